@@ -1,0 +1,67 @@
+-- ltsh.container: where tasks live.
+local core = require "ltsh.core"
+local check = require "ltsh.check_args"
+
+local container = {}
+
+local SIZE = 1000000
+
+local function size_of(where, options)
+  if options == nil then return SIZE end
+  check.table(where, "options", options)
+  check.names(where, options, { size = true })
+  if options.size == nil then return SIZE end
+  return check.integer(where, "size", options.size, 1)
+end
+
+--- First in, first out. `size`: tasks that have not ended.
+function container.queue(options)
+  return core.queue(size_of("ltsh.container.queue", options))
+end
+
+--- Higher priority first, then first in, first out.
+function container.priority(options)
+  return core.priority(size_of("ltsh.container.priority", options))
+end
+
+local TRANSITIONS = {
+  "add", "to_waiting", "to_exporting", "to_success", "to_failed", "to_stopped", "to_deleted", "running",
+  "running_count",
+}
+
+-- Checks that a table can be a container.
+function container.check(where, methods)
+  check.methods(where, methods, TRANSITIONS)
+  if methods.claim == nil then
+    if methods.waiting == nil then
+      error(string.format("%s: the method 'claim' is missing (or 'waiting' and 'to_running')", where), 0)
+    end
+    check.methods(where, methods, { "waiting", "to_running" })
+  end
+  for _, name in ipairs { "claim", "update_running", "attach", "get", "list", "count", "close", "add_running" } do
+    if methods[name] ~= nil then check.methods(where, methods, { name }) end
+  end
+end
+
+--- Loads a container from a Lua file.
+function container.load(path, options)
+  return require("ltsh.module").load("container", path, options, container.check)
+end
+
+-- Lua tables that are a scheduler's container, so that no other takes them.
+local used = setmetatable({}, { __mode = "k" })
+
+-- The container object for ltsh.scheduler from what the script gave.
+function container.object(where, given)
+  if core.is_container(given) then return given end
+  if type(given) ~= "table" then
+    check.fail(where, "container", "a container such as ltsh.container.queue{}, or a table of methods", given)
+  end
+  container.check(where .. ": container", given)
+  if used[given] then
+    error(where .. ": this container is used by another scheduler already; make one for each", 0)
+  end
+  return core.container(given), function() used[given] = true end
+end
+
+return container

@@ -1,0 +1,32 @@
+-- ltsh: the module that scripts require. What is written in C comes from ltsh.core; what is better written in Lua, from the files beside this one.
+local core = require "ltsh.core"
+
+local ltsh = {
+  version = core.version,
+  sleep = core.sleep,
+  now = core.now,
+  spawn = core.spawn,
+  await = core.await,
+  log = core.log,
+  json = core.json,
+}
+
+-- The rest is loaded when it is first used: a script that only sleeps pays for nothing else.
+local lazy = {
+  scheduler = "ltsh.scheduler",
+  container = "ltsh.container",
+  actuator = "ltsh.actuator",
+  persister = "ltsh.persister",
+  callback = "ltsh.callback",
+  every = "ltsh.every",
+}
+
+return setmetatable(ltsh, {
+  __index = function(self, name)
+    local module = lazy[name]
+    if module == nil then return nil end
+    local value = require(module)
+    rawset(self, name, value)
+    return value
+  end,
+})

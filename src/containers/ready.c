@@ -1,0 +1,186 @@
+#include "containers/ready.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+
+#include "base/alloc.h"
+
+static const char *group_key(const void *object, size_t *len)
+{
+    const struct lt_group *group = object;
+    *len = group->key->len;
+    return group->key->data;
+}
+
+static void group_open(struct lt_group *group, struct lt_bytes *key, uint32_t hash)
+{
+    *group = (struct lt_group){
+        .key = lt_bytes_ref(key),
+        .hash = hash,
+        .place = LT_HEAP_NONE,
+        .heap.place = offsetof(struct lt_task, heap_place),
+    };
+    TAILQ_INIT(&group->list);
+}
+
+void lt_ready_open(struct lt_ready *ready, bool by_priority)
+{
+    *ready = (struct lt_ready){
+        .by_priority = by_priority,
+        .groups.key = group_key,
+        .open.place = offsetof(struct lt_group, place),
+        .aside.place = offsetof(struct lt_group, place),
+    };
+    TAILQ_INIT(&ready->by_age);
+    group_open(&ready->keyless, NULL, 0);
+}
+
+static void free_group(struct lt_group *group)
+{
+    lt_heap_free(&group->heap);
+    lt_bytes_unref(group->key);
+    free(group);
+}
+
+void lt_ready_close(struct lt_ready *ready)
+{
+    uint32_t position = 0;
+    struct lt_group *group;
+    while ((group = lt_map_next(&ready->groups, &position)) != NULL)
+        free_group(group);
+    lt_map_free(&ready->groups);
+    lt_heap_free(&ready->keyless.heap);
+    lt_heap_free(&ready->open);
+    lt_heap_free(&ready->aside);
+}
+
+static struct lt_group *find_group(struct lt_ready *ready, const struct lt_bytes *key, uint32_t hash)
+{
+    return key == NULL ? &ready->keyless : lt_map_find(&ready->groups, hash, key->data, key->len);
+}
+
+static struct lt_group *group_of(struct lt_ready *ready, const struct lt_task *task)
+{
+    struct lt_bytes *key = lt_task_key(task);
+    if (key == NULL)
+        return &ready->keyless;
+    uint32_t hash = lt_hash(key->data, key->len);
+    struct lt_group *group = find_group(ready, key, hash);
+    if (group == NULL) {
+        group = lt_alloc(sizeof *group);
+        group_open(group, key, hash);
+        lt_map_put(&ready->groups, hash, group);
+    }
+    return group;
+}
+
+static struct lt_task *group_first(const struct lt_ready *ready, const struct lt_group *group)
+{
+    if (!ready->by_priority)
+        return TAILQ_FIRST(&group->list);
+    const struct lt_heap_entry *first = lt_heap_first(&group->heap);
+    return first != NULL ? first->object : NULL;
+}
+
+/* After a group's first task changed: puts it where it belongs among the groups, or ends it. */
+static void place_group(struct lt_ready *ready, struct lt_group *group)
+{
+    struct lt_heap *heap = group->set_aside ? &ready->aside : &ready->open;
+    const struct lt_task *first = group_first(ready, group);
+    if (first == NULL) {
+        if (group->place != LT_HEAP_NONE)
+            lt_heap_remove(heap, group->place);
+        group->set_aside = false;
+        if (group != &ready->keyless) {
+            lt_map_remove(&ready->groups, group->hash, group);
+            free_group(group);
+        }
+        return;
+    }
+    int64_t rank = ready->by_priority ? ~first->priority : 0; /* ~: higher first, without overflow */
+    if (group->place == LT_HEAP_NONE)
+        lt_heap_push(heap, rank, first->seq, group);
+    else
+        lt_heap_change(heap, group->place, rank, first->seq);
+}
+
+void lt_ready_push(struct lt_ready *ready, struct lt_task *task)
+{
+    struct lt_group *group = group_of(ready, task);
+    task->seq = ++ready->seq;
+    ready->count++;
+    if (ready->by_priority) {
+        TAILQ_INSERT_TAIL(&ready->by_age, task, link);
+        lt_heap_push(&group->heap, ~task->priority, task->seq, task);
+    } else {
+        TAILQ_INSERT_TAIL(&group->list, task, link);
+    }
+    if (group_first(ready, group) == task)
+        place_group(ready, group);
+}
+
+static void take_out(struct lt_ready *ready, struct lt_group *group, struct lt_task *task)
+{
+    ready->count--;
+    if (ready->by_priority) {
+        TAILQ_REMOVE(&ready->by_age, task, link);
+        lt_heap_remove(&group->heap, task->heap_place);
+    } else {
+        TAILQ_REMOVE(&group->list, task, link);
+    }
+}
+
+void lt_ready_remove(struct lt_ready *ready, struct lt_task *task)
+{
+    struct lt_group *group = group_of(ready, task);
+    bool was_first = group_first(ready, group) == task;
+    take_out(ready, group, task);
+    if (was_first)
+        place_group(ready, group);
+}
+
+struct lt_task *lt_ready_claim(struct lt_ready *ready, struct lt_limiter *limiter)
+{
+    const struct lt_heap_entry *first;
+    while ((first = lt_heap_first(&ready->open)) != NULL) {
+        struct lt_group *group = first->object;
+        struct lt_task *task = group_first(ready, group);
+        if (lt_limiter_admit(limiter, task)) {
+            take_out(ready, group, task);
+            place_group(ready, group);
+            return task;
+        }
+        if (group->key == NULL)
+            return NULL; /* not its key's doing: there is no room at all */
+        lt_heap_remove(&ready->open, group->place);
+        group->set_aside = true;
+        place_group(ready, group);
+    }
+    return NULL;
+}
+
+void lt_ready_open_key(struct lt_ready *ready, const struct lt_bytes *key)
+{
+    struct lt_group *group = find_group(ready, key, lt_hash(key->data, key->len));
+    if (group == NULL || !group->set_aside)
+        return;
+    lt_heap_remove(&ready->aside, group->place);
+    group->set_aside = false;
+    place_group(ready, group);
+}
+
+static struct lt_task *older(struct lt_task *a, const struct lt_ready *ready, const struct lt_heap *groups)
+{
+    const struct lt_heap_entry *first = lt_heap_first(groups);
+    if (first == NULL)
+        return a;
+    struct lt_task *b = group_first(ready, first->object);
+    return a == NULL || b->seq < a->seq ? b : a;
+}
+
+struct lt_task *lt_ready_oldest(const struct lt_ready *ready)
+{
+    if (ready->by_priority)
+        return TAILQ_FIRST(&ready->by_age);
+    return older(older(NULL, ready, &ready->open), ready, &ready->aside);
+}

@@ -1,0 +1,252 @@
+/* The host's life:
+ *
+ *     open -> the main script as a strand -> the loop, until nothing is left to do -> close all schedulers -> close
+ *
+ * It ends early by an error in the script, by os.exit, or by a signal. All of these shut down in the same way: the schedulers
+ * are closed, what runs has shutdown_grace seconds to end (none after os.exit or a second signal), and is stopped then. */
+#include "host.h"
+
+#include <limits.h>
+#include <lualib.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "loop/loop.h"
+#include "scheduler/actuator.h"
+#include "script/bound.h"
+#include "script/call.h"
+#include "script/script.h"
+#include "script/strand.h"
+
+enum { SIGNALS = 2 };
+
+struct host {
+    struct lt_loop loop;
+    struct lt_script *script;
+    uv_signal_t signals[SIGNALS];
+    bool main_over;
+    bool ending; /* shutting down */
+    bool at_once;
+    int status;
+};
+
+/* Shutting down. */
+
+static void end(struct host *host, int status, bool at_once, const char *reason)
+{
+    if (!host->ending)
+        host->status = status;
+    host->ending = true;
+    host->at_once = host->at_once || at_once;
+    struct lt_bound *bound;
+    TAILQ_FOREACH(bound, &host->script->schedulers, link)
+    lt_scheduler_close(bound->scheduler, host->at_once ? 0 : bound->shutdown_grace, reason, NULL);
+    if (TAILQ_EMPTY(&host->script->schedulers))
+        lt_loop_stop(&host->loop);
+}
+
+static void on_exit_call(struct lt_script *script, int code)
+{
+    struct host *host = script->host;
+    host->status = code;
+    end(host, code, true, "shutdown");
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    struct host *host = (struct host *)((char *)handle->loop - offsetof(struct host, loop.uv));
+    lt_log(LT_LOG_INFO, host->ending ? "stopping at once" : "shutting down: running tasks may end, nothing new starts",
+           LT_S("signal", number == SIGINT ? "SIGINT" : "SIGTERM"));
+    end(host, 128 + number, host->ending, "shutdown");
+}
+
+static void watch_signals(struct host *host)
+{
+    static const int numbers[SIGNALS] = {SIGINT, SIGTERM};
+    for (int i = 0; i < SIGNALS; i++) {
+        uv_signal_init(&host->loop.uv, &host->signals[i]);
+        host->signals[i].data = &host->loop;
+        uv_signal_start(&host->signals[i], on_signal, numbers[i]);
+        uv_unref((uv_handle_t *)&host->signals[i]);
+    }
+}
+
+/* The main script. */
+
+static void print_error(const char *program, const char *message)
+{
+    fflush(stdout);
+    fprintf(stderr, "%s: %s\n", program, message);
+}
+
+static void main_over(struct lt_strand *strand, enum lt_outcome outcome, int count)
+{
+    (void)count;
+    struct host *host = strand->owner;
+    host->main_over = true;
+    if (outcome != LT_RAISED || host->ending)
+        return;
+    lua_State *L = strand->L;
+    if (strand->traceback != NULL) {
+        fflush(stdout);
+        fprintf(stderr, "ltsh: %s\n%s\n", luaL_tolstring(L, -1, NULL), strand->traceback->data);
+    } else {
+        struct lt_report failure = LT_REPORT(LT_FAILED);
+        lt_failure_raised(strand, &failure, NULL);
+        print_error("ltsh", failure.reason != NULL ? failure.reason->data : "the script raised a table");
+        lt_report_clear(&failure);
+    }
+    end(host, 1, false, "shutdown");
+}
+
+/* arg[0..n] as in lua(1); the rest of the command line below 0 is left out. */
+static void set_arg(lua_State *L, const struct lt_host_options *options)
+{
+    lua_createtable(L, options->argc, 1);
+    lua_pushstring(L, options->script != NULL ? options->script : "-e");
+    lua_rawseti(L, -2, 0);
+    for (int i = 0; i < options->argc; i++) {
+        lua_pushstring(L, options->argv[i]);
+        lua_rawseti(L, -2, i + 1);
+    }
+    lua_setglobal(L, "arg");
+}
+
+/* Puts our modules and the script's folder in front of package.path. The program finds its modules beside itself:
+ * <here>/../share/ltsh/lua, in the build tree as after an installation. */
+static void set_path(lua_State *L, const struct lt_host_options *options)
+{
+    char program[PATH_MAX];
+    ssize_t len = readlink("/proc/self/exe", program, sizeof program - 1);
+    program[len > 0 ? len : 0] = '\0';
+    char *slash = strrchr(program, '/');
+    if (slash != NULL)
+        *slash = '\0';
+    const char *script = options->script != NULL && strcmp(options->script, "-") != 0 ? options->script : "";
+    const char *end_of_folder = strrchr(script, '/');
+    int folder_len = end_of_folder != NULL ? (int)(end_of_folder - script) : 0;
+    char folder[PATH_MAX];
+    snprintf(folder, sizeof folder, "%.*s", folder_len, script);
+    if (end_of_folder == NULL)
+        snprintf(folder, sizeof folder, ".");
+    else if (folder_len == 0)
+        snprintf(folder, sizeof folder, "/");
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "path");
+    lua_pushfstring(L, "%s/../share/ltsh/lua/?.lua;%s/../share/ltsh/lua/?/init.lua;%s/?.lua;%s/?/init.lua;%s", program,
+                    program, folder, folder, lua_tostring(L, -1));
+    lua_setfield(L, -3, "path");
+    lua_pop(L, 2);
+}
+
+static int load(lua_State *L, const struct lt_host_options *options)
+{
+    if (options->code != NULL)
+        return luaL_loadbuffer(L, options->code, strlen(options->code), "=-e");
+    return luaL_loadfile(L, strcmp(options->script, "-") == 0 ? NULL : options->script);
+}
+
+/* Runs a function of lua/ltsh/ to its end before the script, e.g. the check. */
+static int call_module(lua_State *L, const char *module, const char *function, const char *argument)
+{
+    lua_getglobal(L, "require");
+    lua_pushstring(L, module);
+    if (lua_pcall(L, 1, 1, 0) != LUA_OK)
+        return LUA_ERRRUN;
+    lua_getfield(L, -1, function);
+    lua_remove(L, -2);
+    lua_pushstring(L, argument);
+    return lua_pcall(L, 1, 1, 0);
+}
+
+static int check(struct host *host, const struct lt_host_options *options)
+{
+    lua_State *L = host->script->L;
+    lua_pushstring(L, options->code);
+    lua_setglobal(L, "_check_code");
+    if (call_module(L, "ltsh.check", "run", options->script) != LUA_OK) {
+        print_error(options->program, lua_tostring(L, -1));
+        return 1;
+    }
+    return lua_toboolean(L, -1) ? 0 : 1;
+}
+
+/* The loop ran dry: whatever the script waits for will never come. */
+static void complain_stuck(struct host *host)
+{
+    struct lt_strand *strand;
+    TAILQ_FOREACH(strand, &host->script->live, link)
+    {
+        if (strand->kind != LT_STRAND_SCRIPT)
+            continue;
+        luaL_traceback(host->script->L, strand->L, "the script waits for something that cannot come any more", 0);
+        print_error("ltsh", lua_tostring(host->script->L, -1));
+        lua_pop(host->script->L, 1);
+    }
+    host->status = 1;
+}
+
+static void start_main(struct host *host, const struct lt_host_options *options)
+{
+    struct lt_script *script = host->script;
+    struct lt_strand *strand = lt_strand_new(script, LT_STRAND_SCRIPT, host, main_over);
+    lua_xmove(script->L, strand->L, 1);
+    for (int i = 0; i < options->argc; i++)
+        lua_pushstring(strand->L, options->argv[i]);
+    lt_strand_run(strand, options->argc);
+}
+
+static void run(struct host *host, const struct lt_host_options *options)
+{
+    lua_State *L = host->script->L;
+    if (load(L, options) != LUA_OK) {
+        print_error(options->program, lua_tostring(L, -1));
+        host->status = 1;
+        return;
+    }
+    if (options->check) {
+        lua_pop(L, 1);
+        host->status = check(host, options);
+        return;
+    }
+    if (options->progress && call_module(L, "ltsh.progress", "all", NULL) != LUA_OK)
+        print_error(options->program, lua_tostring(L, -1));
+    lua_settop(L, options->progress ? 1 : lua_gettop(L));
+    watch_signals(host);
+    start_main(host, options);
+    if (!host->ending || !TAILQ_EMPTY(&host->script->schedulers))
+        lt_loop_run(&host->loop);
+    if (!host->main_over && !host->ending)
+        complain_stuck(host);
+    /* Schedulers that are idle, or that a shutdown did not see: close them, as their containers may have to. */
+    end(host, host->status, true, "shutdown");
+    if (!TAILQ_EMPTY(&host->script->schedulers))
+        lt_loop_run(&host->loop);
+}
+
+int lt_host_run(const struct lt_host_options *options)
+{
+    struct host host = {0};
+    if (lt_loop_open(&host.loop) != 0) {
+        print_error(options->program, "cannot open the event loop");
+        return 1;
+    }
+    host.script = lt_script_open(&host.loop);
+    if (host.script == NULL) {
+        print_error(options->program, "out of memory");
+        return 1;
+    }
+    host.script->host = &host;
+    host.script->exit = on_exit_call;
+    set_arg(host.script->L, options);
+    set_path(host.script->L, options);
+    run(&host, options);
+    lt_script_close(host.script);
+    lt_loop_close(&host.loop);
+    fflush(stdout);
+    return host.status;
+}

@@ -1,0 +1,162 @@
+#include "loop/loop.h"
+
+#include <math.h>
+#include <stddef.h>
+#include <time.h>
+
+static double clock_read(clockid_t id)
+{
+    struct timespec t;
+    clock_gettime(id, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+double lt_loop_tick(struct lt_loop *loop)
+{
+    loop->now = clock_read(CLOCK_MONOTONIC);
+    return loop->now;
+}
+
+/* Once a turn of the loop: the wall clock may have been set. */
+static void read_clocks(struct lt_loop *loop)
+{
+    lt_loop_tick(loop);
+    loop->wall_offset = clock_read(CLOCK_REALTIME) - loop->now;
+}
+
+static void keep_awake(uv_idle_t *handle)
+{
+    (void)handle;
+}
+
+/* Runs the turns that are there now; those posted meanwhile come after the next look at I/O. */
+static void run_turns(uv_check_t *check)
+{
+    struct lt_loop *loop = check->data;
+    read_clocks(loop);
+    struct lt_turns now = STAILQ_HEAD_INITIALIZER(now);
+    STAILQ_CONCAT(&now, &loop->turns);
+    while (!STAILQ_EMPTY(&now)) {
+        struct lt_turn *turn = STAILQ_FIRST(&now);
+        STAILQ_REMOVE_HEAD(&now, link);
+        turn->posted = false;
+        turn->fn(turn);
+    }
+    if (STAILQ_EMPTY(&loop->turns))
+        uv_idle_stop(&loop->busy);
+}
+
+static void timers_due(uv_timer_t *clock);
+
+/* Sets uv's timer to the first of ours. Rounded up, so that none fires early. */
+static void arm(struct lt_loop *loop)
+{
+    const struct lt_heap_entry *first = lt_heap_first(&loop->timers);
+    if (first == NULL)
+        return; /* a wake-up for nothing is cheaper than stopping and starting it for each task */
+    int64_t due_ms = (first->rank + 999999) / 1000000;
+    if (loop->armed_ms >= 0 && loop->armed_ms <= due_ms)
+        return;
+    loop->armed_ms = due_ms;
+    int64_t from_ms = (int64_t)uv_now(&loop->uv);
+    uv_timer_start(&loop->clock, timers_due, due_ms > from_ms ? (uint64_t)(due_ms - from_ms) : 0, 0);
+}
+
+static void timers_due(uv_timer_t *clock)
+{
+    struct lt_loop *loop = clock->data;
+    loop->armed_ms = -1;
+    read_clocks(loop);
+    int64_t now = lt_heap_time(loop->now);
+    const struct lt_heap_entry *first;
+    while ((first = lt_heap_first(&loop->timers)) != NULL && first->rank <= now) {
+        struct lt_timer *timer = first->object;
+        lt_heap_remove(&loop->timers, timer->place);
+        timer->fn(timer);
+    }
+    arm(loop);
+}
+
+void lt_timer_start(struct lt_loop *loop, struct lt_timer *timer, double due, void (*fn)(struct lt_timer *timer))
+{
+    timer->fn = fn;
+    timer->due = due;
+    int64_t rank = lt_heap_time(due);
+    if (lt_timer_active(timer))
+        lt_heap_change(&loop->timers, timer->place, rank, loop->timer_order++);
+    else
+        lt_heap_push(&loop->timers, rank, loop->timer_order++, timer);
+    arm(loop);
+}
+
+void lt_timer_stop(struct lt_loop *loop, struct lt_timer *timer)
+{
+    if (lt_timer_active(timer))
+        lt_heap_remove(&loop->timers, timer->place);
+}
+
+void lt_loop_post(struct lt_loop *loop, struct lt_turn *turn)
+{
+    if (turn->posted)
+        return;
+    turn->posted = true;
+    if (STAILQ_EMPTY(&loop->turns))
+        uv_idle_start(&loop->busy, keep_awake);
+    STAILQ_INSERT_TAIL(&loop->turns, turn, link);
+}
+
+void lt_loop_hold(struct lt_loop *loop)
+{
+    if (loop->holds++ == 0)
+        uv_ref((uv_handle_t *)&loop->check);
+}
+
+void lt_loop_release(struct lt_loop *loop)
+{
+    if (--loop->holds == 0)
+        uv_unref((uv_handle_t *)&loop->check);
+}
+
+int lt_loop_open(struct lt_loop *loop)
+{
+    *loop = (struct lt_loop){.timers.place = offsetof(struct lt_timer, place), .armed_ms = -1};
+    STAILQ_INIT(&loop->turns);
+    int err = uv_loop_init(&loop->uv);
+    if (err != 0)
+        return err;
+    uv_check_init(&loop->uv, &loop->check);
+    uv_idle_init(&loop->uv, &loop->busy);
+    uv_timer_init(&loop->uv, &loop->clock);
+    loop->check.data = loop->busy.data = loop->clock.data = loop;
+    uv_check_start(&loop->check, run_turns);
+    uv_unref((uv_handle_t *)&loop->check);
+    uv_unref((uv_handle_t *)&loop->clock);
+    read_clocks(loop);
+    return 0;
+}
+
+void lt_loop_run(struct lt_loop *loop)
+{
+    uv_update_time(&loop->uv);
+    uv_run(&loop->uv, UV_RUN_DEFAULT);
+}
+
+void lt_loop_stop(struct lt_loop *loop)
+{
+    uv_stop(&loop->uv);
+}
+
+static void close_open(uv_handle_t *handle, void *arg)
+{
+    (void)arg;
+    if (!uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
+void lt_loop_close(struct lt_loop *loop)
+{
+    uv_walk(&loop->uv, close_open, NULL);
+    uv_run(&loop->uv, UV_RUN_DEFAULT);
+    uv_loop_close(&loop->uv);
+    lt_heap_free(&loop->timers);
+}

@@ -1,0 +1,96 @@
+/* The event loop: libuv's, with turns, timers and a clock on top.
+ *
+ *     uv_run:  timers -> I/O -> [check: run the turns that were posted] -> ...
+ *
+ * A turn is a function to be called soon from a flat stack. Replies and wake-ups are posted as turns, so that
+ * no layer is ever entered again from below. While turns wait, the loop does not block; when none do and
+ * nothing is due, it sleeps in the kernel: nothing here polls.
+ *
+ * The loop ends by itself when nothing holds it. One loop belongs to one thread; nothing here is thread safe. */
+#ifndef LTSH_LOOP_LOOP_H
+#define LTSH_LOOP_LOOP_H
+
+#include <stdbool.h>
+#include <sys/queue.h>
+#include <uv.h>
+
+#include "base/heap.h"
+
+struct lt_turn {
+    STAILQ_ENTRY(lt_turn) link;
+    void (*fn)(struct lt_turn *turn);
+    bool posted;
+};
+
+struct lt_timer {
+    void (*fn)(struct lt_timer *timer);
+    double due; /* monotonic seconds */
+    uint32_t place; /* in the heap; LT_HEAP_NONE when not started */
+};
+
+STAILQ_HEAD(lt_turns, lt_turn);
+
+struct lt_loop {
+    uv_loop_t uv;
+    uv_check_t check;  /* runs the turns; referenced while somebody holds the loop */
+    uv_idle_t busy;    /* active while turns wait: keeps uv from blocking */
+    uv_timer_t clock;  /* set to the first timer */
+    struct lt_turns turns;
+    struct lt_heap timers;
+    uint64_t timer_order;
+    int64_t armed_ms; /* what `clock` is set to, in uv's time; -1: nothing */
+    double now;         /* monotonic seconds, see lt_loop_now */
+    double wall_offset; /* wall clock minus monotonic clock */
+    unsigned holds;
+};
+
+/* Opens a loop in place. 0 or a libuv error (negative). */
+int lt_loop_open(struct lt_loop *loop);
+
+/* Runs until nothing holds the loop or lt_loop_stop is called. */
+void lt_loop_run(struct lt_loop *loop);
+
+/* Makes lt_loop_run return after the present turn. */
+void lt_loop_stop(struct lt_loop *loop);
+
+/* Closes it and every handle that is still open on it (their close callbacks run). */
+void lt_loop_close(struct lt_loop *loop);
+
+/* While held, the loop goes on although no handle is active. Counted. */
+void lt_loop_hold(struct lt_loop *loop);
+void lt_loop_release(struct lt_loop *loop);
+
+/* Calls turn->fn soon, once, in the order of posting; posting a posted turn does nothing. Costs no allocation. */
+void lt_loop_post(struct lt_loop *loop, struct lt_turn *turn);
+
+
+/* Starts a timer (or starts it anew) to call fn once when the monotonic clock has reached `due`; never before.
+ * The resolution is a millisecond. A timer holds nothing: see lt_loop_hold. */
+void lt_timer_start(struct lt_loop *loop, struct lt_timer *timer, double due, void (*fn)(struct lt_timer *timer));
+
+/* Stops it; fine if it is not started, but `place` must have been set: see LT_TIMER_INIT. */
+void lt_timer_stop(struct lt_loop *loop, struct lt_timer *timer);
+
+#define LT_TIMER_INIT ((struct lt_timer){.place = LT_HEAP_NONE})
+
+static inline bool lt_timer_active(const struct lt_timer *timer)
+{
+    return timer->place != LT_HEAP_NONE;
+}
+
+/* The monotonic clock as it was when it was last read: at the start of each turn, timer, and by lt_loop_tick. Seconds. */
+static inline double lt_loop_now(const struct lt_loop *loop)
+{
+    return loop->now;
+}
+
+/* Reads the clock anew and returns it: before a deadline is set or checked after user code ran. 22 ns. */
+double lt_loop_tick(struct lt_loop *loop);
+
+/* The wall clock in Unix seconds that belongs to lt_loop_now. */
+static inline double lt_loop_wall(const struct lt_loop *loop)
+{
+    return loop->now + loop->wall_offset;
+}
+
+#endif

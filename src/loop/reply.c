@@ -1,0 +1,72 @@
+#include "loop/reply.h"
+
+#include <assert.h>
+#include <stddef.h>
+#include <string.h>
+
+static void deliver(struct lt_reply *reply)
+{
+    reply->state = LT_REPLY_IDLE;
+    reply->fn(reply);
+}
+
+static void on_turn(struct lt_turn *turn)
+{
+    deliver((struct lt_reply *)((char *)turn - offsetof(struct lt_reply, turn)));
+}
+
+void lt_reply_begin(struct lt_reply *reply, struct lt_loop *loop, void (*fn)(struct lt_reply *reply))
+{
+    assert(reply->state == LT_REPLY_IDLE);
+    if (reply->message != NULL)
+        lt_bytes_set(&reply->message, NULL);
+    reply->loop = loop;
+    reply->fn = fn;
+    reply->cancel = NULL;
+    reply->code = LT_OK;
+    reply->state = LT_REPLY_CALLING;
+}
+
+void lt_reply_end(struct lt_reply *reply)
+{
+    if (reply->state == LT_REPLY_SENT)
+        deliver(reply);
+    else
+        reply->state = LT_REPLY_WAITING;
+}
+
+void lt_reply_send(struct lt_reply *reply, int code, const char *message)
+{
+    assert(reply->state == LT_REPLY_CALLING || reply->state == LT_REPLY_WAITING);
+    reply->code = code;
+    reply->cancel = NULL;
+    if (code != LT_OK && message != NULL)
+        lt_bytes_set(&reply->message, lt_bytes_new(message, strlen(message)));
+    if (reply->state == LT_REPLY_WAITING) {
+        reply->turn.fn = on_turn;
+        lt_loop_post(reply->loop, &reply->turn);
+    }
+    reply->state = LT_REPLY_SENT;
+}
+
+bool lt_reply_cancel(struct lt_reply *reply)
+{
+    if (reply->state != LT_REPLY_WAITING || reply->cancel == NULL)
+        return false;
+    void (*cancel)(struct lt_reply *, void *) = reply->cancel;
+    reply->cancel = NULL;
+    reply->state = LT_REPLY_IDLE;
+    cancel(reply, reply->cancel_arg);
+    return true;
+}
+
+const char *lt_reply_message(const struct lt_reply *reply)
+{
+    return reply->message != NULL ? reply->message->data : lt_code_name(reply->code);
+}
+
+void lt_reply_clear(struct lt_reply *reply)
+{
+    assert(reply->state == LT_REPLY_IDLE);
+    lt_bytes_set(&reply->message, NULL);
+}

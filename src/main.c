@@ -1,0 +1,120 @@
+/* The command line. */
+#include <getopt.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "host.h"
+
+enum { USAGE = 2 };
+
+static void help(void)
+{
+    puts("usage: ltsh [options] script.lua [args...]\n"
+         "       ltsh [options] -e CODE\n"
+         "       ltsh [options] -          read the script from standard input\n"
+         "\n"
+         "Runs a Lua script that schedules tasks, and ends when all of them have ended.\n"
+         "\n"
+         "  -e CODE                  run CODE\n"
+         "  -c, --check              compile the script, load and check its module files; run nothing\n"
+         "  -w, --watch              reload changed module files while running\n"
+         "  -p, --progress           a progress bar of all schedulers on standard error\n"
+         "  -l, --log-level LEVEL    debug, info, warn or error (default: info)\n"
+         "      --log-format FORMAT  text or json (default: text)\n"
+         "  -h, --help               this text\n"
+         "  -v, --version            the version\n"
+         "\n"
+         "Exit status: 0; 1 after an error in the script; 2 for a wrong command line;\n"
+         "128+N when signal N ended it. Failed tasks do not change it.");
+}
+
+__attribute__((format(printf, 1, 2))) static int usage_error(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fputs("ltsh: ", stderr);
+    vfprintf(stderr, format, args);
+    fputs("\nTry 'ltsh --help'.\n", stderr);
+    va_end(args);
+    return USAGE;
+}
+
+enum { LOG_FORMAT = 256 };
+
+static const struct option long_options[] = {
+    {"check", no_argument, NULL, 'c'},
+    {"watch", no_argument, NULL, 'w'},
+    {"progress", no_argument, NULL, 'p'},
+    {"log-level", required_argument, NULL, 'l'},
+    {"log-format", required_argument, NULL, LOG_FORMAT},
+    {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, 'v'},
+    {NULL, 0, NULL, 0},
+};
+
+/* -1: go on; else the exit status. */
+static int read_options(int argc, char **argv, struct lt_host_options *options)
+{
+    int level = LT_LOG_INFO;
+    bool json = false;
+    int option;
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, "+:e:cwpl:hv", long_options, NULL)) != -1) {
+        switch (option) {
+        case 'e':
+            if (options->code != NULL)
+                return usage_error("-e can be given once");
+            options->code = optarg;
+            break;
+        case 'c':
+            options->check = true;
+            break;
+        case 'w':
+            options->watch = true;
+            break;
+        case 'p':
+            options->progress = true;
+            break;
+        case 'l':
+            level = lt_log_level_parse(optarg);
+            if (level < 0)
+                return usage_error("--log-level must be debug, info, warn or error, got '%s'", optarg);
+            break;
+        case LOG_FORMAT:
+            if (strcmp(optarg, "json") != 0 && strcmp(optarg, "text") != 0)
+                return usage_error("--log-format must be text or json, got '%s'", optarg);
+            json = strcmp(optarg, "json") == 0;
+            break;
+        case 'h':
+            help();
+            return 0;
+        case 'v':
+            puts("ltsh " LTSH_VERSION);
+            return 0;
+        case ':':
+            return usage_error("option '%s' needs a value", argv[optind - 1]);
+        default:
+            return usage_error("unknown option '%s'", argv[optind - 1]);
+        }
+    }
+    lt_log_setup((enum lt_log_level)level, json);
+    if (options->code == NULL && optind == argc)
+        return usage_error("which script? (-e CODE runs code, - reads standard input)");
+    if (options->code == NULL)
+        options->script = argv[optind++];
+    options->argc = argc - optind;
+    options->argv = argv + optind;
+    return -1;
+}
+
+int main(int argc, char **argv)
+{
+    struct lt_host_options options = {.program = "ltsh"};
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error where it is written to */
+    int status = read_options(argc, argv, &options);
+    return status >= 0 ? status : lt_host_run(&options);
+}

@@ -1,0 +1,188 @@
+/* A task: what was asked for, and where it stands.
+ *
+ *     unstarted -> waiting -> running -> exporting -> success
+ *                     ^          |           |
+ *                     +- retry --+           +-> failed      waiting | running | exporting -> stopped
+ *                                +-> failed                  waiting, any ended -> deleted; any ended -> waiting (retry)
+ *
+ * This file owns the legal transitions. Containers apply them to their records with lt_task_check and lt_task_apply;
+ * the run number in each change is the fencing token: a change meant for an earlier run is refused.
+ *
+ * A memory container and the scheduler share one object; a container that stores elsewhere applies each change to
+ * the object that it was given, once it is stored. An object whose task has ended never changes again (a retry makes a
+ * new one), so it can be kept and shown for as long as one likes. */
+#ifndef LTSH_SCHEDULER_TASK_H
+#define LTSH_SCHEDULER_TASK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "scheduler/backoff.h"
+
+enum lt_status {
+    LT_UNSTARTED,
+    LT_WAITING,
+    LT_RUNNING,
+    LT_EXPORTING,
+    LT_SUCCESS,
+    LT_FAILED,
+    LT_STOPPED,
+    LT_DELETED,
+    LT_STATUSES,
+};
+
+/* "waiting", ...; and back: -1 if there is none of this name. */
+const char *lt_status_name(enum lt_status status);
+int lt_status_parse(const char *name, size_t len);
+
+static inline bool lt_status_ended(enum lt_status status)
+{
+    return status == LT_SUCCESS || status == LT_FAILED || status == LT_STOPPED;
+}
+
+enum { LT_ID_MAX = 255, LT_ITEM_MAX = 256 << 20 };
+
+/* What a task says beside its item, for the few that say anything. */
+struct lt_task_options {
+    struct lt_bytes *key; /* for key limits and rates; NULL: none */
+    double timeout;       /* seconds; < 0: the scheduler's */
+    double expires_at;    /* Unix seconds by which its first run must have begun; 0: never */
+    int64_t max_retries;  /* < 0: the scheduler's */
+    bool has_backoff;
+    bool once; /* only for add: refused if its id is known at all */
+    struct lt_backoff backoff;
+    struct lt_task *task;  /* this task, and its place in the container's heap of expiry times */
+    uint32_t expiry_place;
+};
+
+/* A run of a task that is over and was not its last. */
+struct lt_past_run {
+    struct lt_past_run *next; /* the run after it */
+    uint64_t run;
+    double started_at;
+    double ended_at;
+    struct lt_bytes *reason;
+    struct lt_bytes *version;
+};
+
+/* What most tasks never have. Values are encoded (see values.h). */
+struct lt_task_extra {
+    struct lt_bytes *progress;
+    struct lt_bytes *handle;  /* the actuator's own */
+    struct lt_bytes *version; /* of the module that ran it, as text */
+    struct lt_past_run *past; /* oldest first */
+    struct lt_past_run *past_last;
+    uint32_t past_count;
+};
+
+struct lt_task {
+    uint32_t refs;
+    uint32_t hash; /* of the id */
+    uint8_t status; /* enum lt_status */
+    uint8_t id_len;
+    uint8_t place;   /* for its container: where it keeps it */
+    uint8_t snoozes; /* in a row, for the growing delay */
+    uint32_t attempts;
+    uint32_t lost;
+    uint32_t heap_place;
+    uint32_t item_len;
+    uint64_t seq; /* for its container: the order in which it became ready */
+    uint64_t run; /* of the present or latest run; 0: it never ran */
+    int64_t priority;
+    double added_at; /* this and all below: Unix seconds; 0: not yet */
+    double run_at;   /* not to be claimed before; 0: at once */
+    double started_at;
+    double ended_at;
+    struct lt_task_options *options; /* NULL: it gave none */
+    struct lt_task_extra *extra;     /* NULL: it has none */
+    struct lt_bytes *output;         /* encoded */
+    struct lt_bytes *reason;         /* of the latest end or failure */
+    TAILQ_ENTRY(lt_task) link;       /* for its container */
+    char data[];                     /* id, NUL, item (encoded) */
+};
+
+TAILQ_HEAD(lt_task_list, lt_task);
+
+/* A growing array of tasks, each with a reference. Zero it to make one. */
+struct lt_tasks {
+    struct lt_task **items;
+    uint32_t count;
+    uint32_t size;
+};
+
+static inline const char *lt_task_id(const struct lt_task *task)
+{
+    return task->data;
+}
+
+static inline const char *lt_task_item(const struct lt_task *task)
+{
+    return task->data + task->id_len + 1;
+}
+
+/* Whether `id` can be one: 1 to 255 bytes of UTF-8 without control characters. */
+bool lt_task_id_valid(const char *id, size_t len);
+
+/* A new task, status unstarted, with one reference. `id` must be valid; the bytes are copied. */
+struct lt_task *lt_task_new(const char *id, size_t id_len, const char *item, size_t item_len);
+
+/* A new object for the same task as it was added: no attempts, reason, output, handle; its run number stays. */
+struct lt_task *lt_task_restart(const struct lt_task *task);
+
+static inline struct lt_task *lt_task_ref(struct lt_task *task)
+{
+    task->refs++;
+    return task;
+}
+
+void lt_task_unref(struct lt_task *task);
+
+/* Its options or extra fields, made if there are none yet. */
+struct lt_task_options *lt_task_options(struct lt_task *task);
+struct lt_task_extra *lt_task_extra(struct lt_task *task);
+
+/* The key as bytes, or NULL. */
+static inline struct lt_bytes *lt_task_key(const struct lt_task *task)
+{
+    return task->options != NULL ? task->options->key : NULL;
+}
+
+/* Since when it waits, in Unix seconds. */
+static inline double lt_task_waiting_since(const struct lt_task *task)
+{
+    return task->run_at > task->added_at ? task->run_at : task->added_at;
+}
+
+/* Appends one, taking over the caller's reference; and empties the array, keeping its memory or not. */
+void lt_tasks_push(struct lt_tasks *tasks, struct lt_task *task);
+void lt_tasks_clear(struct lt_tasks *tasks);
+void lt_tasks_free(struct lt_tasks *tasks);
+
+/* A transition, other than into the first waiting and into running. */
+struct lt_transition {
+    enum lt_status to;
+    uint64_t run; /* the run that it is meant for: refused if the task is at another */
+    double now;   /* Unix seconds */
+    double run_at;   /* to waiting: not before; 0: at once */
+    bool uncounted;  /* to waiting: the run used no attempt (snoozed, or the host went away) */
+    bool lost;       /* to waiting: it was lost with its host */
+    struct lt_bytes *reason; /* borrowed; NULL: none */
+    struct lt_bytes *output; /* borrowed; to success: encoded */
+};
+
+/* Whether the task allows this now: LT_OK, or LT_STALE with a message. Changes nothing. */
+int lt_task_check(const struct lt_task *task, const struct lt_transition *transition, struct lt_error *error);
+
+/* Applies a transition that lt_task_check allows. From an ended status to waiting is a retry: use lt_task_restart first. */
+void lt_task_apply(struct lt_task *task, const struct lt_transition *transition);
+
+/* unstarted -> waiting. */
+void lt_task_apply_added(struct lt_task *task, double now);
+
+/* waiting -> running: a new run with this number. */
+void lt_task_apply_claimed(struct lt_task *task, uint64_t run, double now);
+
+#endif

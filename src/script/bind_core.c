@@ -1,0 +1,78 @@
+#include "script/bind_core.h"
+
+#include <lauxlib.h>
+#include <math.h>
+
+#include "script/future.h"
+#include "script/strand.h"
+
+/* ltsh.sleep */
+
+static struct lt_strand *sleeper(struct lt_wait *wait)
+{
+    return (struct lt_strand *)((char *)wait - offsetof(struct lt_strand, sleep));
+}
+
+static void stop_sleep(struct lt_wait *wait)
+{
+    struct lt_strand *strand = sleeper(wait);
+    lt_timer_stop(strand->script->loop, &strand->timer);
+    lt_loop_release(strand->script->loop);
+}
+
+static void slept(struct lt_timer *timer)
+{
+    lt_wake((struct lt_strand *)((char *)timer - offsetof(struct lt_strand, timer)));
+}
+
+static int sleep_over(lua_State *L, int status, lua_KContext context)
+{
+    (void)status;
+    (void)context;
+    stop_sleep(lt_wait_over(L));
+    lt_wait_done(L);
+    return 0;
+}
+
+static int core_sleep(lua_State *L)
+{
+    double seconds = luaL_checknumber(L, 1);
+    if (!(seconds >= 0))
+        return luaL_error(L, "ltsh.sleep: seconds must be 0 or more, got %f", seconds);
+    struct lt_strand *strand = lt_wait_check(L, "ltsh.sleep");
+    struct lt_loop *loop = strand->script->loop;
+    strand->sleep.cancel = stop_sleep;
+    lt_loop_hold(loop);
+    lt_timer_start(loop, &strand->timer, lt_loop_tick(loop) + seconds, slept);
+    return lt_wait(L, strand, &strand->sleep, sleep_over);
+}
+
+static int core_now(lua_State *L)
+{
+    struct lt_loop *loop = lt_script_of(L)->loop;
+    lt_loop_tick(loop);
+    lua_pushnumber(L, lt_loop_wall(loop));
+    return 1;
+}
+
+int lt_open_core(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        {"sleep", core_sleep}, {"now", core_now}, {"spawn", lt_spawn}, {"await", lt_await}, {NULL, NULL},
+    };
+    luaL_newlib(L, functions);
+    lua_pushliteral(L, LTSH_VERSION);
+    lua_setfield(L, -2, "version");
+    lt_open_values(L);
+    lua_getfield(L, -1, "encode");
+    lua_setfield(L, -3, "encode");
+    lua_getfield(L, -1, "decode");
+    lua_setfield(L, -3, "decode");
+    lua_pop(L, 1);
+    lt_open_json(L);
+    lua_setfield(L, -2, "json");
+    lt_bind_log(L);
+    lt_bind_parts(L);
+    lt_bind_scheduler(L);
+    return 1;
+}

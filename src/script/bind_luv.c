@@ -1,0 +1,90 @@
+/* `require "luv"`: libuv itself, on the host's own loop.
+ *
+ * What would take the loop away from the host is refused, walk shows the handles that luv made only, and callbacks come in through a gate of
+ * ours: an error in one is logged and ends nothing. */
+#include <lauxlib.h>
+#include <luv/lhandle.h>
+#include <luv/luv.h>
+
+#include "base/log.h"
+#include "script/bind_core.h"
+#include "script/script.h"
+
+static int traceback(lua_State *L)
+{
+    luaL_traceback(L, L, luaL_tolstring(L, 1, NULL), 1);
+    return 1;
+}
+
+/* As luv wants it (see luv_CFpcall in its header): the number of results, or minus the error. */
+static int call_back(lua_State *L, int arguments, int results, int flags)
+{
+    (void)flags;
+    struct lt_script *script = lt_script_of(L);
+    struct lt_frame frame = {.L = L, .parent = script->frame};
+    int base = lua_gettop(L) - arguments;
+    lua_pushcfunction(L, traceback);
+    lua_insert(L, base);
+    lt_loop_tick(script->loop);
+    script->frame = &frame;
+    int status = lua_pcall(L, arguments, results, base);
+    script->frame = frame.parent;
+    lua_remove(L, base);
+    if (status == LUA_OK)
+        return results == LUA_MULTRET ? lua_gettop(L) - base + 1 : results;
+    lt_log(LT_LOG_ERROR, "a callback of luv raised an error", LT_S("traceback", lua_tostring(L, -1)));
+    lua_pop(L, 1);
+    return -status;
+}
+
+static int refuse(lua_State *L)
+{
+    return luaL_error(L, "luv.%s: the loop belongs to the host, which runs it", lua_tostring(L, lua_upvalueindex(1)));
+}
+
+/* Appends the userdata of a handle that luv made to the table on top of the stack. The host's own handles carry its loop as their data. */
+static void list_handle(uv_handle_t *handle, void *arg)
+{
+    lua_State *L = arg;
+    if (handle->data == NULL || handle->data == lt_script_of(L)->loop)
+        return;
+    const luv_handle_t *data = handle->data;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, data->ref);
+    uv_handle_t **object = lua_touserdata(L, -1);
+    if (object != NULL && *object == handle)
+        lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+    else
+        lua_pop(L, 1);
+}
+
+static int walk(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_settop(L, 1);
+    lua_newtable(L);
+    uv_walk(&lt_script_of(L)->loop->uv, list_handle, L);
+    for (lua_Integer i = 1; i <= (lua_Integer)lua_rawlen(L, 2); i++) {
+        lua_pushvalue(L, 1);
+        lua_rawgeti(L, 2, i);
+        lua_call(L, 1, 0);
+    }
+    return 0;
+}
+
+int lt_open_luv(lua_State *L)
+{
+    static const char *const refused[] = {"run", "stop", "loop_close", NULL};
+    struct lt_script *script = lt_script_of(L);
+    luv_set_loop(script->L, &script->loop->uv);
+    luv_set_callback(script->L, call_back);
+    lua_pushcfunction(L, luaopen_luv);
+    lua_call(L, 0, 1);
+    for (int i = 0; refused[i] != NULL; i++) {
+        lua_pushstring(L, refused[i]);
+        lua_pushcclosure(L, refuse, 1);
+        lua_setfield(L, -2, refused[i]);
+    }
+    lua_pushcfunction(L, walk);
+    lua_setfield(L, -2, "walk");
+    return 1;
+}

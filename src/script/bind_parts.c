@@ -1,0 +1,144 @@
+#include "script/bind_parts.h"
+
+#include <lauxlib.h>
+
+#include "containers/memory.h"
+#include "scheduler/actuator.h"
+#include "scheduler/container.h"
+#include "scheduler/persister.h"
+#include "scheduler/receiver.h"
+#include "script/bind_core.h"
+#include "script/func_actuator.h"
+#include "script/lua_parts.h"
+
+static const char *const PART = "ltsh.part";
+
+struct part {
+    enum lt_part_kind kind;
+    void *pointer; /* NULL: released */
+};
+
+void *lt_part_check(lua_State *L, int index, enum lt_part_kind kind)
+{
+    static const char *const names[] = {"container", "actuator", "persister", "receiver"};
+    struct part *part = luaL_testudata(L, index, PART);
+    if (part == NULL || part->kind != kind)
+        luaL_error(L, "%s expected, got a %s", names[kind], luaL_typename(L, index));
+    return part->pointer;
+}
+
+/* The object first: nothing is held when it cannot be made. */
+static struct part *new_part(lua_State *L, enum lt_part_kind kind)
+{
+    struct part *part = lua_newuserdatauv(L, sizeof *part, 1);
+    *part = (struct part){.kind = kind};
+    luaL_setmetatable(L, PART);
+    return part;
+}
+
+static int release(lua_State *L)
+{
+    struct part *part = luaL_checkudata(L, 1, PART);
+    void *pointer = part->pointer;
+    part->pointer = NULL;
+    if (pointer == NULL)
+        return 0;
+    switch (part->kind) {
+    case LT_PART_CONTAINER:
+        ((struct lt_container *)pointer)->ops->release(pointer);
+        break;
+    case LT_PART_ACTUATOR:
+        ((struct lt_actuator *)pointer)->ops->release(pointer);
+        break;
+    case LT_PART_PERSISTER:
+        ((struct lt_persister *)pointer)->ops->release(pointer);
+        break;
+    case LT_PART_RECEIVER:
+        ((struct lt_receiver *)pointer)->ops->release(pointer);
+        break;
+    }
+    return 0;
+}
+
+static int make_queue(lua_State *L)
+{
+    lua_Integer size = luaL_checkinteger(L, 1);
+    new_part(L, LT_PART_CONTAINER)->pointer = lt_queue_new((uint64_t)size);
+    return 1;
+}
+
+static int make_priority(lua_State *L)
+{
+    lua_Integer size = luaL_checkinteger(L, 1);
+    new_part(L, LT_PART_CONTAINER)->pointer = lt_priority_new((uint64_t)size);
+    return 1;
+}
+
+static int make_func(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    new_part(L, LT_PART_ACTUATOR)->pointer = lt_func_actuator_new(L, 1);
+    return 1;
+}
+
+static int make_container(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    new_part(L, LT_PART_CONTAINER)->pointer = lt_lua_container_new(L, 1);
+    return 1;
+}
+
+static int make_actuator(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    new_part(L, LT_PART_ACTUATOR)->pointer = lt_lua_actuator_new(L, 1);
+    return 1;
+}
+
+static int make_persister(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    new_part(L, LT_PART_PERSISTER)->pointer = lt_lua_persister_new(L, 1);
+    return 1;
+}
+
+static int make_receiver(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    new_part(L, LT_PART_RECEIVER)->pointer = lt_lua_receiver_new(L, 1);
+    return 1;
+}
+
+/* core.is_container(value): whether it is a built-in container's object */
+static int is_container(lua_State *L)
+{
+    const struct part *part = luaL_testudata(L, 1, PART);
+    lua_pushboolean(L, part != NULL && part->kind == LT_PART_CONTAINER);
+    return 1;
+}
+
+static int to_string(lua_State *L)
+{
+    const struct part *part = luaL_checkudata(L, 1, PART);
+    const char *name = "part";
+    if (part->kind == LT_PART_CONTAINER && part->pointer != NULL)
+        name = ((const struct lt_container *)part->pointer)->ops->name;
+    lua_pushstring(L, name);
+    return 1;
+}
+
+void lt_bind_parts(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        {"queue", make_queue},         {"priority", make_priority}, {"func", make_func},
+        {"container", make_container}, {"actuator", make_actuator}, {"persister", make_persister},
+        {"receiver", make_receiver},   {"is_container", is_container}, {NULL, NULL},
+    };
+    luaL_newmetatable(L, PART);
+    lua_pushcfunction(L, release);
+    lua_setfield(L, -2, "__gc");
+    lua_pushcfunction(L, to_string);
+    lua_setfield(L, -2, "__tostring");
+    lua_pop(L, 1);
+    luaL_setfuncs(L, functions, 0);
+}

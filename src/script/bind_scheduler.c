@@ -1,0 +1,616 @@
+/* The scheduler object: made from a checked configuration, kept while it has work, its events and its finished list. */
+#include <lauxlib.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/log.h"
+#include "script/bind_core.h"
+#include "script/bind_parts.h"
+#include "script/bound.h"
+#include "script/call.h"
+#include "script/task_object.h"
+
+static const char *const SCHEDULER = "ltsh.scheduler";
+static const char objects; /* registry: bound -> object, weak */
+
+static const char *const event_names[LT_EVENTS + 1] = {"added", "started", "progress", "output", "retried", "finished", NULL};
+
+enum { PARTS = 1, HANDLERS = 2 }; /* user values of the object */
+
+struct lt_bound *lt_bound_check(lua_State *L, const char *function)
+{
+    struct lt_bound **object = luaL_testudata(L, 1, SCHEDULER);
+    if (object == NULL)
+        luaL_error(L, "%s: called without its scheduler: write scheduler%s", function, strchr(function, ':'));
+    return *object;
+}
+
+/* Pushes the object, or nil when it was collected. */
+static void push_object(struct lt_bound *bound, lua_State *L)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &objects);
+    lua_rawgetp(L, -1, bound);
+    lua_remove(L, -2);
+}
+
+void lt_bound_review(struct lt_bound *bound)
+{
+    if (bound->closed.posted)
+        return;
+    if (bound->scheduler != NULL && !bound->busy && bound->requests == 0 && lt_scheduler_closed(bound->scheduler)) {
+        lt_scheduler_free(bound->scheduler);
+        bound->scheduler = NULL;
+        TAILQ_REMOVE(&bound->script->schedulers, bound, link);
+    }
+    if (bound->collected && bound->scheduler == NULL) {
+        free(bound->name);
+        free(bound);
+    }
+}
+
+/* Hooks: what the scheduler tells and asks. */
+
+static void on_busy(void *arg, bool busy)
+{
+    struct lt_bound *bound = arg;
+    lua_State *L = bound->script->L;
+    bound->busy = busy;
+    if (busy) {
+        lt_loop_hold(bound->script->loop);
+        push_object(bound, L);
+        bound->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    } else {
+        lt_loop_release(bound->script->loop);
+        luaL_unref(L, LUA_REGISTRYINDEX, bound->ref);
+        bound->ref = LUA_NOREF;
+        if (lt_scheduler_closed(bound->scheduler)) /* it is still in there: freed from a turn of its own */
+            lt_loop_post(bound->script->loop, &bound->closed);
+    }
+}
+
+static void review_closed(struct lt_turn *turn)
+{
+    lt_bound_review((struct lt_bound *)((char *)turn - offsetof(struct lt_bound, closed)));
+}
+
+static void on_finished(void *arg)
+{
+    struct lt_bound *bound = arg;
+    struct lt_finished_wait *wait;
+    while ((wait = TAILQ_FIRST(&bound->iterators)) != NULL) {
+        TAILQ_REMOVE(&bound->iterators, wait, link);
+        wait->bound = NULL;
+        lt_wake(wait->strand);
+    }
+}
+
+/* One call of a handler; on the heap only if it waits. */
+struct handling {
+    struct lt_timer timer;
+    struct lt_strand *strand;
+    const char *event;
+    const struct lt_bound *bound;
+    bool over;
+    bool waits; /* allocated */
+};
+
+static void handler_done(struct lt_strand *strand, enum lt_outcome outcome, int count)
+{
+    (void)count;
+    struct handling *handling = strand->owner;
+    if (outcome == LT_RAISED && !strand->told) {
+        struct lt_report failure = LT_REPORT(LT_FAILED);
+        struct lt_bytes *traceback;
+        lt_failure_raised(strand, &failure, &traceback);
+        lt_log(LT_LOG_ERROR, "an event handler raised an error", LT_S("scheduler", handling->bound->name),
+               LT_S("event", handling->event), LT_S("error", failure.reason != NULL ? failure.reason->data : "failed"),
+               LT_S("traceback", traceback != NULL ? traceback->data : NULL));
+        lt_report_clear(&failure);
+        lt_bytes_unref(traceback);
+    }
+    handling->over = true;
+    if (handling->waits) {
+        lt_timer_stop(strand->script->loop, &handling->timer);
+        free(handling);
+    }
+}
+
+static void handler_late(struct lt_timer *timer)
+{
+    struct handling *handling = (struct handling *)timer;
+    lt_log(LT_LOG_ERROR, "an event handler did not return in time and was ended",
+           LT_S("scheduler", handling->bound->name), LT_S("event", handling->event));
+    lt_strand_kill(handling->strand);
+}
+
+/* The handler and its arguments are on strand->L. */
+static void run_handler(struct lt_bound *bound, struct lt_strand *strand, const char *event, int arguments)
+{
+    struct handling handling = {.timer = LT_TIMER_INIT, .strand = strand, .event = event, .bound = bound};
+    double timeout = lt_scheduler_config(bound->scheduler)->callback_timeout;
+    strand->owner = &handling;
+    lt_strand_run(strand, arguments);
+    if (handling.over)
+        return;
+    struct handling *waiting = lt_alloc(sizeof *waiting);
+    *waiting = handling;
+    waiting->waits = true;
+    strand->owner = waiting;
+    if (timeout > 0)
+        lt_timer_start(bound->script->loop, &waiting->timer, lt_loop_now(bound->script->loop) + timeout, handler_late);
+}
+
+static void on_event(void *arg, enum lt_event event, struct lt_task *task, const struct lt_event_data *data)
+{
+    struct lt_bound *bound = arg;
+    struct lt_script *script = bound->script;
+    lua_State *L = script->L;
+    lua_checkstack(L, 8);
+    push_object(bound, L);
+    lua_getiuservalue(L, -1, HANDLERS);
+    lua_rawgeti(L, -1, event + 1); /* this list is never changed, only replaced */
+    lua_Unsigned count = lua_rawlen(L, -1);
+    for (lua_Unsigned i = 1; i <= count; i++) {
+        struct lt_strand *strand = lt_strand_new(script, LT_STRAND_HANDLER, NULL, handler_done);
+        int arguments = 1;
+        lua_rawgeti(L, -1, (lua_Integer)i);
+        lua_xmove(L, strand->L, 1);
+        lt_task_push(strand->L, task);
+        if (event == LT_EVENT_RETRIED) {
+            if (data->reason != NULL)
+                lua_pushlstring(strand->L, data->reason->data, data->reason->len);
+            else
+                lua_pushnil(strand->L);
+            lua_pushnumber(strand->L, data->delay);
+            arguments = 3;
+        }
+        run_handler(bound, strand, event_names[event], arguments);
+    }
+    lua_pop(L, 3);
+}
+
+/* Calls a function of the configuration that answers with a number and may not wait. False if it did not. */
+static bool call_function(struct lt_bound *bound, lua_State *L, int arguments, const char *name, double *result)
+{
+    struct lt_frame frame = {.L = L, .parent = bound->script->frame};
+    bound->script->frame = &frame;
+    bool ok = lua_pcall(L, arguments, 1, 0) == LUA_OK;
+    bound->script->frame = frame.parent;
+    *result = lua_tonumber(L, -1);
+    if (!ok || lua_type(L, -1) != LUA_TNUMBER || !(*result >= 0) || !isfinite(*result)) {
+        char got[256];
+        if (ok)
+            lt_describe(L, -1, got, sizeof got);
+        lt_log(LT_LOG_ERROR, "a function of the configuration failed", LT_S("scheduler", bound->name),
+               LT_S("function", name),
+               LT_S("error", !ok && lua_isstring(L, -1) ? lua_tostring(L, -1)
+                             : !ok                      ? "raised a value that is no text"
+                                                        : "must return a number of 0 or more"),
+               LT_S("got", ok ? got : NULL));
+        ok = false;
+    }
+    lua_pop(L, 1);
+    return ok;
+}
+
+static void push_function(struct lt_bound *bound, lua_State *L, const char *name)
+{
+    lua_checkstack(L, 8);
+    push_object(bound, L);
+    lua_getiuservalue(L, -1, PARTS);
+    lua_getfield(L, -1, name);
+    lua_replace(L, -3);
+    lua_pop(L, 1);
+}
+
+static double on_backoff(void *arg, uint32_t attempt, const struct lt_bytes *reason, struct lt_task *task)
+{
+    struct lt_bound *bound = arg;
+    lua_State *L = bound->script->L;
+    double delay;
+    push_function(bound, L, "backoff");
+    lua_pushinteger(L, attempt);
+    lua_pushlstring(L, reason->data, reason->len);
+    lt_task_push(L, task);
+    return call_function(bound, L, 3, "backoff", &delay) ? delay : 1;
+}
+
+static uint32_t on_key_limit(void *arg, const struct lt_bytes *key)
+{
+    struct lt_bound *bound = arg;
+    lua_State *L = bound->script->L;
+    double limit;
+    push_function(bound, L, "key_limit");
+    lua_pushlstring(L, key->data, key->len);
+    if (!call_function(bound, L, 1, "key_limit", &limit))
+        return 1; /* the careful answer */
+    return limit >= UINT32_MAX ? 0 : limit < 1 ? 1 : (uint32_t)limit;
+}
+
+/* Configuration. What comes here was checked by lua/ltsh/options.lua. */
+
+static double number_field(lua_State *L, const char *name, double otherwise)
+{
+    double value = otherwise;
+    if (lua_getfield(L, -1, name) == LUA_TNUMBER)
+        value = lua_tonumber(L, -1);
+    lua_pop(L, 1);
+    return value;
+}
+
+static struct lt_rate rate_field(lua_State *L, const char *name)
+{
+    struct lt_rate rate = {0};
+    if (lua_getfield(L, -1, name) == LUA_TTABLE) {
+        rate.burst = number_field(L, "burst", 0);
+        rate.per = number_field(L, "per", 0);
+    }
+    lua_pop(L, 1);
+    return rate;
+}
+
+static bool is_function(lua_State *L, const char *name)
+{
+    bool is = lua_getfield(L, -1, name) == LUA_TFUNCTION;
+    lua_pop(L, 1);
+    return is;
+}
+
+static void read_backoff(lua_State *L, struct lt_scheduler_config *config)
+{
+    config->backoff_fn = is_function(L, "backoff");
+    if (lua_getfield(L, -1, "backoff") == LUA_TTABLE)
+        config->backoff = (struct lt_backoff){
+            .base = number_field(L, "base", 0),
+            .factor = number_field(L, "factor", 2),
+            .max = number_field(L, "max", 0),
+            .jitter = number_field(L, "jitter", 0.1),
+        };
+    lua_pop(L, 1);
+}
+
+/* The table on top of the stack into what may change while it runs. */
+static void read_config(lua_State *L, struct lt_bound *bound, struct lt_scheduler_config *config)
+{
+    bool key_fn = is_function(L, "key_limit");
+    config->limits = (struct lt_limits){
+        .slots = (uint32_t)number_field(L, "limit", 1),
+        .rate = rate_field(L, "rate"),
+        .key_rate = rate_field(L, "key_rate"),
+        .key_limit = key_fn ? 0 : (uint32_t)number_field(L, "key_limit", 0),
+        .key_limit_fn = key_fn ? on_key_limit : NULL,
+        .key_limit_arg = bound,
+    };
+    config->timeout = number_field(L, "timeout", 0);
+    config->export_timeout = number_field(L, "export_timeout", 60);
+    config->max_retries = (int64_t)number_field(L, "max_retries", 0);
+    read_backoff(L, config);
+    config->max_lost = (uint32_t)number_field(L, "max_lost", 3);
+    config->schedule_interval = number_field(L, "schedule_interval", 1);
+    config->poll_interval = number_field(L, "poll_interval", 0);
+    config->container_timeout = number_field(L, "container_timeout", 30);
+    config->callback_timeout = number_field(L, "callback_timeout", 30);
+    config->shutdown_grace = number_field(L, "shutdown_grace", 10);
+    bound->shutdown_grace = config->shutdown_grace;
+}
+
+static void *part_field(lua_State *L, const char *name, enum lt_part_kind kind)
+{
+    lua_getfield(L, -1, name);
+    void *part = lua_isnil(L, -1) ? NULL : lt_part_check(L, -1, kind);
+    lua_pop(L, 1);
+    return part;
+}
+
+static struct lt_bound *new_bound(lua_State *L)
+{
+    struct lt_bound **object = lua_newuserdatauv(L, sizeof(struct lt_bound *), 2);
+    *object = NULL;
+    luaL_setmetatable(L, SCHEDULER);
+    lua_newtable(L);
+    for (int event = 1; event <= LT_EVENTS; event++) {
+        lua_newtable(L);
+        lua_rawseti(L, -2, event);
+    }
+    lua_setiuservalue(L, -2, HANDLERS);
+    struct lt_bound *bound = *object = lt_zalloc(sizeof *bound);
+    bound->script = lt_script_of(L);
+    bound->ref = LUA_NOREF;
+    bound->closed.fn = review_closed;
+    TAILQ_INIT(&bound->iterators);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &objects);
+    lua_pushvalue(L, -2);
+    lua_rawsetp(L, -2, bound);
+    lua_pop(L, 1);
+    return bound;
+}
+
+/* core.scheduler(config) -> object */
+static int make_scheduler(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 1);
+    struct lt_bound *bound = new_bound(L); /* at 2 */
+    lua_pushvalue(L, 1);
+    lua_setiuservalue(L, 2, PARTS);
+    lua_pushvalue(L, 1);
+    struct lt_scheduler_config config = {
+        .container = part_field(L, "container", LT_PART_CONTAINER),
+        .actuator = part_field(L, "actuator", LT_PART_ACTUATOR),
+        .persister = part_field(L, "persister", LT_PART_PERSISTER),
+        .receiver = part_field(L, "receiver", LT_PART_RECEIVER),
+        .hooks = {.arg = bound, .event = on_event, .busy = on_busy, .finished = on_finished, .backoff = on_backoff},
+    };
+    if (config.container == NULL || config.actuator == NULL)
+        return luaL_error(L, "core.scheduler: container and actuator are required");
+    if (config.container->in_use)
+        return luaL_error(L, "ltsh.scheduler: this container is used by another scheduler already; make one for each");
+    read_config(L, bound, &config);
+    config.finished_size = (uint64_t)number_field(L, "finished_size", 10000);
+    config.keep_tasks = (uint64_t)number_field(L, "keep_tasks", 10000);
+    config.keep_bytes = (uint64_t)number_field(L, "keep_bytes", 64 << 20);
+    lua_getfield(L, -1, "attach");
+    config.attach = lua_toboolean(L, -1);
+    lua_getfield(L, -2, "name");
+    bound->name = lt_strdup(luaL_checkstring(L, -1));
+    config.name = bound->name;
+    TAILQ_INSERT_TAIL(&bound->script->schedulers, bound, link);
+    bound->scheduler = lt_scheduler_open(bound->script->loop, &config);
+    lua_settop(L, 2);
+    return 1;
+}
+
+/* core.set(scheduler, config): the whole configuration anew. */
+static int set_scheduler(lua_State *L)
+{
+    struct lt_bound *bound = lt_bound_check(L, "scheduler:set");
+    luaL_checktype(L, 2, LUA_TTABLE);
+    if (bound->scheduler == NULL || lt_scheduler_closing(bound->scheduler)) {
+        lua_pushnil(L);
+        lua_pushliteral(L, "the scheduler is closed");
+        lua_pushliteral(L, "closed");
+        return 3;
+    }
+    lua_settop(L, 2);
+    lua_pushvalue(L, 2);
+    lua_setiuservalue(L, 1, PARTS);
+    read_config(L, bound, lt_scheduler_config(bound->scheduler));
+    lt_scheduler_set(bound->scheduler);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* core.config(scheduler) -> the table that it was made from or last set with */
+static int get_config(lua_State *L)
+{
+    lt_bound_check(L, "scheduler:set");
+    lua_getiuservalue(L, 1, PARTS);
+    return 1;
+}
+
+/* core.schedulers() -> how many were ever made, for default names */
+static int count_schedulers(lua_State *L)
+{
+    lua_pushinteger(L, ++lt_script_of(L)->scheduler_count);
+    return 1;
+}
+
+/* Events. */
+
+static void subscribe(lua_State *L, struct lt_bound *bound)
+{
+    unsigned events = 0;
+    lua_getiuservalue(L, 1, HANDLERS);
+    for (int event = 0; event < LT_EVENTS; event++) {
+        lua_rawgeti(L, -1, event + 1);
+        if (lua_rawlen(L, -1) > 0)
+            events |= 1u << event;
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+    if (bound->scheduler != NULL)
+        lt_scheduler_subscribe(bound->scheduler, events);
+}
+
+/* Replaces the list of an event by a copy with `add` (an index, or 0) and without the closure's handler box. */
+static void replace_list(lua_State *L, int event, int add, const void *without)
+{
+    lua_getiuservalue(L, 1, HANDLERS);
+    lua_rawgeti(L, -1, event + 1);
+    lua_newtable(L);
+    lua_Integer n = 0;
+    for (lua_Integer i = 1; i <= (lua_Integer)lua_rawlen(L, -2); i++) {
+        lua_rawgeti(L, -2, i);
+        if (lua_topointer(L, -1) != without)
+            lua_rawseti(L, -2, ++n);
+        else {
+            without = NULL; /* one of several that are the same */
+            lua_pop(L, 1);
+        }
+    }
+    if (add != 0) {
+        lua_pushvalue(L, add);
+        lua_rawseti(L, -2, ++n);
+    }
+    lua_rawseti(L, -3, event + 1);
+    lua_pop(L, 2);
+}
+
+static int remove_handler(lua_State *L)
+{
+    int event = (int)lua_tointeger(L, lua_upvalueindex(2));
+    if (lua_toboolean(L, lua_upvalueindex(4)))
+        return 0;
+    lua_pushboolean(L, 1);
+    lua_replace(L, lua_upvalueindex(4));
+    const void *handler = lua_topointer(L, lua_upvalueindex(3));
+    lua_settop(L, 0);
+    lua_pushvalue(L, lua_upvalueindex(1));
+    replace_list(L, event, 0, handler);
+    subscribe(L, *(struct lt_bound **)lua_touserdata(L, 1));
+    return 0;
+}
+
+static int method_on(lua_State *L)
+{
+    struct lt_bound *bound = lt_bound_check(L, "scheduler:on");
+    int event = 0;
+    const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
+    while (event < LT_EVENTS && strcmp(event_names[event], name) != 0)
+        event++;
+    char got[128];
+    lt_describe(L, 2, got, sizeof got);
+    if (event == LT_EVENTS)
+        return luaL_error(L, "scheduler:on: event must be one of added, started, progress, output, retried, finished, got %s",
+                          got);
+    lt_describe(L, 3, got, sizeof got);
+    if (lua_type(L, 3) != LUA_TFUNCTION)
+        return luaL_error(L, "scheduler:on: the handler must be a function, got %s", got);
+    lua_settop(L, 3);
+    replace_list(L, event, 3, NULL);
+    subscribe(L, bound);
+    lua_pushvalue(L, 1);
+    lua_pushinteger(L, event);
+    lua_pushvalue(L, 3);
+    lua_pushboolean(L, 0);
+    lua_pushcclosure(L, remove_handler, 4);
+    return 1;
+}
+
+/* The finished list. */
+
+static void leave_iterators(struct lt_wait *wait)
+{
+    struct lt_finished_wait *waiting = (struct lt_finished_wait *)wait;
+    if (waiting->bound != NULL)
+        TAILQ_REMOVE(&waiting->bound->iterators, waiting, link);
+    free(waiting);
+}
+
+static int next_finished(lua_State *L, struct lt_bound *bound);
+
+static int finished_again(lua_State *L, int status, lua_KContext context)
+{
+    (void)status;
+    (void)context;
+    struct lt_wait *wait = lt_wait_over(L);
+    lt_wait_done(L);
+    free(wait);
+    return next_finished(L, *(struct lt_bound **)lua_touserdata(L, lua_upvalueindex(1)));
+}
+
+static int next_finished(lua_State *L, struct lt_bound *bound)
+{
+    if (bound->scheduler == NULL)
+        return 0;
+    struct lt_task *task = lt_scheduler_next_finished(bound->scheduler);
+    if (task != NULL) {
+        lt_task_push(L, task);
+        lt_task_unref(task);
+        return 1;
+    }
+    if (lt_scheduler_idle(bound->scheduler))
+        return 0;
+    struct lt_strand *strand = lt_wait_check(L, "scheduler:finished");
+    struct lt_finished_wait *waiting = lt_alloc(sizeof *waiting);
+    *waiting = (struct lt_finished_wait){.wait.cancel = leave_iterators, .bound = bound, .strand = strand};
+    TAILQ_INSERT_TAIL(&bound->iterators, waiting, link);
+    lt_scheduler_await_finished(bound->scheduler);
+    return lt_wait(L, strand, &waiting->wait, finished_again);
+}
+
+static int iterate(lua_State *L)
+{
+    return next_finished(L, *(struct lt_bound **)lua_touserdata(L, lua_upvalueindex(1)));
+}
+
+static int method_finished(lua_State *L)
+{
+    lt_bound_check(L, "scheduler:finished");
+    lua_settop(L, 1);
+    lua_pushcclosure(L, iterate, 1);
+    return 1;
+}
+
+/* The object's end. */
+
+static int collect(lua_State *L)
+{
+    struct lt_bound **object = luaL_checkudata(L, 1, SCHEDULER);
+    struct lt_bound *bound = *object;
+    if (bound == NULL)
+        return 0;
+    *object = NULL;
+    bound->collected = true;
+    if (bound->scheduler != NULL)
+        lt_scheduler_close(bound->scheduler, 0, "closed", NULL);
+    lt_bound_review(bound);
+    return 0;
+}
+
+static int to_string(lua_State *L)
+{
+    const struct lt_bound *bound = *(struct lt_bound **)luaL_checkudata(L, 1, SCHEDULER);
+    lua_pushfstring(L, "scheduler \"%s\"", bound->name);
+    return 1;
+}
+
+static int pause_scheduler(lua_State *L, const char *function, bool paused)
+{
+    struct lt_bound *bound = lt_bound_check(L, function);
+    if (bound->scheduler == NULL)
+        return 0;
+    lt_scheduler_pause(bound->scheduler, paused);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+static int method_pause(lua_State *L)
+{
+    return pause_scheduler(L, "scheduler:pause", true);
+}
+
+static int method_resume(lua_State *L)
+{
+    return pause_scheduler(L, "scheduler:resume", false);
+}
+
+static int method_name(lua_State *L)
+{
+    lua_pushstring(L, lt_bound_check(L, "scheduler:name")->name);
+    return 1;
+}
+
+void lt_bind_scheduler(lua_State *L)
+{
+    static const luaL_Reg methods[] = {
+        {"on", method_on},         {"finished", method_finished}, {"pause", method_pause},
+        {"resume", method_resume}, {NULL, NULL},
+    };
+    static const luaL_Reg meta[] = {{"__gc", collect}, {"__tostring", to_string}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"scheduler", make_scheduler},  {"set", set_scheduler}, {"config", get_config},
+        {"number", count_schedulers}, {"name", method_name},  {NULL, NULL},
+    };
+    luaL_setfuncs(L, functions, 0);
+
+    lua_newtable(L); /* objects by their C side; weak, so that they can be collected */
+    lua_createtable(L, 0, 1);
+    lua_pushliteral(L, "v");
+    lua_setfield(L, -2, "__mode");
+    lua_setmetatable(L, -2);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &objects);
+
+    luaL_newmetatable(L, SCHEDULER);
+    luaL_setfuncs(L, meta, 0);
+    luaL_newlib(L, methods);
+    lt_bind_requests(L);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -3, "__index");
+    lua_getfield(L, -1, "close");
+    lua_setfield(L, -3, "__close");
+    lua_setfield(L, -3, "methods"); /* core.methods: lua/ltsh/scheduler.lua adds its own */
+    lua_pop(L, 1);
+}

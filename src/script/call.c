@@ -1,0 +1,366 @@
+#include "script/call.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/log.h"
+#include "scheduler/actuator.h"
+
+/* Descriptions of values. */
+
+void lt_describe(lua_State *L, int index, char *buffer, size_t size)
+{
+    switch (lua_type(L, index)) {
+    case LUA_TNIL:
+    case LUA_TNONE:
+        snprintf(buffer, size, "nil");
+        break;
+    case LUA_TBOOLEAN:
+        snprintf(buffer, size, "%s", lua_toboolean(L, index) ? "true" : "false");
+        break;
+    case LUA_TNUMBER:
+        if (lua_isinteger(L, index))
+            snprintf(buffer, size, "%lld (a number)", (long long)lua_tointeger(L, index));
+        else
+            snprintf(buffer, size, "%.14g (a number)", lua_tonumber(L, index));
+        break;
+    case LUA_TSTRING: {
+        size_t len;
+        const char *text = lua_tolstring(L, index, &len);
+        snprintf(buffer, size, "\"%.60s%s\"", text, len > 60 ? "..." : "");
+        break;
+    }
+    default:
+        snprintf(buffer, size, "a %s", lua_typename(L, lua_type(L, index)));
+    }
+}
+
+/* Modules. */
+
+void lt_module_open(struct lt_module *module, lua_State *L, int index, const char *kind)
+{
+    index = lua_absindex(L, index);
+    module->script = lt_script_of(L);
+    module->kind = kind;
+    const char *name = NULL;
+    if (lua_type(L, index) == LUA_TTABLE) {
+        lua_pushliteral(L, "name");
+        if (lua_rawget(L, index) == LUA_TSTRING)
+            name = lua_tostring(L, -1);
+    } else {
+        lua_pushnil(L);
+    }
+    char text[128];
+    snprintf(text, sizeof text, name != NULL ? "%s '%s'" : "%s", kind, name);
+    module->name = lt_strdup(text);
+    lua_pop(L, 1);
+    lua_pushvalue(L, index);
+    module->methods = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_pushvalue(L, index);
+    module->self = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+void lt_module_close(struct lt_module *module)
+{
+    if (module->methods == LUA_NOREF)
+        return;
+    luaL_unref(module->script->L, LUA_REGISTRYINDEX, module->methods);
+    luaL_unref(module->script->L, LUA_REGISTRYINDEX, module->self);
+    module->methods = module->self = LUA_NOREF;
+    free(module->name);
+    module->name = NULL;
+}
+
+static int look_up(lua_State *L)
+{
+    lua_getfield(L, 1, lua_tostring(L, 2));
+    return 1;
+}
+
+bool lt_module_has(const struct lt_module *module, const char *method)
+{
+    lua_State *L = module->script->L;
+    lua_pushcfunction(L, look_up);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, module->methods);
+    lua_pushstring(L, method);
+    bool found = lua_pcall(L, 2, 1, 0) == LUA_OK && !lua_isnil(L, -1);
+    lua_pop(L, 1);
+    return found;
+}
+
+/* Calls. */
+
+static int returned(lua_State *L, int status, lua_KContext context)
+{
+    (void)status;
+    (void)context;
+    return lua_gettop(L);
+}
+
+/* methods, name, self, arguments...: the lookup may run the script's code too. */
+static int enter(lua_State *L)
+{
+    lua_pushvalue(L, 2);
+    lua_gettable(L, 1);
+    lua_replace(L, 2);
+    lua_remove(L, 1);
+    lua_callk(L, lua_gettop(L) - 1, LUA_MULTRET, 0, returned);
+    return returned(L, LUA_OK, 0);
+}
+
+static void raised(struct lt_call *call, struct lt_strand *strand)
+{
+    struct lt_report failure = LT_REPORT(LT_FAILED);
+    struct lt_bytes *traceback;
+    lt_failure_raised(strand, &failure, &traceback);
+    const char *reason = failure.reason != NULL ? failure.reason->data : "failed";
+    bool bug = traceback != NULL && strand->position == 0;
+    if (bug)
+        lt_log(LT_LOG_ERROR, "a method raised an error", LT_S("module", call->module->name),
+               LT_S("method", call->method), LT_S("error", reason), LT_S("traceback", traceback->data));
+    lt_fail(&call->error, LT_ERROR, "%s: %s raised: %s", call->module->name, call->method, reason);
+    if (call->failure != NULL)
+        *call->failure = failure;
+    else
+        lt_report_clear(&failure);
+    lt_bytes_unref(traceback);
+}
+
+static void ended(struct lt_strand *strand, enum lt_outcome outcome, int count)
+{
+    struct lt_call *call = strand->owner;
+    lt_timer_stop(strand->script->loop, &call->timer);
+    call->strand = NULL;
+    if (outcome == LT_RAISED)
+        raised(call, strand);
+    if (outcome == LT_DONE)
+        call->done(call, LT_OK, strand->L, count, NULL);
+    else
+        call->done(call, call->error.code, NULL, 0, call->error.message);
+}
+
+static void late(struct lt_timer *timer)
+{
+    struct lt_call *call = (struct lt_call *)((char *)timer - offsetof(struct lt_call, timer));
+    lt_fail(&call->error, LT_TIMEOUT, "%s: %s did not return within %g s", call->module->name, call->method,
+            call->timeout);
+    lt_strand_kill(call->strand);
+}
+
+lua_State *lt_call_begin(struct lt_call *call, struct lt_module *module, const char *method, double timeout, void *owner,
+                         void (*done)(struct lt_call *call, int code, lua_State *L, int count, const char *message))
+{
+    call->module = module;
+    call->method = method;
+    call->timer = LT_TIMER_INIT;
+    call->timeout = timeout;
+    call->done = done;
+    call->owner = owner;
+    call->failure = NULL;
+    call->error.code = LT_CANCELLED;
+    call->error.message[0] = '\0';
+    call->strand = lt_strand_new(module->script, LT_STRAND_METHOD, call, ended);
+    lua_State *L = call->strand->L;
+    lua_pushcfunction(L, enter);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, module->methods);
+    lua_pushstring(L, method);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, module->self);
+    return L;
+}
+
+void lt_call_run(struct lt_call *call, int arguments)
+{
+    struct lt_strand *strand = call->strand;
+    struct lt_loop *loop = strand->script->loop;
+    /* `call` may be gone after lt_strand_run: the timer is started before, and stopped by the end. */
+    if (call->timeout > 0)
+        lt_timer_start(loop, &call->timer, lt_loop_now(loop) + call->timeout, late);
+    lt_strand_run(strand, arguments + 3);
+}
+
+static void ignored(struct lt_strand *strand, enum lt_outcome outcome, int count)
+{
+    (void)strand;
+    (void)outcome;
+    (void)count;
+}
+
+void lt_call_abort(struct lt_call *call)
+{
+    struct lt_strand *strand = call->strand;
+    lt_timer_stop(call->module->script->loop, &call->timer);
+    call->strand = NULL;
+    if (strand == NULL)
+        return;
+    strand->done = ignored;
+    if (strand->running)
+        lt_strand_tell(strand, "the call was given up");
+    else
+        lt_strand_kill(strand);
+}
+
+int lt_call_nonsense(struct lt_call *call, lua_State *L, int index, const char *expected, struct lt_error *error)
+{
+    char got[128];
+    lt_describe(L, index, got, sizeof got);
+    return lt_fail(error, LT_ERROR, "%s: %s must return %s, got %s", call->module->name, call->method, expected, got);
+}
+
+static int code_of(const char *name, int otherwise)
+{
+    for (int code = LT_EXISTS; name != NULL && code >= LT_UNSUPPORTED; code--) {
+        if (strcmp(lt_code_name(code), name) == 0)
+            return code;
+    }
+    return otherwise;
+}
+
+void lt_call_answer(struct lt_call *call, int code, lua_State *L, int count, const char *message, int refusal,
+                    struct lt_reply *reply)
+{
+    struct lt_error error;
+    if (code != LT_OK) {
+        lt_reply_send(reply, code, message);
+        return;
+    }
+    int first = lua_gettop(L) - count + 1;
+    if (count > 0 && lua_toboolean(L, first)) {
+        lt_reply_ok(reply);
+        return;
+    }
+    if (count < 2 || lua_type(L, first + 1) != LUA_TSTRING) {
+        lua_pushnil(L); /* so that there is something to describe */
+        lt_call_nonsense(call, L, count > 0 ? first : -1, "true, or nil and a message", &error);
+        lt_reply_send(reply, error.code, error.message);
+        return;
+    }
+    const char *name = count > 2 && lua_type(L, first + 2) == LUA_TSTRING ? lua_tostring(L, first + 2) : NULL;
+    lt_fail(&error, code_of(name, refusal), "%s: %s: %s", call->module->name, call->method,
+            lua_tostring(L, first + 1));
+    lt_reply_send(reply, error.code, error.message);
+}
+
+/* Failures. */
+
+static int raw_field(lua_State *L, int index, const char *name)
+{
+    lua_pushstring(L, name);
+    return lua_rawget(L, index);
+}
+
+static struct lt_bytes *text_at(lua_State *L, int index)
+{
+    size_t len;
+    lua_pushvalue(L, index); /* lua_tolstring would change a number in place */
+    const char *text = lua_tolstring(L, -1, &len);
+    struct lt_bytes *bytes = lt_bytes_new(text, len);
+    lua_pop(L, 1);
+    return bytes;
+}
+
+static bool read_delay(lua_State *L, int index, const char *name, double *value, struct lt_error *error)
+{
+    int type = raw_field(L, index, name);
+    double number = lua_tonumber(L, -1);
+    bool ok = type == LUA_TNIL || (type == LUA_TNUMBER && number >= 0 && isfinite(number));
+    if (!ok) {
+        char got[128];
+        lt_describe(L, -1, got, sizeof got);
+        lt_fail(error, LT_ERROR, "%s of a failure must be a number of seconds, got %s", name, got);
+    } else if (type == LUA_TNUMBER) {
+        *value = number;
+    }
+    lua_pop(L, 1);
+    return ok;
+}
+
+static bool read_failure_table(lua_State *L, int index, struct lt_report *report, struct lt_error *error)
+{
+    int type = raw_field(L, index, "snooze");
+    if (type == LUA_TBOOLEAN)
+        report->snooze = lua_toboolean(L, -1) ? -1 : 0;
+    lua_pop(L, 1);
+    if (type != LUA_TBOOLEAN && !read_delay(L, index, "snooze", &report->snooze, error))
+        return false;
+    if (type == LUA_TNUMBER && report->snooze <= 0)
+        report->snooze = 1e-9; /* at once is a snooze too */
+    if (!read_delay(L, index, "retry_after", &report->retry_after, error))
+        return false;
+    report->no_retry = raw_field(L, index, "retry") == LUA_TBOOLEAN && !lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    type = raw_field(L, index, "reason");
+    bool ok = type == LUA_TSTRING || type == LUA_TNUMBER || type == LUA_TNIL;
+    if (type == LUA_TSTRING || type == LUA_TNUMBER)
+        lt_bytes_set(&report->reason, text_at(L, -1));
+    else if (!ok)
+        lt_fail(error, LT_ERROR, "reason of a failure must be a string, got a %s", lua_typename(L, type));
+    lua_pop(L, 1);
+    return ok;
+}
+
+bool lt_failure_read(lua_State *L, int index, struct lt_report *report, struct lt_error *error)
+{
+    index = lua_absindex(L, index);
+    char got[128];
+    switch (lua_type(L, index)) {
+    case LUA_TSTRING:
+    case LUA_TNUMBER:
+        lt_bytes_set(&report->reason, text_at(L, index));
+        return true;
+    case LUA_TTABLE:
+        return read_failure_table(L, index, report, error);
+    default:
+        lt_describe(L, index, got, sizeof got);
+        lt_fail(error, LT_ERROR, "a failure must be a string or a table { reason=, retry=, retry_after=, snooze= }, got %s",
+                got);
+        return false;
+    }
+}
+
+static struct lt_bytes *bytes_of_text(const char *text)
+{
+    return lt_bytes_new(text, strlen(text));
+}
+
+static int to_text(lua_State *L)
+{
+    luaL_tolstring(L, 1, NULL);
+    return 1;
+}
+
+/* An error value with __tostring, as libraries raise them, in its own words. */
+static struct lt_bytes *own_words(lua_State *L, int index)
+{
+    lua_pushcfunction(L, to_text);
+    lua_pushvalue(L, index);
+    struct lt_bytes *words = NULL;
+    if (lua_pcall(L, 1, 1, 0) == LUA_OK)
+        words = lt_bytes_new(lua_tostring(L, -1), lua_rawlen(L, -1));
+    lua_pop(L, 1);
+    return words;
+}
+
+void lt_failure_raised(struct lt_strand *strand, struct lt_report *report, struct lt_bytes **traceback)
+{
+    lua_State *L = strand->L;
+    struct lt_error error;
+    int top = lua_gettop(L);
+    if (traceback != NULL)
+        *traceback = lt_bytes_ref(strand->traceback);
+    if (lua_type(L, top) == LUA_TSTRING) {
+        size_t len;
+        const char *text = lua_tolstring(L, top, &len);
+        size_t skip = strand->position <= len ? strand->position : 0;
+        lt_bytes_set(&report->reason, lt_bytes_new(text + skip, len - skip));
+    } else if (luaL_getmetafield(L, top, "__tostring") != LUA_TNIL) {
+        lua_pop(L, 1);
+        lt_bytes_set(&report->reason, own_words(L, top));
+    } else if (lua_isnil(L, top)) {
+        lt_bytes_set(&report->reason, bytes_of_text("error(nil)"));
+    } else if (!lt_failure_read(L, top, report, &error)) {
+        lt_bytes_set(&report->reason, bytes_of_text(error.message));
+    }
+}

@@ -1,0 +1,256 @@
+/* A script may wait inside coroutines of its own:
+ *
+ *     strand ---resume---> coroutine ---resume---> coroutine: ltsh.sleep(1)
+ *
+ * The sleep yields a value that only we know. A resume that gets it from its coroutine does not return it to the script but yields
+ * it in turn, until it comes to the strand; and when the strand is resumed, each level resumes the next. A yield of the script's is
+ * delivered as ever. While it passes, the value stays on the coroutine's stack: it tells that the coroutine is not the script's to
+ * resume or close. The rest is lcorolib.c's behaviour. */
+#include "script/corolib.h"
+
+#include <lauxlib.h>
+
+#include "script/strand.h"
+
+static bool is_passing(lua_State *co)
+{
+    return lua_status(co) == LUA_YIELD && lua_gettop(co) > 0 && lt_is_suspension(co, -1);
+}
+
+enum { RESUMED_ERROR = -1, RESUMED_SUSPENDED = -2 };
+
+/* Resumes `co` with the topmost `arguments` of L. The number of values moved to L; or an error, its value on L; or a suspension, to be passed on. */
+static int resume(lua_State *L, lua_State *co, int arguments)
+{
+    struct lt_script *script = lt_script_of(L);
+    struct lt_frame frame;
+    int count = 0;
+    if (!lua_checkstack(co, arguments)) {
+        lua_pushliteral(L, "too many arguments to resume");
+        return RESUMED_ERROR;
+    }
+    lua_xmove(L, co, arguments);
+    lt_frame_enter(script, &frame, co, lua_isyieldable(L));
+    int status = lua_resume(co, L, arguments, &count);
+    lt_frame_leave(script, &frame);
+    if (status != LUA_OK && status != LUA_YIELD) {
+        lua_xmove(co, L, 1);
+        return RESUMED_ERROR;
+    }
+    if (status == LUA_YIELD && count == 1 && lt_is_suspension(co, -1))
+        return RESUMED_SUSPENDED;
+    if (!lua_checkstack(L, count + 1)) {
+        lua_pop(co, count);
+        lua_pushliteral(L, "too many results to resume");
+        return RESUMED_ERROR;
+    }
+    lua_xmove(co, L, count);
+    return count;
+}
+
+/* Why `co` cannot be resumed now, or NULL. */
+static const char *refusal(lua_State *L, lua_State *co)
+{
+    if (is_passing(co) || co == L)
+        return "cannot resume non-suspended coroutine";
+    if (lua_status(co) == LUA_OK && lua_gettop(co) == 0) {
+        lua_Debug frame;
+        return lua_getstack(co, 0, &frame) ? "cannot resume non-suspended coroutine" : "cannot resume dead coroutine";
+    }
+    return NULL;
+}
+
+static lua_State *check_co(lua_State *L)
+{
+    lua_State *co = lua_tothread(L, 1);
+    luaL_argexpected(L, co, 1, "coroutine");
+    return co;
+}
+
+/* coroutine.resume */
+
+static int resumed(lua_State *L, int result);
+
+static int resume_again(lua_State *L, int status, lua_KContext context)
+{
+    (void)status;
+    (void)context;
+    lua_State *co = lua_tothread(L, 1);
+    lua_settop(L, 1);
+    lua_pop(co, 1); /* the suspension */
+    return resumed(L, resume(L, co, 0));
+}
+
+static int resumed(lua_State *L, int result)
+{
+    if (result == RESUMED_SUSPENDED) {
+        lua_settop(L, 1); /* the coroutine, to find it again */
+        return lt_pass_suspension(L, 0, resume_again);
+    }
+    if (result == RESUMED_ERROR) {
+        lua_pushboolean(L, 0);
+        lua_insert(L, -2);
+        return 2;
+    }
+    lua_pushboolean(L, 1);
+    lua_insert(L, -(result + 1));
+    return result + 1;
+}
+
+static int co_resume(lua_State *L)
+{
+    lua_State *co = check_co(L);
+    const char *why = refusal(L, co);
+    if (why != NULL) {
+        lua_pushboolean(L, 0);
+        lua_pushstring(L, why);
+        return 2;
+    }
+    return resumed(L, resume(L, co, lua_gettop(L) - 1));
+}
+
+/* coroutine.wrap */
+
+static int wrap_error(lua_State *L, lua_State *co)
+{
+    int status = lua_status(co);
+    if (status != LUA_OK && status != LUA_YIELD) { /* it raised: close its variables, which may change the error */
+        struct lt_frame frame;
+        lua_pop(L, 1);
+        lt_frame_enter(lt_script_of(L), &frame, co, false);
+        lua_resetthread(co);
+        lt_frame_leave(lt_script_of(L), &frame);
+        lua_xmove(co, L, 1);
+    }
+    if (status != LUA_ERRMEM && lua_type(L, -1) == LUA_TSTRING) {
+        luaL_where(L, 1);
+        lua_insert(L, -2);
+        lua_concat(L, 2);
+    }
+    return lua_error(L);
+}
+
+static int wrapped(lua_State *L, lua_State *co, int result);
+
+static int wrap_again(lua_State *L, int status, lua_KContext context)
+{
+    (void)status;
+    (void)context;
+    lua_State *co = lua_tothread(L, lua_upvalueindex(1));
+    lua_settop(L, 0);
+    lua_pop(co, 1);
+    return wrapped(L, co, resume(L, co, 0));
+}
+
+static int wrapped(lua_State *L, lua_State *co, int result)
+{
+    if (result == RESUMED_SUSPENDED)
+        return lt_pass_suspension(L, 0, wrap_again);
+    if (result == RESUMED_ERROR)
+        return wrap_error(L, co);
+    return result;
+}
+
+static int call_wrapped(lua_State *L)
+{
+    lua_State *co = lua_tothread(L, lua_upvalueindex(1));
+    const char *why = refusal(L, co);
+    if (why != NULL)
+        return luaL_error(L, "%s", why);
+    return wrapped(L, co, resume(L, co, lua_gettop(L)));
+}
+
+static int co_create(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_State *co = lua_newthread(L);
+    lua_pushvalue(L, 1);
+    lua_xmove(L, co, 1);
+    return 1;
+}
+
+static int co_wrap(lua_State *L)
+{
+    co_create(L);
+    lua_pushcclosure(L, call_wrapped, 1);
+    return 1;
+}
+
+/* The others. */
+
+static bool is_base(lua_State *L)
+{
+    const struct lt_strand *strand = lt_strand_now(lt_script_of(L));
+    return strand != NULL && strand->L == L;
+}
+
+static int co_yield(lua_State *L)
+{
+    if (is_base(L))
+        return luaL_error(L, "attempt to yield from outside a coroutine");
+    return lua_yield(L, lua_gettop(L));
+}
+
+static int co_isyieldable(lua_State *L)
+{
+    lua_State *co = lua_isthread(L, 1) ? lua_tothread(L, 1) : L;
+    lua_pushboolean(L, lua_isyieldable(co) && !is_base(co));
+    return 1;
+}
+
+static int co_running(lua_State *L)
+{
+    bool main = lua_pushthread(L) != 0;
+    lua_pushboolean(L, main || is_base(L));
+    return 2;
+}
+
+/* Calls the standard function in upvalue 1, unless the host waits in the coroutine. */
+static int co_status(lua_State *L)
+{
+    lua_State *co = check_co(L);
+    if (is_passing(co)) {
+        lua_pushliteral(L, "normal");
+        return 1;
+    }
+    lua_settop(L, 1);
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_call(L, 1, 1);
+    return 1;
+}
+
+static int co_close(lua_State *L)
+{
+    lua_State *co = check_co(L);
+    if (is_passing(co))
+        return luaL_error(L, "cannot close a normal coroutine");
+    lua_settop(L, 1);
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    struct lt_frame frame;
+    lt_frame_enter(lt_script_of(L), &frame, co, false);
+    int status = lua_pcall(L, 1, LUA_MULTRET, 0);
+    lt_frame_leave(lt_script_of(L), &frame);
+    return status == LUA_OK ? lua_gettop(L) : lua_error(L);
+}
+
+static void wrap_standard(lua_State *L, const char *name, lua_CFunction fn)
+{
+    lua_getfield(L, -1, name);
+    lua_pushcclosure(L, fn, 1);
+    lua_setfield(L, -2, name);
+}
+
+void lt_corolib_open(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        {"create", co_create},           {"resume", co_resume},   {"wrap", co_wrap}, {"yield", co_yield},
+        {"isyieldable", co_isyieldable}, {"running", co_running}, {NULL, NULL},
+    };
+    lua_getglobal(L, "coroutine");
+    luaL_setfuncs(L, functions, 0);
+    wrap_standard(L, "status", co_status);
+    wrap_standard(L, "close", co_close);
+    lua_pop(L, 1);
+}

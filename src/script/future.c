@@ -1,0 +1,236 @@
+#include "script/future.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "base/log.h"
+#include "scheduler/actuator.h"
+#include "script/call.h"
+
+static const char *const FUTURE = "ltsh.job";
+
+struct waiter {
+    struct lt_wait wait;
+    struct future *future;
+    struct lt_strand *strand;
+    TAILQ_ENTRY(waiter) link;
+};
+
+/* A userdata; its user value is the table of values, once they are there: { n =, ... }. */
+struct future {
+    struct lt_strand *strand; /* the job's; NULL: of await, or over */
+    int ref;                  /* of this userdata, while the strand runs */
+    bool set;
+    TAILQ_HEAD(, waiter) waiters;
+};
+
+static struct future *new_future(lua_State *L)
+{
+    struct future *future = lua_newuserdatauv(L, sizeof *future, 1);
+    *future = (struct future){.ref = LUA_NOREF};
+    TAILQ_INIT(&future->waiters);
+    luaL_setmetatable(L, FUTURE);
+    return future;
+}
+
+static void wake_waiters(struct future *future)
+{
+    struct waiter *waiter;
+    future->set = true;
+    while ((waiter = TAILQ_FIRST(&future->waiters)) != NULL) {
+        TAILQ_REMOVE(&future->waiters, waiter, link);
+        waiter->future = NULL;
+        lt_wake(waiter->strand);
+    }
+}
+
+/* Packs the topmost `count` values of L into the future at `index`. */
+static void set_values(lua_State *L, int index, int count)
+{
+    index = lua_absindex(L, index);
+    lua_createtable(L, count, 1);
+    lua_insert(L, -(count + 1));
+    int table = lua_gettop(L) - count;
+    for (int i = count; i > 0; i--)
+        lua_rawseti(L, table, i);
+    lua_pushinteger(L, count);
+    lua_setfield(L, table, "n");
+    lua_setiuservalue(L, index, 1);
+    wake_waiters(lua_touserdata(L, index));
+}
+
+static int push_values(lua_State *L, int index)
+{
+    lua_getiuservalue(L, index, 1);
+    lua_getfield(L, -1, "n");
+    int count = (int)lua_tointeger(L, -1);
+    lua_pop(L, 1);
+    luaL_checkstack(L, count, "too many results");
+    int table = lua_gettop(L);
+    for (int i = 1; i <= count; i++)
+        lua_rawgeti(L, table, i);
+    return count;
+}
+
+static void leave(struct lt_wait *wait)
+{
+    struct waiter *waiter = (struct waiter *)wait;
+    if (waiter->future != NULL)
+        TAILQ_REMOVE(&waiter->future->waiters, waiter, link);
+    free(waiter);
+}
+
+static int waited(lua_State *L, int status, lua_KContext context)
+{
+    (void)status;
+    (void)context;
+    struct lt_wait *wait = lt_wait_over(L);
+    lt_wait_done(L);
+    free(wait);
+    return push_values(L, 1);
+}
+
+/* Waits for the future at index 1. */
+static int wait_for(lua_State *L, struct future *future, const char *function)
+{
+    if (future->set)
+        return push_values(L, 1);
+    struct lt_strand *strand = lt_wait_check(L, function);
+    if (strand == future->strand)
+        return luaL_error(L, "%s: a job cannot wait for itself", function);
+    struct waiter *waiter = lt_alloc(sizeof *waiter);
+    *waiter = (struct waiter){.wait.cancel = leave, .future = future, .strand = strand};
+    TAILQ_INSERT_TAIL(&future->waiters, waiter, link);
+    return lt_wait(L, strand, &waiter->wait, waited);
+}
+
+/* Jobs. */
+
+static void log_error(struct lt_strand *strand, const struct future *future)
+{
+    struct lt_report failure = LT_REPORT(LT_FAILED);
+    struct lt_bytes *traceback;
+    lt_failure_raised(strand, &failure, &traceback);
+    if (TAILQ_EMPTY(&future->waiters) && !strand->told)
+        lt_log(LT_LOG_ERROR, "a job raised an error",
+               LT_S("error", failure.reason != NULL ? failure.reason->data : "failed"),
+               LT_S("traceback", traceback != NULL ? traceback->data : NULL));
+    lt_report_clear(&failure);
+    lt_bytes_unref(traceback);
+}
+
+static void job_done(struct lt_strand *strand, enum lt_outcome outcome, int count)
+{
+    struct future *future = strand->owner;
+    lua_State *L = strand->L;
+    int ref = future->ref;
+    future->strand = NULL;
+    future->ref = LUA_NOREF;
+    if (outcome == LT_RAISED) {
+        log_error(strand, future);
+        lua_pushnil(L);
+        lua_insert(L, -2);
+        count = 2;
+    } else if (outcome == LT_ENDED) {
+        lua_pushnil(L);
+        lua_pushliteral(L, "cancelled");
+        lua_pushliteral(L, "cancelled");
+        count = 3;
+    }
+    lua_checkstack(L, 8);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, ref);
+    lua_insert(L, -(count + 1));
+    set_values(L, lua_gettop(L) - count, count);
+    lua_pop(L, 1);
+    luaL_unref(L, LUA_REGISTRYINDEX, ref);
+}
+
+int lt_spawn(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    int arguments = lua_gettop(L);
+    struct lt_script *script = lt_script_of(L);
+    struct future *future = new_future(L);
+    lua_insert(L, 1);
+    lua_pushvalue(L, 1);
+    future->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    struct lt_strand *strand = lt_strand_new(script, LT_STRAND_JOB, future, job_done);
+    future->strand = strand;
+    luaL_checkstack(strand->L, arguments + 1, "too many arguments");
+    lua_xmove(L, strand->L, arguments);
+    lt_strand_run(strand, arguments - 1);
+    lua_settop(L, 1);
+    return 1;
+}
+
+static int job_wait(lua_State *L)
+{
+    struct future *future = luaL_checkudata(L, 1, FUTURE);
+    lua_settop(L, 1);
+    return wait_for(L, future, "job:wait");
+}
+
+static int job_cancel(lua_State *L)
+{
+    struct future *future = luaL_checkudata(L, 1, FUTURE);
+    bool runs = future->strand != NULL;
+    if (runs)
+        lt_strand_tell(future->strand, "the job was cancelled");
+    lua_pushboolean(L, runs);
+    return 1;
+}
+
+static int job_tostring(lua_State *L)
+{
+    const struct future *future = luaL_checkudata(L, 1, FUTURE);
+    lua_pushstring(L, future->set ? "job (over)" : "job (running)");
+    return 1;
+}
+
+/* Awaiting. */
+
+static int await_set(lua_State *L)
+{
+    struct future *future = lua_touserdata(L, lua_upvalueindex(1));
+    if (!future->set) {
+        lua_pushvalue(L, lua_upvalueindex(1));
+        lua_insert(L, 1);
+        set_values(L, 1, lua_gettop(L) - 1);
+    }
+    return 0;
+}
+
+static int await_started(lua_State *L, int status, lua_KContext context)
+{
+    (void)status;
+    (void)context;
+    lua_settop(L, 1);
+    return wait_for(L, lua_touserdata(L, 1), "ltsh.await");
+}
+
+int lt_await(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_settop(L, 1);
+    lt_wait_check(L, "ltsh.await");
+    new_future(L);
+    lua_insert(L, 1);
+    lua_pushvalue(L, 1);
+    lua_pushcclosure(L, await_set, 1);
+    lua_callk(L, 1, 0, 0, await_started);
+    return await_started(L, LUA_OK, 0);
+}
+
+void lt_future_open(lua_State *L)
+{
+    static const luaL_Reg methods[] = {{"wait", job_wait}, {"cancel", job_cancel}, {NULL, NULL}};
+    luaL_newmetatable(L, FUTURE);
+    lua_pushcfunction(L, job_tostring);
+    lua_setfield(L, -2, "__tostring");
+    lua_pushliteral(L, "job");
+    lua_setfield(L, -2, "__metatable");
+    luaL_newlib(L, methods);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+}

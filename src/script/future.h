@@ -1,0 +1,16 @@
+/* Futures: values that will be there. What ltsh.spawn and ltsh.await wait with. */
+#ifndef LTSH_SCRIPT_FUTURE_H
+#define LTSH_SCRIPT_FUTURE_H
+
+#include <lua.h>
+
+/* Registers the metatables. */
+void lt_future_open(lua_State *L);
+
+/* ltsh.spawn(fn, ...) -> a job with wait() and cancel(). */
+int lt_spawn(lua_State *L);
+
+/* ltsh.await(fn): calls fn(done) and waits until done(...) was called; returns what it was given. */
+int lt_await(lua_State *L);
+
+#endif

@@ -1,0 +1,138 @@
+/* A persister in Lua: save(self, task, data), load(self, task) -> data, delete(self, task), close(self).
+ *
+ * Data crosses encoded: what a persister is given is a copy of its own, and what it returns is stored or shown as it was then. */
+#include "scheduler/persister.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "script/adapter.h"
+#include "script/lua_parts.h"
+#include "script/task_object.h"
+
+struct lua_persister {
+    struct lt_persister base;
+    struct lt_adapter adapter;
+};
+
+struct load_call {
+    struct lt_adapter_call call;
+    struct lt_load_op *op;
+};
+
+static struct lt_adapter *adapter_of(struct lt_persister *persister)
+{
+    return &((struct lua_persister *)persister)->adapter;
+}
+
+static void open_persister(struct lt_persister *persister, struct lt_loop *loop, double call_timeout)
+{
+    lt_adapter_open(adapter_of(persister), loop, call_timeout);
+}
+
+/* Nothing, or nil with no failure. */
+static bool is_nothing(lua_State *L, int count)
+{
+    int first = lua_gettop(L) - count + 1;
+    return count == 0 || (lua_isnil(L, first) && (count == 1 || lua_isnil(L, first + 1)));
+}
+
+/* Saving and deleting have worked unless the method raised, or returned a failure, or false. */
+static void acted(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
+{
+    struct lt_error error;
+    if (code != LT_OK)
+        lt_adapter_send_failed(call, code, message);
+    else if (is_nothing(L, count))
+        lt_reply_ok(call->reply);
+    else if (lt_adapter_answer(call, LT_OK, L, count, NULL, LT_ERROR, &error) == LT_OK)
+        lt_reply_ok(call->reply);
+    else
+        lt_reply_send(call->reply, LT_ERROR, error.message);
+    lt_adapter_call_free(call);
+}
+
+static void save(struct lt_persister *persister, struct lt_save_op *op)
+{
+    struct lt_adapter_call *call = lt_adapter_call_new(adapter_of(persister), sizeof *call, &op->reply);
+    lua_State *L = lt_adapter_call_begin(call, "save", acted);
+    lt_task_push(L, op->task);
+    lt_adapter_decode(L, op->data);
+    lt_adapter_call_cancellable(call);
+    lt_adapter_call_run(call, 2);
+}
+
+static void loaded(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
+{
+    struct lt_load_op *op = ((struct load_call *)call)->op;
+    struct lt_error error;
+    op->data = NULL;
+    if (code != LT_OK)
+        lt_adapter_send_failed(call, code, message);
+    else if (lt_adapter_failed(L, count, &error))
+        lt_reply_send(call->reply, LT_ERROR, error.message);
+    else if (is_nothing(L, count))
+        lt_reply_ok(call->reply);
+    else if ((op->data = lt_adapter_encode(L, lua_gettop(L) - count + 1, "data", &error)) != NULL)
+        lt_reply_ok(call->reply);
+    else
+        lt_reply_send(call->reply, LT_UNSTORABLE, error.message);
+    lt_adapter_call_free(call);
+}
+
+static void load(struct lt_persister *persister, struct lt_load_op *op)
+{
+    struct load_call *load = lt_adapter_call_new(adapter_of(persister), sizeof *load, &op->reply);
+    load->op = op;
+    lua_State *L = lt_adapter_call_begin(&load->call, "load", loaded);
+    lt_task_push(L, op->task);
+    lt_adapter_call_run(&load->call, 1);
+}
+
+static void erase(struct lt_persister *persister, struct lt_load_op *op)
+{
+    struct lt_adapter_call *call = lt_adapter_call_new(adapter_of(persister), sizeof *call, &op->reply);
+    lua_State *L = lt_adapter_call_begin(call, "delete", acted);
+    lt_task_push(L, op->task);
+    lt_adapter_call_run(call, 1);
+}
+
+static void closed(struct lt_adapter *adapter, int code, const char *message)
+{
+    if (code != LT_OK)
+        lt_adapter_log(adapter, "closing failed", NULL, message);
+}
+
+static void close_persister(struct lt_persister *persister)
+{
+    lt_adapter_close(adapter_of(persister), closed);
+}
+
+static void release(struct lt_persister *persister)
+{
+    lt_adapter_release(adapter_of(persister));
+}
+
+static void free_persister(struct lt_adapter *adapter)
+{
+    free((char *)adapter - offsetof(struct lua_persister, adapter));
+}
+
+static const struct lt_persister_ops ops = {
+    .name = "persister in Lua",
+    .open = open_persister,
+    .save = save,
+    .load = load,
+    .erase = erase,
+    .close = close_persister,
+    .release = release,
+};
+
+struct lt_persister *lt_lua_persister_new(lua_State *L, int index)
+{
+    struct lua_persister *lua_persister = lt_zalloc(sizeof *lua_persister);
+    lua_persister->base.ops = &ops;
+    lt_adapter_init(&lua_persister->adapter, L, index, "persister", free_persister);
+    return &lua_persister->base;
+}

@@ -1,0 +1,122 @@
+/* A receiver in Lua: receive(self, push), close(self).
+ *
+ * `receive` is called once and may go on for ever, waiting in a loop; or it gives `push` away, to a callback or a server, and returns. If it raises
+ * it is called again, after a pause that grows: a broken connection must not mean that no end is heard of any more. */
+#include "scheduler/receiver.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "script/adapter.h"
+#include "script/lua_parts.h"
+
+static const double FIRST_PAUSE = 1;
+static const double LONGEST_PAUSE = 30; /* and one that held for so long counts as having worked */
+
+struct lua_receiver {
+    struct lt_receiver base;
+    struct lt_adapter adapter;
+    struct lt_actuator_env env;
+    struct lt_timer again;
+    double pause;
+    double began;
+};
+
+static struct lua_receiver *receiver_of(struct lt_adapter *adapter)
+{
+    return (struct lua_receiver *)((char *)adapter - offsetof(struct lua_receiver, adapter));
+}
+
+static void pushed(struct lt_adapter *adapter, struct lt_push *push)
+{
+    struct lua_receiver *receiver = receiver_of(adapter);
+    receiver->env.push(receiver->env.push_arg, push);
+}
+
+static int push_change(lua_State *L)
+{
+    return lt_adapter_push(L, "push", pushed);
+}
+
+static void receive(struct lua_receiver *receiver);
+
+static void receive_again(struct lt_timer *timer)
+{
+    receive((struct lua_receiver *)((char *)timer - offsetof(struct lua_receiver, again)));
+}
+
+static void returned(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
+{
+    (void)L;
+    (void)count;
+    struct lua_receiver *receiver = receiver_of(call->adapter);
+    struct lt_loop *loop = receiver->adapter.loop;
+    if (code == LT_ERROR) {
+        double now = lt_loop_tick(loop);
+        bool held = now - receiver->began >= LONGEST_PAUSE;
+        receiver->pause = held || receiver->pause == 0 ? FIRST_PAUSE : receiver->pause * 2;
+        if (receiver->pause > LONGEST_PAUSE)
+            receiver->pause = LONGEST_PAUSE;
+        lt_adapter_log(&receiver->adapter, "receive failed, it will be called again", NULL, message);
+        lt_timer_start(loop, &receiver->again, now + receiver->pause, receive_again);
+    }
+    lt_adapter_call_free(call);
+}
+
+static void receive(struct lua_receiver *receiver)
+{
+    struct lt_adapter_call *call = lt_adapter_call_new(&receiver->adapter, sizeof *call, NULL);
+    receiver->began = lt_loop_now(receiver->adapter.loop);
+    lua_State *L = lt_adapter_call_begin(call, "receive", returned);
+    lt_adapter_push_function(&receiver->adapter, L, push_change);
+    lt_adapter_call_run(call, 1);
+}
+
+static void open_receiver(struct lt_receiver *base, const struct lt_actuator_env *env)
+{
+    struct lua_receiver *receiver = (struct lua_receiver *)base;
+    receiver->env = *env;
+    lt_adapter_open(&receiver->adapter, env->loop, 0); /* no limit in time */
+    receive(receiver);
+}
+
+static void closed(struct lt_adapter *adapter, int code, const char *message)
+{
+    if (code != LT_OK)
+        lt_adapter_log(adapter, "closing failed", NULL, message);
+}
+
+static void close_receiver(struct lt_receiver *base)
+{
+    struct lua_receiver *receiver = (struct lua_receiver *)base;
+    lt_timer_stop(receiver->adapter.loop, &receiver->again);
+    receiver->adapter.call_timeout = receiver->env.call_timeout;
+    lt_adapter_close(&receiver->adapter, closed);
+}
+
+static void release(struct lt_receiver *base)
+{
+    lt_adapter_release(&((struct lua_receiver *)base)->adapter);
+}
+
+static void free_receiver(struct lt_adapter *adapter)
+{
+    free(receiver_of(adapter));
+}
+
+static const struct lt_receiver_ops ops = {
+    .name = "receiver in Lua",
+    .open = open_receiver,
+    .close = close_receiver,
+    .release = release,
+};
+
+struct lt_receiver *lt_lua_receiver_new(lua_State *L, int index)
+{
+    struct lua_receiver *receiver = lt_zalloc(sizeof *receiver);
+    receiver->base.ops = &ops;
+    receiver->again = LT_TIMER_INIT;
+    lt_adapter_init(&receiver->adapter, L, index, "receiver", free_receiver);
+    return &receiver->base;
+}

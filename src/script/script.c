@@ -1,0 +1,108 @@
+#include "script/script.h"
+
+#include <lualib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/log.h"
+#include "script/bind_core.h"
+#include "script/corolib.h"
+#include "script/future.h"
+#include "script/strand.h"
+#include "script/task_object.h"
+
+static int never(lua_State *L, int status, lua_KContext context)
+{
+    (void)status;
+    (void)context;
+    return luaL_error(L, "os.exit: the process is ending");
+}
+
+static void forget(struct lt_wait *wait)
+{
+    (void)wait;
+}
+
+/* os.exit([code[, close]]): everything is closed first. The caller waits for that and never returns. */
+static int os_exit(lua_State *L)
+{
+    static struct lt_wait nothing = {forget};
+    struct lt_script *script = lt_script_of(L);
+    int code = EXIT_SUCCESS;
+    if (lua_isboolean(L, 1))
+        code = lua_toboolean(L, 1) ? EXIT_SUCCESS : EXIT_FAILURE;
+    else
+        code = (int)luaL_optinteger(L, 1, EXIT_SUCCESS);
+    const struct lt_strand *caller = lt_strand_now(script);
+    if (caller != NULL && (caller->kind == LT_STRAND_TASK || caller->kind == LT_STRAND_METHOD))
+        return luaL_error(L, "os.exit: a task or a module cannot end the host");
+    struct lt_strand *strand = lt_wait_check(L, "os.exit");
+    script->exit(script, code);
+    return lt_wait(L, strand, &nothing, never);
+}
+
+static void preload(lua_State *L, const char *name, lua_CFunction open)
+{
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+    lua_pushcfunction(L, open);
+    lua_setfield(L, -2, name);
+    lua_pop(L, 1);
+}
+
+static int panic(lua_State *L)
+{
+    const char *message = lua_tostring(L, -1);
+    lt_log(LT_LOG_ERROR, "an error outside of any protection, the host cannot go on",
+           LT_S("error", message != NULL ? message : "not a text"));
+    return 0; /* Lua aborts */
+}
+
+struct lt_script *lt_script_open(struct lt_loop *loop)
+{
+    struct lt_script *script = lt_zalloc(sizeof *script);
+    lua_State *L = luaL_newstate();
+    if (L == NULL) {
+        free(script);
+        return NULL;
+    }
+    script->L = L;
+    script->loop = loop;
+    TAILQ_INIT(&script->live);
+    TAILQ_INIT(&script->spare);
+    TAILQ_INIT(&script->dead);
+    TAILQ_INIT(&script->schedulers);
+    *(struct lt_script **)lua_getextraspace(L) = script; /* before the first coroutine, which copies it */
+    lua_atpanic(L, panic);
+    luaL_openlibs(L);
+    lt_corolib_open(L);
+    lua_getglobal(L, "os");
+    lua_pushcfunction(L, os_exit);
+    lua_setfield(L, -2, "exit");
+    lua_pop(L, 1);
+    lt_task_object_open(L);
+    lt_future_open(L);
+    preload(L, "ltsh.core", lt_open_core);
+    preload(L, "luv", lt_open_luv);
+    return script;
+}
+
+void lt_script_close(struct lt_script *script)
+{
+    struct lt_strand *strand;
+    while ((strand = TAILQ_FIRST(&script->live)) != NULL) {
+        strand->done = NULL;
+        lt_strand_kill(strand);
+    }
+    while ((strand = TAILQ_FIRST(&script->spare)) != NULL) {
+        TAILQ_REMOVE(&script->spare, strand, link);
+        free(strand);
+    }
+    lua_close(script->L);
+    while ((strand = TAILQ_FIRST(&script->dead)) != NULL) {
+        TAILQ_REMOVE(&script->dead, strand, link);
+        free(strand);
+    }
+    lt_buffer_free(&script->scratch);
+    free(script);
+}

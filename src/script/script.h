@@ -1,0 +1,57 @@
+/* The script side: one Lua state on one loop, and the rules by which C enters it.
+ *
+ * - Lua runs in strands (strand.h): pooled coroutines that the host resumes. All waiting is done by strands.
+ * - Everything that knows lua.h is in this folder. */
+#ifndef LTSH_SCRIPT_SCRIPT_H
+#define LTSH_SCRIPT_SCRIPT_H
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <stdbool.h>
+#include <sys/queue.h>
+
+#include "base/bytes.h"
+#include "loop/loop.h"
+
+struct lt_strand;
+
+/* Where Lua runs now: one for each resume that is under way, innermost first. On the C stack. */
+struct lt_frame {
+    lua_State *L;
+    struct lt_strand *strand; /* NULL: in a callback of libuv */
+    struct lt_frame *parent;
+    bool can_wait; /* every function between here and the strand's base can yield */
+};
+
+TAILQ_HEAD(lt_strand_list, lt_strand);
+TAILQ_HEAD(lt_bound_list, lt_bound); /* the schedulers: bind_scheduler.c */
+
+struct lt_script {
+    lua_State *L; /* the main state: only for callbacks and set-up */
+    struct lt_loop *loop;
+    struct lt_frame *frame;
+    struct lt_strand_list live;
+    struct lt_strand_list spare;
+    struct lt_strand_list dead; /* over, but still posted on the loop */
+    unsigned spare_count;
+    struct lt_buffer scratch; /* for encoding; whoever uses it is through with it before Lua runs again */
+    struct lt_bound_list schedulers;
+    unsigned scheduler_count; /* ever made: for their default names */
+    void (*exit)(struct lt_script *script, int code); /* os.exit: close everything, then end the process */
+    void *host;
+};
+
+/* The script that a Lua state belongs to. Every state and coroutine of it. */
+static inline struct lt_script *lt_script_of(lua_State *L)
+{
+    return *(struct lt_script **)lua_getextraspace(L);
+}
+
+/* Opens a state with the standard libraries (ours in the place of coroutine and os.exit) and `ltsh.core` ready to be
+ * required. NULL when out of memory. The loop is the caller's. */
+struct lt_script *lt_script_open(struct lt_loop *loop);
+
+/* Ends what still runs, closes the state. */
+void lt_script_close(struct lt_script *script);
+
+#endif

@@ -1,0 +1,113 @@
+/* Strands: the flows of Lua that the host runs.
+ *
+ * A strand is a coroutine with an owner in C: the main script, a task, a job of ltsh.spawn, an event handler, a method of
+ * a module. It ends once, and then its owner is called. Coroutines are pooled: a new one costs ten times a used one.
+ *
+ * How a C function waits (see ltsh.sleep for the smallest case):
+ *
+ *     struct lt_strand *strand = lt_wait_check(L, "ltsh.sleep");        raises where one cannot wait
+ *     op = ...; op->wait.cancel = ...; start the operation
+ *     return lt_wait(L, strand, &op->wait, k);                          does not return
+ *     ... later, from the operation's callback:  lt_wake(strand);       posts a turn; nothing of Lua is touched
+ *     k(L):  op = lt_wait_over(L);                                      raises if the strand was told to end
+ *            push the results; lt_wait_done(L); free(op); return n;
+ *
+ * A `lt_wait` is one pending operation with its one cancel function, which timeouts, stops and shutdown share. It is called
+ * unless lt_wait_done was: also when k raised, so an operation is always let go of.
+ *
+ * A waiting call inside coroutines that the script made passes through them: script/corolib.c. */
+#ifndef LTSH_SCRIPT_STRAND_H
+#define LTSH_SCRIPT_STRAND_H
+
+#include "loop/loop.h"
+#include "script/script.h"
+
+struct lt_wait {
+    /* Gives up the operation and lets go of it; must not run Lua. */
+    void (*cancel)(struct lt_wait *wait);
+};
+
+enum lt_strand_kind { LT_STRAND_SCRIPT, LT_STRAND_JOB, LT_STRAND_HANDLER, LT_STRAND_TASK, LT_STRAND_METHOD };
+
+/* How a strand ended. */
+enum lt_outcome {
+    LT_DONE,   /* `count` results are on top of its stack */
+    LT_RAISED, /* the error value is on top of its stack; see traceback and position */
+    LT_ENDED,  /* lt_strand_end ended it: nothing on its stack */
+};
+
+struct lt_strand {
+    lua_State *L;
+    struct lt_script *script;
+    int ref; /* of L in the registry */
+    enum lt_strand_kind kind;
+    void (*done)(struct lt_strand *strand, enum lt_outcome outcome, int count);
+    /* Called before the stack of a strand that did not return is given up; NULL: nobody cares. */
+    void (*closing)(struct lt_strand *strand);
+    void *owner;
+    int kept;             /* values at the bottom of its stack, under the function, that stay there while it runs */
+    struct lt_wait *wait; /* what it waits for; NULL: nothing */
+    struct lt_turn wake;
+    struct lt_timer timer; /* of ltsh.sleep */
+    struct lt_wait sleep;
+    bool running;   /* is being resumed right now */
+    bool suspended; /* in a waiting call */
+    bool told;      /* lt_strand_end was called: waiting calls raise */
+    bool raised;    /* one did: the next one ends it for good */
+    bool dead;      /* over, but still posted */
+    const char *why; /* static text: the error that a waiting call raises */
+    struct lt_bytes *traceback; /* of LT_RAISED; NULL when a table was raised */
+    size_t position;            /* of LT_RAISED with a text: how much of it is the position that error() put in front */
+    TAILQ_ENTRY(lt_strand) link;
+};
+
+/* A strand from the pool. Push the function and its arguments on strand->L, then lt_strand_run. */
+struct lt_strand *lt_strand_new(struct lt_script *script, enum lt_strand_kind kind, void *owner,
+                                void (*done)(struct lt_strand *strand, enum lt_outcome outcome, int count));
+
+/* Runs it until it waits or ends. `done` may be called before this returns; after `done` the strand is back in the pool. */
+void lt_strand_run(struct lt_strand *strand, int arguments);
+
+/* Tells a strand to end: what it waits for is cancelled, and its waiting calls raise `why` (static text); if it makes another
+ * one after that, it is ended there. Its end is reported as usual. */
+void lt_strand_tell(struct lt_strand *strand, const char *why);
+
+/* Ends a strand that is not running, now: no more of its code runs but its to-be-closed variables. `done` is called with LT_ENDED. */
+void lt_strand_kill(struct lt_strand *strand);
+
+/* The strand that runs L, if the caller may wait here; else raises an error that names `function` and ltsh.spawn. Also where a
+ * strand that was told to end is made to. */
+struct lt_strand *lt_wait_check(lua_State *L, const char *function);
+
+/* Whether lt_wait_check would return: for calls that wait only if they can. */
+bool lt_wait_possible(lua_State *L);
+
+/* Suspends; k is called when it was woken. To be returned from a lua_CFunction. */
+int lt_wait(lua_State *L, struct lt_strand *strand, struct lt_wait *wait, lua_KFunction k);
+
+/* Wakes a suspended strand: it goes on in a turn of its own. */
+void lt_wake(struct lt_strand *strand);
+
+/* In k: what was waited for. Raises if the strand was told to end. */
+struct lt_wait *lt_wait_over(lua_State *L);
+
+/* In k: the operation has been let go of, do not cancel it. */
+void lt_wait_done(lua_State *L);
+
+/* The value by which a suspension of the host's is told from a yield of the script's. */
+bool lt_is_suspension(lua_State *L, int index);
+
+/* Enters and leaves a resume of `L` (for coroutines that the script made): see corolib.c. */
+void lt_frame_enter(struct lt_script *script, struct lt_frame *frame, lua_State *L, bool can_yield);
+void lt_frame_leave(struct lt_script *script, struct lt_frame *frame);
+
+/* Passes a suspension on to the next resume outwards; k continues the inner one. */
+int lt_pass_suspension(lua_State *L, lua_KContext context, lua_KFunction k);
+
+/* The strand that runs now, or NULL. */
+static inline struct lt_strand *lt_strand_now(const struct lt_script *script)
+{
+    return script->frame != NULL ? script->frame->strand : NULL;
+}
+
+#endif
