@@ -9,7 +9,7 @@
 
 #include "base/alloc.h"
 
-enum { SMALLEST = 16 };
+enum { SMALLEST = 16, ROOMY = 4096 }; /* below ROOMY a table never shrinks: small ones fill and empty all the time */
 
 uint32_t lt_hash(const char *key, size_t len)
 {
@@ -83,7 +83,7 @@ void lt_map_remove(struct lt_map *map, uint32_t hash, const void *object)
     }
     map->entries[hole].object = NULL;
     map->count--;
-    if (map->mask + 1 > SMALLEST && map->count < (map->mask + 1) / 8)
+    if (map->mask + 1 > ROOMY && map->count < (map->mask + 1) / 8)
         resize(map, (map->mask + 1) / 2);
 }
 

@@ -67,12 +67,22 @@ static void unref(struct lt_run *run)
     lt_reply_clear(&run->work.stop);
     lt_reply_clear(&run->work.output);
     lt_reply_clear(&run->change.reply);
-    lt_reply_clear(&run->update.reply);
-    lt_reply_clear(&run->save.reply);
-    lt_reply_clear(&run->recover.reply);
-    lt_reply_clear(&run->look.reply);
+    if (run->extra != NULL) {
+        lt_reply_clear(&run->extra->update.reply);
+        lt_reply_clear(&run->extra->look.reply);
+        free(run->extra);
+    }
     lt_task_unref(run->work.task);
     TAILQ_INSERT_HEAD(&s->spare, run, link);
+}
+
+static struct lt_run_extra *extra(struct lt_run *run)
+{
+    if (run->extra == NULL) {
+        run->extra = lt_zalloc(sizeof *run->extra);
+        run->extra->run = run;
+    }
+    return run->extra;
 }
 
 void lt_run_free_spare(struct lt_scheduler *s)
@@ -174,7 +184,7 @@ static void on_change(struct lt_reply *reply)
         gone(run);
         return;
     }
-    lt_log_gated(&run->log, LT_LOG_ERROR, "a transition was not stored, it will be tried again",
+    lt_log_gated(&extra(run)->log, LT_LOG_ERROR, "a transition was not stored, it will be tried again",
                  LT_S("scheduler", s->name), LT_S("task", run->work.task->data), LT_I("run", (int64_t)run->work.run),
                  LT_S("to", lt_status_name(run->change.transition.to)), LT_S("error", lt_reply_message(reply)));
     if (s->stopping) /* it stays where it was */
@@ -298,8 +308,7 @@ static void over(struct lt_run *run)
 {
     struct lt_scheduler *s = run->scheduler;
     lt_timer_stop(s->loop, &run->timer);
-    double now = lt_loop_tick(s->loop);
-    double ended = run->report.ended_at > 0 ? run->report.ended_at : now;
+    double ended = run->report.ended_at > 0 ? run->report.ended_at : lt_loop_tick(s->loop);
     if (run->started > 0)
         lt_histogram_add(&s->run_times, ended - run->started);
     if (run->why == WHY_WORK && run->deadline > 0 && run->report.ended_at > run->deadline)
@@ -415,13 +424,14 @@ static void store_update(struct lt_run *run);
 
 static void on_update(struct lt_reply *reply)
 {
-    struct lt_run *run = lt_container_of(reply, struct lt_run, update.reply);
+    struct lt_run_extra *own = lt_container_of(reply, struct lt_run_extra, update.reply);
+    struct lt_run *run = own->run;
     if (reply->code != LT_OK && reply->code != LT_STALE)
-        lt_log_gated(&run->log, LT_LOG_ERROR, "handle or progress was not stored",
+        lt_log_gated(&extra(run)->log, LT_LOG_ERROR, "handle or progress was not stored",
                      LT_S("scheduler", run->scheduler->name), LT_S("task", run->work.task->data),
                      LT_S("error", lt_reply_message(reply)));
-    bool again = run->update_again && run->state == RUN_RUNNING;
-    run->update_again = false;
+    bool again = own->update_again && run->state == RUN_RUNNING;
+    own->update_again = false;
     if (again)
         store_update(run);
     unref(run);
@@ -431,16 +441,17 @@ static void on_update(struct lt_reply *reply)
 static void store_update(struct lt_run *run)
 {
     struct lt_container *container = run->scheduler->config.container;
-    if (lt_reply_pending(&run->update.reply)) {
-        run->update_again = true;
+    struct lt_run_extra *own = extra(run);
+    if (lt_reply_pending(&own->update.reply)) {
+        own->update_again = true;
         return;
     }
     run->refs++;
-    run->update.task = run->work.task;
-    run->update.run = run->work.run;
-    lt_reply_begin(&run->update.reply, run->scheduler->loop, on_update);
-    container->ops->update(container, &run->update);
-    lt_reply_end(&run->update.reply);
+    own->update.task = run->work.task;
+    own->update.run = run->work.run;
+    lt_reply_begin(&own->update.reply, run->scheduler->loop, on_update);
+    container->ops->update(container, &own->update);
+    lt_reply_end(&own->update.reply);
 }
 
 static void set_progress(struct lt_run *run, struct lt_bytes *progress)
@@ -553,7 +564,7 @@ static void on_stop(struct lt_reply *reply)
         over(run);
         return;
     }
-    lt_log_gated(&run->log, LT_LOG_ERROR, "stop failed, it will be tried again", LT_S("scheduler", s->name),
+    lt_log_gated(&extra(run)->log, LT_LOG_ERROR, "stop failed, it will be tried again", LT_S("scheduler", s->name),
                  LT_S("actuator", s->config.actuator->ops->name), LT_S("task", run->work.task->data),
                  LT_I("run", (int64_t)run->work.run), LT_S("error", lt_reply_message(reply)));
     pause_then(run, stop_again);
@@ -639,7 +650,7 @@ static void look_over(struct lt_timer *timer)
 
 static void on_look(struct lt_reply *reply)
 {
-    struct lt_run *run = lt_container_of(reply, struct lt_run, look.reply);
+    struct lt_run *run = lt_container_of(reply, struct lt_run_extra, look.reply)->run;
     run->looking = false;
     bool waited_for = run->state == RUN_RUNNING && run->why == WHY_WORK && !run->reported;
     lt_run_polled(run, reply->code == LT_OK);
@@ -655,13 +666,14 @@ static void last_look(struct lt_run *run)
     struct lt_scheduler *s = run->scheduler;
     run->looking = true;
     run->refs++;
-    run->look_work = &run->work;
-    run->look.works = &run->look_work;
-    run->look.count = 1;
+    struct lt_run_extra *own = extra(run);
+    own->look_work = &run->work;
+    own->look.works = &own->look_work;
+    own->look.count = 1;
     lt_timer_start(s->loop, &run->timer, lt_loop_now(s->loop) + LAST_LOOK, look_over);
-    lt_reply_begin(&run->look.reply, s->loop, on_look);
-    s->config.actuator->ops->status(s->config.actuator, &run->look);
-    lt_reply_end(&run->look.reply);
+    lt_reply_begin(&own->look.reply, s->loop, on_look);
+    s->config.actuator->ops->status(s->config.actuator, &own->look);
+    lt_reply_end(&own->look.reply);
 }
 
 static void deadline(struct lt_timer *timer)
@@ -771,17 +783,18 @@ static void on_recover(struct lt_reply *reply)
     struct lt_run *run = lt_container_of(reply, struct lt_run, recover.reply);
     struct lt_scheduler *s = run->scheduler;
     bool ok = reply->code == LT_OK;
+    struct lt_recover_work_op found = run->recover; /* its place is needed for what follows */
     if (!ok)
         lt_log(LT_LOG_ERROR, "recover failed, the task waits again", LT_S("scheduler", s->name),
                LT_S("task", run->work.task->data), LT_S("error", lt_reply_message(reply)));
-    if (ok && run->recover.found == LT_RECOVER_RUNS) {
+    if (ok && found.found == LT_RECOVER_RUNS) {
         run->state = RUN_RUNNING;
         set_deadline(run, lt_loop_now(s->loop) - (lt_loop_wall(s->loop) - run->work.task->started_at));
         lt_pump_poll(s);
         if (run->why != WHY_WORK)
             begin_stop(run);
-    } else if (ok && run->recover.found == LT_RECOVER_ENDED) {
-        run->report = run->recover.report;
+    } else if (ok && found.found == LT_RECOVER_ENDED) {
+        run->report = found.report;
         run->reported = true;
         over(run);
     } else if (run->why != WHY_WORK) {

@@ -27,6 +27,16 @@ enum run_why { WHY_WORK, WHY_TIMEOUT, WHY_STOP, WHY_SHUTDOWN };
 TAILQ_HEAD(lt_run_list, lt_run);
 TAILQ_HEAD(lt_request_list, lt_task_request);
 
+/* What few runs need. */
+struct lt_run_extra {
+    struct lt_run *run;
+    struct lt_update_op update;
+    bool update_again;
+    struct lt_status_op look; /* the last look before a timeout */
+    struct lt_work *look_work;
+    struct lt_log_gate log;
+};
+
 struct lt_run {
     struct lt_work work; /* first: an actuator's lt_work is its run */
     struct lt_scheduler *scheduler;
@@ -42,14 +52,12 @@ struct lt_run {
     bool reported;
     bool looking; /* the last look before a timeout */
     struct lt_report report;
-    struct lt_change_op change;
-    struct lt_update_op update;
-    bool update_again;
-    struct lt_save_op save;
-    struct lt_recover_work_op recover;
-    struct lt_status_op look;
-    struct lt_work *look_work;
-    struct lt_log_gate log;
+    union { /* one at a time */
+        struct lt_change_op change;
+        struct lt_save_op save;
+        struct lt_recover_work_op recover;
+    };
+    struct lt_run_extra *extra; /* NULL: never needed */
     struct lt_request_list waiters; /* stops that wait for its end */
     TAILQ_ENTRY(lt_run) link;
 };

@@ -122,6 +122,8 @@ static void done(struct lt_call *lua_call, int code, lua_State *L, int count, co
     LIST_REMOVE(call, link);
     if (message != NULL && message[0] == '\0')
         message = lt_code_name(code);
+    if (L != NULL)
+        lua_checkstack(L, LUA_MINSTACK); /* the results may fill it */
     call->done(call, code, L, count, message);
 }
 
@@ -229,6 +231,7 @@ bool lt_adapter_failed(lua_State *L, int count, struct lt_error *error)
     if (count < 2 || !lua_isnil(L, first) || lua_isnil(L, first + 1))
         return false;
     failure_text(L, first + 1, error);
+    error->code = count > 2 ? code_named(L, first + 2, LT_ERROR) : LT_ERROR;
     return true;
 }
 

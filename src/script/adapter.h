@@ -79,7 +79,7 @@ void lt_adapter_go(struct lt_adapter_call *call);
 int lt_adapter_answer(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message, int refusal,
                       struct lt_error *error);
 
-/* Whether a method that returns data returned nil and a failure instead. Then `error` says which, as text. */
+/* Whether a method that returns data returned nil, a failure and maybe a code instead: then `error` says which, LT_ERROR if it named no code. */
 bool lt_adapter_failed(lua_State *L, int count, struct lt_error *error);
 
 /* Sends the answer of a call that failed: the reason that was raised, or the message. */

@@ -69,7 +69,10 @@ static void free_question(struct question *question)
     lt_tasks_free(&question->tasks);
     lt_bytes_unref(question->text);
     lt_bytes_unref(question->reason);
-    free(question);
+    if (bound->spare_question == NULL)
+        bound->spare_question = question;
+    else
+        free(question);
     bound->requests--;
     lt_bound_review(bound);
 }
@@ -149,7 +152,16 @@ static struct lt_bound *open_bound(lua_State *L, const char *function, int *fail
 static struct question *new_question(struct lt_bound *bound, enum kind kind, const char *function,
                                      int (*push)(lua_State *L, const struct question *question))
 {
-    struct question *question = lt_zalloc(sizeof *question);
+    static const size_t sizes[] = {
+        [ADD] = sizeof(struct lt_add_request),    [ONE] = sizeof(struct lt_task_request),
+        [UNTIL] = sizeof(struct lt_wait_request), [LIST] = sizeof(struct lt_list_op),
+        [COUNT] = sizeof(struct lt_count_op),     [CLOSE] = sizeof(struct lt_close_request),
+    };
+    struct question *question = bound->spare_question; /* one at a time is the usual case */
+    bound->spare_question = NULL;
+    if (question == NULL)
+        question = lt_alloc(sizeof *question);
+    memset(question, 0, offsetof(struct question, as) + sizes[kind]);
     question->wait.cancel = cancel;
     question->kind = kind;
     question->bound = bound;

@@ -21,8 +21,13 @@ enum { PARTS = 1, HANDLERS = 2 }; /* user values of the object */
 
 struct lt_bound *lt_bound_check(lua_State *L, const char *function)
 {
-    struct lt_bound **object = luaL_testudata(L, 1, SCHEDULER);
-    if (object == NULL)
+    struct lt_bound **object = lua_touserdata(L, 1);
+    bool is = object != NULL && lua_getmetatable(L, 1);
+    if (is) {
+        is = lua_topointer(L, -1) == lt_script_of(L)->scheduler_meta;
+        lua_pop(L, 1);
+    }
+    if (!is)
         luaL_error(L, "%s: called without its scheduler: write scheduler%s", function, strchr(function, ':'));
     return *object;
 }
@@ -46,6 +51,7 @@ void lt_bound_review(struct lt_bound *bound)
     }
     if (bound->collected && bound->scheduler == NULL) {
         free(bound->name);
+        free(bound->spare_question);
         free(bound);
     }
 }
@@ -604,6 +610,7 @@ void lt_bind_scheduler(lua_State *L)
     lua_rawsetp(L, LUA_REGISTRYINDEX, &objects);
 
     luaL_newmetatable(L, SCHEDULER);
+    lt_script_of(L)->scheduler_meta = lua_topointer(L, -1);
     luaL_setfuncs(L, meta, 0);
     luaL_newlib(L, methods);
     lt_bind_requests(L);

@@ -23,6 +23,7 @@ struct lt_bound {
     bool collected; /* the object is gone */
     bool busy;
     unsigned requests; /* of this script, not answered yet: they point to the scheduler */
+    void *spare_question; /* bind_requests.c: memory for the next request */
     double shutdown_grace;
     struct lt_turn closed; /* looks whether it can be freed */
     TAILQ_HEAD(, lt_finished_wait) iterators;

@@ -17,6 +17,7 @@ struct func {
     struct lt_script *script;
     struct lt_actuator_env env;
     int fn;     /* registry reference */
+    struct activity *spare;
     bool open;
     bool released;
 };
@@ -28,6 +29,7 @@ struct activity {
     struct lt_strand *strand; /* NULL: it has returned */
     struct lt_report report;  /* its end, kept until it is polled */
     bool stopping;            /* its end is the answer of stop */
+    struct activity *next;    /* of the spare ones */
 };
 
 static struct func *func_of(struct lt_actuator *actuator)
@@ -37,9 +39,11 @@ static struct func *func_of(struct lt_actuator *actuator)
 
 static void free_activity(struct activity *activity)
 {
+    struct func *func = activity->func;
     activity->work->data = NULL;
     lt_report_clear(&activity->report);
-    free(activity);
+    activity->next = func->spare;
+    func->spare = activity;
 }
 
 bool lt_work_cancelled(const struct lt_work *work, const char **why)
@@ -137,7 +141,11 @@ static void open_func(struct lt_actuator *actuator, const struct lt_actuator_env
 static void start(struct lt_actuator *actuator, struct lt_work *work)
 {
     struct func *func = func_of(actuator);
-    struct activity *activity = lt_alloc(sizeof *activity);
+    struct activity *activity = func->spare;
+    if (activity != NULL)
+        func->spare = activity->next;
+    else
+        activity = lt_alloc(sizeof *activity);
     *activity = (struct activity){.func = func, .work = work, .report = LT_REPORT(LT_RUNNING)};
     work->data = activity;
     struct lt_strand *strand = lt_strand_new(func->script, LT_STRAND_TASK, activity, ended);
@@ -182,6 +190,11 @@ static void status(struct lt_actuator *actuator, struct lt_status_op *op)
 
 static void free_func(struct func *func)
 {
+    struct activity *activity;
+    while ((activity = func->spare) != NULL) {
+        func->spare = activity->next;
+        free(activity);
+    }
     luaL_unref(func->script->L, LUA_REGISTRYINDEX, func->fn);
     free(func);
 }

@@ -36,6 +36,7 @@ struct lt_script {
     unsigned spare_count;
     struct lt_buffer scratch; /* for encoding; whoever uses it is through with it before Lua runs again */
     struct lt_bound_list schedulers;
+    const void *scheduler_meta; /* the metatable of scheduler objects, to know them by */
     unsigned scheduler_count; /* ever made: for their default names */
     void (*exit)(struct lt_script *script, int code); /* os.exit: close everything, then end the process */
     void *host;

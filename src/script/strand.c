@@ -53,6 +53,7 @@ struct lt_strand *lt_strand_new(struct lt_script *script, enum lt_strand_kind ki
     strand->done = done;
     strand->closing = NULL;
     strand->kept = 0;
+    strand->told = strand->raised = false;
     TAILQ_INSERT_TAIL(&script->live, strand, link);
     return strand;
 }
@@ -82,7 +83,6 @@ static void finish(struct lt_strand *strand, enum lt_outcome outcome, int count)
     struct lt_script *script = strand->script;
     let_go(strand);
     strand->suspended = false;
-    strand->told = strand->raised = false;
     TAILQ_REMOVE(&script->live, strand, link);
     if (strand->done != NULL)
         strand->done(strand, outcome, count);

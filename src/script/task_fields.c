@@ -163,7 +163,8 @@ static void decode(lua_State *L, const struct lt_task_object *object, enum lt_bl
 }
 
 /* Item and output. */
-static void push_main(lua_State *L, int index, const struct lt_task_object *object, enum lt_blob blob, enum lt_field field)
+static void push_main(lua_State *L, int index, const struct lt_task_object *object, enum lt_blob blob,
+                      enum lt_field field)
 {
     int user = blob == LT_BLOB_ITEM ? LT_USER_ITEM : LT_USER_OUTPUT;
     if (!has_blob(object, blob)) {
@@ -330,7 +331,8 @@ void lt_object_push_field(lua_State *L, int index, struct lt_task_object *object
 /* Reading back. */
 
 /* Whether the field is encoded and was not decoded yet. Progress and handle that were decoded count as assigned. */
-static bool is_encoded(lua_State *L, int index, const struct lt_task_object *object, enum lt_field field, struct lt_view *bytes)
+static bool is_encoded(lua_State *L, int index, const struct lt_task_object *object, enum lt_field field,
+                       struct lt_view *bytes)
 {
     enum lt_blob blob;
     int user = 0;

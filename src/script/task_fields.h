@@ -1,13 +1,13 @@
-/* The inside of task objects: shared by what makes them and is called by Lua (task_object.c), what finds their fields (task_fields.c) and
- * what reads tasks back (task_read.c).
+/* The inside of task objects: shared by what makes them and is called by Lua (task_object.c), what finds their fields
+ * (task_fields.c) and what takes tasks from them again (task_given.c).
  *
  * Two task objects are made for each task, so their cost is the cost of the script side:
  *
  *     small     [object | id, NUL, item, output, reason, version]     nothing is held, and there is no finalizer
  *     holding   [object | task, output, reason, ... by reference]     for large tasks and those that say more
  *
- * Both have the scalars of their moment, and all code beyond lt_object_id and lt_object_blob treats them alike. What is assigned, and
- * what was decoded other than item and output, is in a table that is made when it is needed. */
+ * Both have the scalars of their moment, and all code beyond lt_object_id and lt_object_blob treats them alike. What is
+ * assigned, and what was decoded other than item and output, is in a table that is made when it is needed. */
 #ifndef LTSH_SCRIPT_TASK_FIELDS_H
 #define LTSH_SCRIPT_TASK_FIELDS_H
 
@@ -118,17 +118,17 @@ static inline bool lt_object_finalized(const struct lt_task_object *object)
     return object->is_holding && ((const struct lt_holding *)object)->task == NULL;
 }
 
-/* In what follows, `index` is where `object` is on the stack, absolute. They raise Lua's memory errors, and where a value is damaged;
- * they may run finalizers. */
+/* In what follows, `index` is where `object` is on the stack, absolute. They raise Lua's memory errors, and where a value
+ * is damaged; they may run finalizers. */
 
 /* Pushes a field as it was when the object was made; nil if it was not set. */
 void lt_object_push_field(lua_State *L, int index, struct lt_task_object *object, enum lt_field field);
 
-/* Pushes what was assigned to the name at `key` (absolute) and returns true, or pushes nothing. Pushes nil for a field that was
- * hidden. Only if object->has_assigned. */
+/* Pushes what was assigned to the name at `key` (absolute) and returns true, or pushes nothing. Pushes nil for a field
+ * that was hidden. Only if object->has_assigned. */
 bool lt_object_push_assigned(lua_State *L, int index, int key);
 
-/* Sets the field whose name and value are on top, and pops them. */
+/* Sets what is assigned to the name below the top to the value on top, and pops both. nil hides a known field. */
 void lt_object_assign(lua_State *L, int index, struct lt_task_object *object, bool known);
 
 /* Whether the value at `index` of the table of assigned fields says that its field is hidden. */

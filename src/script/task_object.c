@@ -55,30 +55,30 @@ static void find_blobs(const struct lt_task *task, struct lt_bytes *blobs[LT_BLO
 
 static void fill(struct lt_task_object *object, const struct lt_task *task, struct lt_bytes *const blobs[LT_BLOBS])
 {
-    *object = (struct lt_task_object){
-        .mark = &lt_task_object_mark,
-        .run = task->run,
-        .priority = task->priority,
-        .added_at = task->added_at,
-        .run_at = task->run_at,
-        .started_at = task->started_at,
-        .ended_at = task->ended_at,
-        .attempts = task->attempts,
-        .lost = task->lost,
-        .len = {[LT_BLOB_ITEM] = task->item_len},
-        .has = task->item_len > 0 ? 1U << LT_BLOB_ITEM : 0,
-        .status = task->status,
-        .id_len = task->id_len,
-    };
+    object->mark = &lt_task_object_mark;
+    object->work = NULL;
+    object->run = task->run;
+    object->priority = task->priority;
+    object->added_at = task->added_at;
+    object->run_at = task->run_at;
+    object->started_at = task->started_at;
+    object->ended_at = task->ended_at;
+    object->attempts = task->attempts;
+    object->lost = task->lost;
+    object->status = task->status;
+    object->id_len = task->id_len;
+    object->is_holding = false;
+    object->has_assigned = false;
+    object->has = task->item_len > 0 ? 1U << LT_BLOB_ITEM : 0;
+    object->len[LT_BLOB_ITEM] = task->item_len;
     for (unsigned i = LT_BLOB_OUTPUT; i < LT_BLOBS; i++) {
-        if (blobs[i] == NULL)
-            continue;
-        object->has |= (uint8_t)(1U << i);
-        object->len[i] = blobs[i]->len;
+        object->has |= (uint8_t)((blobs[i] != NULL) << i);
+        object->len[i] = (uint32_t)length(blobs[i]);
     }
 }
 
-static void copy_bytes(struct lt_task_object *object, const struct lt_task *task, struct lt_bytes *const blobs[LT_BLOBS])
+static void copy_bytes(struct lt_task_object *object, const struct lt_task *task,
+                       struct lt_bytes *const blobs[LT_BLOBS])
 {
     char *to = (char *)(object + 1);
     size_t len = (size_t)task->id_len + 1 + task->item_len;
@@ -101,7 +101,7 @@ static void hold(struct lt_task_object *object, struct lt_task *task, struct lt_
         holding->held[i] = lt_bytes_ref(blobs[i]);
 }
 
-/* The collector sees a few hundred bytes where megabytes may be held: tells it of them, or they would pile up as garbage. */
+/* The collector sees a few hundred bytes where megabytes may be held: tells it of them, or they would pile up. */
 static void account(lua_State *L, const struct lt_task_object *object)
 {
     size_t bytes = 0;
@@ -111,8 +111,8 @@ static void account(lua_State *L, const struct lt_task_object *object)
         lua_gc(L, LUA_GCSTEP, (int)(bytes / 1024));
 }
 
-/* Making the userdata may raise, so it comes before references are taken. It may also run finalizers, by which the task may have changed:
- * then it is made anew. */
+/* Making the userdata may raise, so it comes before references are taken. It may also run finalizers, by which the task
+ * may have changed: then it is made anew. */
 static struct lt_task_object *push(lua_State *L, struct lt_task *task)
 {
     struct lt_task_object *object;
@@ -200,7 +200,7 @@ static int report(lua_State *L)
     return 1;
 }
 
-/* task:cancelled() -> boolean, and why. A run that is over counts as cancelled: what still works for it works in vain. */
+/* task:cancelled() -> boolean, and why. A run that is over counts as cancelled: what works for it works in vain. */
 static int cancelled(lua_State *L)
 {
     const struct lt_task_object *object = check(L, "task:cancelled");
@@ -225,14 +225,14 @@ static enum lt_field field_at(lua_State *L, int index)
     return field;
 }
 
+/* The key is on top; whoever calls this without one gets nil. */
 static int object_index(lua_State *L)
 {
     struct lt_task_object *object = check(L, "__index");
-    lua_settop(L, 2);
-    if (object->has_assigned && lt_object_push_assigned(L, 1, 2))
+    if (object->has_assigned && lt_object_push_assigned(L, 1, lua_gettop(L)))
         return 1;
     lua_rawget(L, lua_upvalueindex(1));
-    enum lt_field field = (enum lt_field)lua_tointeger(L, 2);
+    enum lt_field field = (enum lt_field)lua_tointeger(L, -1);
     if (field == LT_FIELD_REPORT)
         lua_pushcfunction(L, report);
     else if (field == LT_FIELD_CANCELLED)
@@ -270,8 +270,8 @@ static bool next_field(lua_State *L, struct lt_task_object *object, unsigned fie
     return false;
 }
 
-/* Replaces the key on top by the next name and value that were assigned and that next_field does not go over; or pops it and
- * returns false. */
+/* Replaces the key on top by the next name and value that were assigned and that next_field does not go over; or pops it
+ * and returns false. */
 static bool next_assigned(lua_State *L, int table)
 {
     while (lua_next(L, table)) {

@@ -1,0 +1,500 @@
+/* An actuator in Lua: start, stop, status, and if it likes init, output, attach, recover, close.
+ *
+ *     scheduler -- start, stop, status, output --> a call of the method, with a task object of that moment
+ *     notify{ id=, run=, ... } --> env->push: the scheduler knows which runs are its own, and drops what is late
+ *
+ * Nothing is kept of a run here: the handle that `start` returned is stored with the task, and shown to every later method. */
+#include "scheduler/actuator.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "script/adapter.h"
+#include "script/lua_parts.h"
+#include "script/task_object.h"
+
+static const double FIRST_PAUSE = 1; /* before a failed attach is tried again; doubles */
+static const double LONGEST_PAUSE = 30;
+
+struct lua_actuator {
+    struct lt_actuator base;
+    struct lt_actuator_ops ops; /* base.ops: what there is depends on the table */
+    struct lt_adapter adapter;
+    struct lt_actuator_env env;
+    struct lt_timer attach_again;
+    double pause;
+};
+
+struct work_call {
+    struct lt_adapter_call call;
+    struct lt_work *work;
+};
+
+struct init_call {
+    struct lt_adapter_call call;
+    struct lt_init_op *op;
+};
+
+struct status_call {
+    struct lt_adapter_call call;
+    struct lt_status_op *op;
+};
+
+struct recover_call {
+    struct lt_adapter_call call;
+    struct lt_recover_work_op *op;
+};
+
+static struct lua_actuator *actuator_of(struct lt_adapter *adapter)
+{
+    return (struct lua_actuator *)((char *)adapter - offsetof(struct lua_actuator, adapter));
+}
+
+static struct lt_adapter *adapter_of(struct lt_actuator *actuator)
+{
+    return &((struct lua_actuator *)actuator)->adapter;
+}
+
+static int first_of(lua_State *L, int count)
+{
+    return lua_gettop(L) - count + 1;
+}
+
+static struct work_call *new_work_call(struct lt_actuator *actuator, struct lt_work *work, struct lt_reply *reply)
+{
+    struct work_call *call = lt_adapter_call_new(adapter_of(actuator), sizeof *call, reply);
+    call->work = work;
+    return call;
+}
+
+/* Start. */
+
+static void fail_with(struct lt_report *failure, const char *reason)
+{
+    lt_bytes_set(&failure->reason, lt_bytes_new(reason, strlen(reason)));
+}
+
+/* What `start` returned: true if the work runs; else work->failure says why not. */
+static bool read_started(struct work_call *call, lua_State *L, int count)
+{
+    struct lt_work *work = call->work;
+    struct lt_report *failure = &work->failure;
+    struct lt_error error;
+    int first = first_of(L, count);
+    if (count >= 2 && lua_isnil(L, first) && !lua_isnil(L, first + 1)) {
+        if (!lt_failure_read(L, first + 1, failure, &error))
+            fail_with(failure, error.message);
+        return false;
+    }
+    if (count == 0)
+        lua_pushnil(L);
+    if (!lua_toboolean(L, first)) {
+        lt_call_nonsense(&call->call.call, L, first, "a handle or true, or nil and a failure", &error);
+        fail_with(failure, error.message);
+        return false;
+    }
+    if (lua_type(L, first) == LUA_TBOOLEAN)
+        return true;
+    lt_bytes_set(&work->handle, lt_adapter_encode(L, first, "handle", &error));
+    if (work->handle == NULL) {
+        fail_with(failure, error.message);
+        failure->no_retry = true; /* the next one would be no better, and what it started may run */
+    }
+    return work->handle != NULL;
+}
+
+static void started(struct lt_adapter_call *base, int code, lua_State *L, int count, const char *message)
+{
+    struct work_call *call = (struct work_call *)base;
+    struct lt_work *work = call->work;
+    lt_report_clear(&work->failure);
+    work->failure = LT_REPORT(LT_FAILED);
+    bool runs = code == LT_OK && read_started(call, L, count);
+    if (code == LT_ERROR) {
+        work->failure = base->failure;
+        base->failure = LT_REPORT(LT_FAILED);
+    }
+    if (code != LT_OK && work->failure.reason == NULL && work->failure.snooze == 0)
+        fail_with(&work->failure, message);
+    lt_reply_send(base->reply, runs ? LT_OK : LT_ERROR, runs ? NULL : "start failed");
+    lt_adapter_call_free(base);
+}
+
+static void start(struct lt_actuator *actuator, struct lt_work *work)
+{
+    actuator->has_output = lt_module_has(&adapter_of(actuator)->module, "output"); /* a reload may change it */
+    struct work_call *call = new_work_call(actuator, work, &work->start);
+    lua_State *L = lt_adapter_call_begin(&call->call, "start", started);
+    lt_task_push(L, work->task);
+    lt_adapter_call_run(&call->call, 1);
+}
+
+/* Stop. */
+
+static void stopped(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
+{
+    struct lt_error error;
+    bool dead = false;
+    if (code == LT_OK) {
+        int first = first_of(L, count);
+        dead = count > 0 && lua_type(L, first) == LUA_TBOOLEAN && lua_toboolean(L, first);
+        if (!dead && !lt_adapter_failed(L, count, &error)) {
+            if (count == 0)
+                lua_pushnil(L);
+            lt_call_nonsense(&call->call, L, first, "true when the work is dead", &error);
+        }
+        message = error.message;
+    }
+    lt_reply_send(call->reply, dead ? LT_OK : LT_ERROR, dead ? NULL : message);
+    lt_adapter_call_free(call);
+}
+
+static void stop(struct lt_actuator *actuator, struct lt_work *work)
+{
+    struct work_call *call = new_work_call(actuator, work, &work->stop);
+    lua_State *L = lt_adapter_call_begin(&call->call, "stop", stopped);
+    lt_task_push(L, work->task);
+    lt_adapter_call_run(&call->call, 1);
+}
+
+/* Status. */
+
+static void read_one(struct status_call *call, lua_State *L, uint32_t i)
+{
+    struct lt_adapter_call *base = &call->call;
+    struct lt_work *work = call->op->works[i];
+    struct lt_report report;
+    struct lt_error error;
+    bool ok = lua_type(L, -1) == LUA_TTABLE;
+    if (ok)
+        ok = lt_report_read(L, -1, true, &report, &error);
+    else
+        lt_call_nonsense(&base->call, L, -1, "a record for each task", &error);
+    if (ok) {
+        lt_report_clear(&work->seen);
+        work->seen = report;
+    } else {
+        lt_adapter_log(base->adapter, "what status said of a task was ignored", work->task, error.message);
+    }
+}
+
+static void read_statuses(struct status_call *call, lua_State *L, int count)
+{
+    struct lt_status_op *op = call->op;
+    struct lt_error error;
+    if (lt_adapter_failed(L, count, &error)) {
+        lt_reply_send(&op->reply, LT_ERROR, error.message);
+        return;
+    }
+    if (count == 0)
+        lua_pushnil(L);
+    int list = count == 0 ? lua_gettop(L) : first_of(L, count);
+    lua_checkstack(L, 4);
+    if (lua_type(L, list) != LUA_TTABLE) {
+        lt_call_nonsense(&call->call.call, L, list, "a list of records", &error);
+        lt_reply_send(&op->reply, LT_ERROR, error.message);
+        return;
+    }
+    if (lua_rawlen(L, list) != op->count) {
+        lt_fail(&error, LT_ERROR, "%s: status must return a record for each of %u tasks, got %llu",
+                call->call.adapter->module.name, op->count, (unsigned long long)lua_rawlen(L, list));
+        lt_reply_send(&op->reply, LT_ERROR, error.message);
+        return;
+    }
+    for (uint32_t i = 0; i < op->count; i++) {
+        lua_rawgeti(L, list, (lua_Integer)i + 1);
+        read_one(call, L, i);
+        lua_pop(L, 1);
+    }
+    lt_reply_ok(&op->reply);
+}
+
+static void looked(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
+{
+    if (code == LT_OK)
+        read_statuses((struct status_call *)call, L, count);
+    else
+        lt_reply_send(call->reply, code, message);
+    lt_adapter_call_free(call);
+}
+
+static void status(struct lt_actuator *actuator, struct lt_status_op *op)
+{
+    struct status_call *call = lt_adapter_call_new(adapter_of(actuator), sizeof *call, &op->reply);
+    call->op = op;
+    lua_State *L = lt_adapter_call_begin(&call->call, "status", looked);
+    lua_createtable(L, (int)op->count, 0);
+    for (uint32_t i = 0; i < op->count; i++) {
+        lt_task_push(L, op->works[i]->task);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    lt_adapter_call_run(&call->call, 1);
+}
+
+/* Init. */
+
+/* The task that `init` returned, as new as the one that it was given. */
+static struct lt_task *renew(struct lt_task *returned, const struct lt_task *given)
+{
+    struct lt_task *task = lt_task_restart(returned);
+    task->status = LT_UNSTARTED;
+    task->run = 0;
+    task->added_at = given->added_at;
+    task->run_at = returned->run_at;
+    if (returned->options != NULL)
+        task->options->expires_at = returned->options->expires_at;
+    if (given->options != NULL && given->options->once)
+        lt_task_options(task)->once = true;
+    return task;
+}
+
+static int read_inited(struct init_call *call, lua_State *L, int count, struct lt_error *error)
+{
+    struct lt_init_op *op = call->op;
+    struct lt_adapter_call *base = &call->call;
+    int first = first_of(L, count);
+    if (count == 0 || !lua_toboolean(L, first)) {
+        bool says_why = count >= 2 && lt_adapter_failed(L, count, error);
+        return says_why ? LT_REFUSED
+                        : lt_fail(error, LT_REFUSED, "%s: init refused the task", base->adapter->module.name);
+    }
+    if (lua_type(L, first) != LUA_TTABLE && !lt_is_task(L, first)) {
+        lt_call_nonsense(&base->call, L, first, "a task, or nil and a message", error);
+        return LT_REFUSED;
+    }
+    struct lt_error why;
+    struct lt_task *returned = lt_task_read(L, first, &why);
+    if (returned == NULL)
+        return lt_fail(error, LT_REFUSED, "%s: init must return a task: %s", base->adapter->module.name, why.message);
+    int code = LT_OK;
+    if (strcmp(lt_task_id(returned), lt_task_id(op->task)) != 0) {
+        code = lt_fail(error, LT_REFUSED, "%s: init must not change the id '%s', got '%s'", base->adapter->module.name,
+                       lt_task_id(op->task), lt_task_id(returned));
+    } else {
+        struct lt_task *task = renew(returned, op->task);
+        lt_task_unref(op->task);
+        op->task = task;
+    }
+    lt_task_unref(returned);
+    return code;
+}
+
+static void inited(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
+{
+    struct lt_error error;
+    if (code == LT_OK) {
+        code = read_inited((struct init_call *)call, L, count, &error);
+        lt_reply_send(call->reply, code, error.message);
+    } else {
+        lt_adapter_send_failed(call, code, message);
+    }
+    lt_adapter_call_free(call);
+}
+
+static void init(struct lt_actuator *actuator, struct lt_init_op *op)
+{
+    if (!lt_module_has(&adapter_of(actuator)->module, "init")) {
+        lt_reply_ok(&op->reply);
+        return;
+    }
+    struct init_call *call = lt_adapter_call_new(adapter_of(actuator), sizeof *call, &op->reply);
+    call->op = op;
+    lua_State *L = lt_adapter_call_begin(&call->call, "init", inited);
+    lt_task_push(L, op->task);
+    lt_adapter_call_run(&call->call, 1);
+}
+
+/* Output. */
+
+static void put_out(struct lt_adapter_call *base, int code, lua_State *L, int count, const char *message)
+{
+    struct lt_work *work = ((struct work_call *)base)->work;
+    struct lt_error error;
+    lt_bytes_set(&work->data_out, NULL);
+    if (code != LT_OK) {
+        lt_adapter_send_failed(base, code, message);
+    } else if (lt_adapter_failed(L, count, &error)) {
+        lt_reply_send(base->reply, LT_ERROR, error.message);
+    } else if (count == 0 || lua_isnil(L, first_of(L, count))) {
+        lt_reply_ok(base->reply);
+    } else {
+        work->data_out = lt_adapter_encode(L, first_of(L, count), "output", &error);
+        bool ok = work->data_out != NULL;
+        lt_reply_send(base->reply, ok ? LT_OK : LT_UNSTORABLE, ok ? NULL : error.message);
+    }
+    lt_adapter_call_free(base);
+}
+
+static void output(struct lt_actuator *actuator, struct lt_work *work)
+{
+    struct work_call *call = new_work_call(actuator, work, &work->output);
+    lua_State *L = lt_adapter_call_begin(&call->call, "output", put_out);
+    lt_task_push(L, work->task);
+    lt_adapter_call_cancellable(&call->call);
+    lt_adapter_call_run(&call->call, 1);
+}
+
+/* Recover. */
+
+static int read_recovered(struct recover_call *call, lua_State *L, int count, struct lt_error *error)
+{
+    struct lt_recover_work_op *op = call->op;
+    struct lt_adapter_call *base = &call->call;
+    int first = first_of(L, count);
+    op->found = LT_RECOVER_GONE;
+    if (lt_adapter_failed(L, count, error))
+        return LT_ERROR;
+    if (count == 0 || lua_isnil(L, first))
+        return LT_OK;
+    if (lua_type(L, first) == LUA_TBOOLEAN && lua_toboolean(L, first)) {
+        op->found = LT_RECOVER_RUNS;
+        return LT_OK;
+    }
+    if (lua_type(L, first) != LUA_TTABLE)
+        return lt_call_nonsense(&base->call, L, first, "true, a status record or nil", error);
+    struct lt_error why;
+    struct lt_report report;
+    if (!lt_report_read(L, first, true, &report, &why))
+        return lt_fail(error, LT_ERROR, "%s: recover: %s", base->adapter->module.name, why.message);
+    if (report.status == LT_RUNNING) {
+        op->found = LT_RECOVER_RUNS;
+        if (report.progress != NULL)
+            lt_bytes_set(&lt_task_extra(op->work->task)->progress, lt_bytes_ref(report.progress));
+        lt_report_clear(&report);
+    } else {
+        op->found = LT_RECOVER_ENDED;
+        op->report = report;
+    }
+    return LT_OK;
+}
+
+static void recovered(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
+{
+    struct lt_error error;
+    if (code == LT_OK) {
+        code = read_recovered((struct recover_call *)call, L, count, &error);
+        message = error.message;
+    }
+    lt_reply_send(call->reply, code, message);
+    lt_adapter_call_free(call);
+}
+
+static void recover(struct lt_actuator *actuator, struct lt_recover_work_op *op)
+{
+    struct recover_call *call = lt_adapter_call_new(adapter_of(actuator), sizeof *call, &op->reply);
+    call->op = op;
+    lua_State *L = lt_adapter_call_begin(&call->call, "recover", recovered);
+    lt_task_push(L, op->work->task);
+    lt_adapter_call_run(&call->call, 1);
+}
+
+/* Attach. */
+
+static void pushed(struct lt_adapter *adapter, struct lt_push *push)
+{
+    struct lua_actuator *actuator = actuator_of(adapter);
+    actuator->env.push(actuator->env.push_arg, push);
+}
+
+static int notify(lua_State *L)
+{
+    return lt_adapter_push(L, "notify", pushed);
+}
+
+static void attach(struct lua_actuator *actuator);
+
+static void attach_again(struct lt_timer *timer)
+{
+    attach((struct lua_actuator *)((char *)timer - offsetof(struct lua_actuator, attach_again)));
+}
+
+/* Without it no end may ever be heard of: it is tried until it succeeds. */
+static void attached(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
+{
+    struct lua_actuator *actuator = actuator_of(call->adapter);
+    struct lt_error error;
+    if (code == LT_OK && lt_adapter_failed(L, count, &error)) {
+        code = LT_ERROR;
+        message = error.message;
+    }
+    if (code != LT_OK && code != LT_CANCELLED) {
+        lt_adapter_log(call->adapter, "attach failed, it will be called again", NULL, message);
+        actuator->pause = actuator->pause > 0 ? actuator->pause * 2 : FIRST_PAUSE;
+        if (actuator->pause > LONGEST_PAUSE)
+            actuator->pause = LONGEST_PAUSE;
+        lt_timer_start(actuator->env.loop, &actuator->attach_again, lt_loop_tick(actuator->env.loop) + actuator->pause,
+                       attach_again);
+    }
+    lt_adapter_call_free(call);
+}
+
+static void attach(struct lua_actuator *actuator)
+{
+    struct lt_adapter_call *call = lt_adapter_call_new(&actuator->adapter, sizeof *call, NULL);
+    lua_State *L = lt_adapter_call_begin(call, "attach", attached);
+    lt_adapter_push_function(&actuator->adapter, L, notify);
+    lt_adapter_call_run(call, 1);
+}
+
+/* Life. */
+
+static void open_actuator(struct lt_actuator *base, const struct lt_actuator_env *env)
+{
+    struct lua_actuator *actuator = (struct lua_actuator *)base;
+    actuator->env = *env;
+    lt_adapter_open(&actuator->adapter, env->loop, env->call_timeout);
+    if (env->attach && base->can_attach)
+        attach(actuator);
+}
+
+static void closed(struct lt_adapter *adapter, int code, const char *message)
+{
+    if (code != LT_OK)
+        lt_adapter_log(adapter, "closing failed", NULL, message);
+}
+
+static void close_actuator(struct lt_actuator *base)
+{
+    struct lua_actuator *actuator = (struct lua_actuator *)base;
+    lt_timer_stop(actuator->env.loop, &actuator->attach_again);
+    lt_adapter_close(&actuator->adapter, closed);
+}
+
+static void release(struct lt_actuator *actuator)
+{
+    lt_adapter_release(adapter_of(actuator));
+}
+
+static void free_actuator(struct lt_adapter *adapter)
+{
+    free(actuator_of(adapter));
+}
+
+struct lt_actuator *lt_lua_actuator_new(lua_State *L, int index)
+{
+    struct lua_actuator *actuator = lt_zalloc(sizeof *actuator);
+    lt_adapter_init(&actuator->adapter, L, index, "actuator", free_actuator);
+    const struct lt_module *module = &actuator->adapter.module;
+    actuator->ops = (struct lt_actuator_ops){
+        .name = module->name,
+        .open = open_actuator,
+        .init = init,
+        .start = start,
+        .stop = stop,
+        .status = status,
+        .output = output,
+        .recover = lt_module_has(module, "recover") ? recover : NULL,
+        .close = close_actuator,
+        .release = release,
+    };
+    actuator->base = (struct lt_actuator){
+        .ops = &actuator->ops,
+        .can_attach = lt_module_has(module, "attach"),
+        .can_status = lt_module_has(module, "status"),
+        .has_output = lt_module_has(module, "output"),
+    };
+    actuator->attach_again = LT_TIMER_INIT;
+    return &actuator->base;
+}

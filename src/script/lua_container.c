@@ -1,0 +1,797 @@
+/* A container in Lua: the table of methods has the tasks, and is asked for each transition.
+ *
+ *     scheduler -- change --> a copy of the task, as it will be --> to_... (self, copy)
+ *                                true: the change is applied to the task itself, and filed in the records
+ *                                nil, message: it is elsewhere by now; anything else: tried again by who asked
+ *
+ * What is asked about one task goes one after the other, in the order in which it came; different tasks do not wait for each other. */
+#include "script/lua_container.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "script/lua_parts.h"
+#include "script/task_object.h"
+
+static const double FIRST_PAUSE = 1; /* before the table is told again what it is owed; doubles */
+static const double LONGEST_PAUSE = 30;
+
+static struct lua_container *of_adapter(struct lt_adapter *adapter)
+{
+    return (struct lua_container *)((char *)adapter - offsetof(struct lua_container, adapter));
+}
+
+static void go_on_closing(struct lua_container *c);
+
+void lua_container_tell(struct lt_adapter_call *call, struct lt_task *shown,
+                        void (*done)(struct lt_adapter_call *call, int code, lua_State *L, int count,
+                                     const char *message))
+{
+    static const char *const methods[LT_STATUSES] = {
+        [LT_WAITING] = "to_waiting", [LT_RUNNING] = "to_running", [LT_EXPORTING] = "to_exporting",
+        [LT_SUCCESS] = "to_success", [LT_FAILED] = "to_failed",   [LT_STOPPED] = "to_stopped",
+        [LT_DELETED] = "to_deleted",
+    };
+    lua_State *L = lt_adapter_call_begin(call, methods[shown->status], done);
+    lt_task_push(L, shown);
+    if (shown->status == LT_FAILED) {
+        const struct lt_bytes *reason = shown->reason;
+        lua_pushlstring(L, reason != NULL ? reason->data : "failed", reason != NULL ? reason->len : 6);
+    }
+    lt_adapter_call_run(call, shown->status == LT_FAILED ? 2 : 1);
+}
+
+struct lt_bytes *lua_container_expired_reason(void)
+{
+    return lt_bytes_new("expired", 7);
+}
+
+/* Debts. */
+
+struct lt_debt {
+    struct lt_adapter_call call;
+    struct lua_container *c;
+    struct lt_task *shown;
+    struct lt_task *task; /* expires with it; NULL: nothing does */
+    STAILQ_ENTRY(lt_debt) link;
+};
+
+static void pay(struct lua_container *c);
+
+static void free_debt(struct lt_adapter_call *call)
+{
+    struct lt_debt *debt = (struct lt_debt *)call;
+    lt_task_unref(debt->shown);
+    lt_task_unref(debt->task);
+}
+
+void lua_container_owe(struct lua_container *c, struct lt_task *shown, struct lt_task *task)
+{
+    struct lt_debt *debt = lt_adapter_call_new(&c->adapter, sizeof *debt, NULL);
+    debt->call.free = free_debt;
+    debt->c = c;
+    debt->shown = shown;
+    debt->task = task;
+    STAILQ_INSERT_TAIL(&c->debts, debt, link);
+    if (c->pay_pause == 0)
+        pay(c);
+}
+
+bool lua_container_forgive(struct lua_container *c, const struct lt_task *task)
+{
+    struct lt_debt *debt;
+    STAILQ_FOREACH(debt, &c->debts, link) {
+        if (debt->shown->id_len != task->id_len || memcmp(debt->shown->data, task->data, task->id_len) != 0)
+            continue;
+        if (debt == c->paying)
+            return false;
+        STAILQ_REMOVE(&c->debts, debt, lt_debt, link);
+        lt_adapter_call_free(&debt->call);
+        return true;
+    }
+    return true;
+}
+
+static void expire_late(struct lua_container *c, const struct lt_debt *debt)
+{
+    struct lt_task *task = debt->task;
+    struct lt_bytes *reason = lua_container_expired_reason();
+    lt_task_apply(task, &(struct lt_transition){.to = LT_FAILED, .now = lua_container_wall(c), .reason = reason});
+    lt_bytes_unref(reason);
+    lt_records_file(&c->records, task, lua_container_wall(c));
+    lt_tasks_push(&c->expired, lt_task_ref(task));
+}
+
+static void pay_again(struct lt_timer *timer)
+{
+    pay((struct lua_container *)((char *)timer - offsetof(struct lua_container, pay_again)));
+}
+
+static void paid(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
+{
+    struct lt_debt *debt = (struct lt_debt *)call;
+    struct lua_container *c = debt->c;
+    struct lt_error error;
+    code = lt_adapter_answer(call, code, L, count, message, LT_STALE, &error);
+    c->paying = NULL;
+    if (code != LT_OK)
+        lt_adapter_log(&c->adapter, "the table did not take a transition", debt->shown, error.message);
+    if (lua_container_trouble(code) && c->closing == NULL) {
+        c->pay_pause = c->pay_pause > 0 ? c->pay_pause * 2 : FIRST_PAUSE;
+        if (c->pay_pause > LONGEST_PAUSE)
+            c->pay_pause = LONGEST_PAUSE;
+        lt_timer_start(c->env.loop, &c->pay_again, lt_loop_tick(c->env.loop) + c->pay_pause, pay_again);
+        return;
+    }
+    c->pay_pause = 0;
+    if (code == LT_OK && debt->task != NULL)
+        expire_late(c, debt);
+    STAILQ_REMOVE(&c->debts, debt, lt_debt, link);
+    lt_adapter_call_free(call);
+    if (c->closing == NULL)
+        c->env.announce(c->env.announce_arg);
+    pay(c);
+    go_on_closing(c);
+}
+
+/* One after the other. */
+static void pay(struct lua_container *c)
+{
+    struct lt_debt *debt;
+    if (c->in_pay)
+        return;
+    c->in_pay = true;
+    while (c->paying == NULL && !lt_timer_active(&c->pay_again) && (debt = STAILQ_FIRST(&c->debts)) != NULL) {
+        c->paying = debt;
+        lua_container_tell(&debt->call, debt->shown, paid);
+    }
+    c->in_pay = false;
+}
+
+/* Transitions, and updates of running tasks. */
+
+struct lt_change_call {
+    struct lt_adapter_call call;
+    struct lua_container *c;
+    struct lt_change_op *op; /* one of the two */
+    struct lt_update_op *update;
+    struct lt_record *record; /* busy with this */
+    struct lt_task *seen;     /* what the record showed at the beginning, with a reference */
+    struct lt_task *shown;    /* the copy */
+    struct lt_bytes *refusal; /* while parked */
+    STAILQ_ENTRY(lt_change_call) link;
+};
+
+static void free_change(struct lt_adapter_call *call)
+{
+    struct lt_change_call *change = (struct lt_change_call *)call;
+    lt_task_unref(change->seen);
+    lt_task_unref(change->shown);
+    lt_bytes_unref(change->refusal);
+}
+
+static struct lt_task *task_of(const struct lt_change_call *change)
+{
+    return change->op != NULL ? change->op->task : change->update->task;
+}
+
+static void answer(struct lt_change_call *change, int code, const char *message)
+{
+    struct lua_container *c = change->c;
+    struct lt_record *record = change->record;
+    lt_reply_send(change->call.reply, code, message);
+    lt_adapter_call_free(&change->call);
+    record->busy = false;
+    lua_container_settle(c, record);
+    go_on_closing(c);
+}
+
+static bool is_active(const struct lt_task *task)
+{
+    return task->status == LT_RUNNING || task->status == LT_EXPORTING;
+}
+
+/* The record may go on to another object before the answer that refers to this one is delivered. */
+static void lend(struct lua_container *c, struct lt_task *task)
+{
+    lt_tasks_push(&c->lent, lt_task_ref(task));
+    lt_loop_post(c->env.loop, &c->lent_turn);
+}
+
+static void take_back(struct lt_turn *turn)
+{
+    struct lua_container *c = (struct lua_container *)((char *)turn - offsetof(struct lua_container, lent_turn));
+    lt_tasks_clear(&c->lent);
+    go_on_closing(c);
+}
+
+static void apply(struct lt_change_call *change)
+{
+    struct lua_container *c = change->c;
+    struct lt_change_op *op = change->op;
+    if (op->transition.to == LT_DELETED) {
+        lt_records_forget(&c->records, change->record);
+        lt_task_apply(op->task, &op->transition);
+        return;
+    }
+    if (lt_status_ended(op->task->status)) { /* a retry */
+        op->task = change->shown;
+        lend(c, op->task);
+    } else {
+        lt_task_apply(op->task, &op->transition);
+    }
+    lt_records_file(&c->records, op->task, lua_container_wall(c));
+    c->pause = 0;
+}
+
+/* The table said no. Where the task is running here, it is another's by now; else somebody asks for it who did not know what the table knows. */
+static void refused(struct lt_change_call *change, int code, const char *message)
+{
+    struct lua_container *c = change->c;
+    bool moved = change->record->task != change->seen;
+    if (moved || is_active(change->op->task)) {
+        if (!moved)
+            lt_records_forget(&c->records, change->record);
+        answer(change, LT_STALE, message);
+    } else if (code == LT_UNKNOWN) {
+        lt_records_forget(&c->records, change->record);
+        answer(change, LT_UNKNOWN, message);
+    } else if (c->claiming != NULL) {
+        change->refusal = lt_bytes_new(message, strlen(message));
+        STAILQ_INSERT_TAIL(&c->parked, change, link);
+    } else {
+        answer(change, LT_REFUSED, message);
+    }
+}
+
+void lua_container_unpark(struct lua_container *c)
+{
+    struct lt_change_call *change;
+    while ((change = STAILQ_FIRST(&c->parked)) != NULL) {
+        STAILQ_REMOVE_HEAD(&c->parked, link);
+        struct lt_bytes *refusal = change->refusal;
+        change->refusal = NULL;
+        refused(change, LT_STALE, refusal->data);
+        lt_bytes_unref(refusal);
+    }
+}
+
+static void changed(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
+{
+    struct lt_change_call *change = (struct lt_change_call *)call;
+    struct lt_error error;
+    code = lt_adapter_answer(call, code, L, count, message, LT_STALE, &error);
+    if (code == LT_OK && change->record->task != change->seen) {
+        answer(change, LT_STALE, "the task was claimed meanwhile");
+    } else if (code == LT_OK) {
+        apply(change);
+        answer(change, LT_OK, NULL);
+    } else if (lua_container_trouble(code)) {
+        answer(change, code, error.message);
+    } else {
+        refused(change, code, error.message);
+    }
+}
+
+static int check_change(const struct lt_change_call *change, struct lt_error *error)
+{
+    const struct lt_task *known = change->record->task;
+    const struct lt_task *task = change->op->task;
+    if (known != task && (known->run != task->run || known->status != task->status))
+        return lt_fail(error, LT_STALE, "task '%s' is %s by now", lt_task_id(task), lt_status_name(known->status));
+    return lt_task_check(task, &change->op->transition, error);
+}
+
+static void begin_change(struct lt_change_call *change)
+{
+    const struct lt_change_op *op = change->op;
+    struct lt_error error;
+    int code = check_change(change, &error);
+    if (code != LT_OK) {
+        answer(change, code, error.message);
+        return;
+    }
+    bool retry = lt_status_ended(op->task->status) && op->transition.to == LT_WAITING;
+    change->shown = retry ? lt_task_restart(op->task) : lt_task_clone(op->task);
+    lt_task_apply(change->shown, &op->transition);
+    lua_container_tell(&change->call, change->shown, changed);
+}
+
+static void updated(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
+{
+    struct lt_error error;
+    code = lt_adapter_answer(call, code, L, count, message, LT_STALE, &error);
+    answer((struct lt_change_call *)call, code, error.message);
+}
+
+static void begin_update(struct lt_change_call *change)
+{
+    const struct lt_update_op *op = change->update;
+    if (op->task->run != op->run || !is_active(op->task)) {
+        answer(change, LT_STALE, "the run is over");
+    } else if (!lt_module_has(&change->c->adapter.module, "update_running")) {
+        answer(change, LT_OK, NULL);
+    } else {
+        lua_State *L = lt_adapter_call_begin(&change->call, "update_running", updated);
+        lt_task_push(L, op->task);
+        lt_adapter_call_run(&change->call, 1);
+    }
+}
+
+static void begin(struct lt_change_call *change, struct lt_record *record)
+{
+    record->busy = true;
+    change->record = record;
+    change->seen = lt_task_ref(record->task);
+    if (change->op != NULL)
+        begin_change(change);
+    else
+        begin_update(change);
+}
+
+void lua_container_settle(struct lua_container *c, struct lt_record *record)
+{
+    struct lt_change_call *change;
+    if (record->held)
+        return;
+    record->held = true;
+    while (!record->busy && (change = STAILQ_FIRST(&record->queue)) != NULL) {
+        STAILQ_REMOVE_HEAD(&record->queue, link);
+        begin(change, record);
+    }
+    record->held = false;
+    lt_records_tidy(&c->records, record);
+}
+
+static void submit(struct lt_change_call *change)
+{
+    struct lua_container *c = change->c;
+    struct lt_record *record = lt_records_hold(&c->records, task_of(change));
+    STAILQ_INSERT_TAIL(&record->queue, change, link);
+    if (!record->busy)
+        lua_container_settle(c, record);
+}
+
+static struct lt_change_call *new_change(struct lua_container *c, struct lt_reply *reply)
+{
+    struct lt_change_call *change = lt_adapter_call_new(&c->adapter, sizeof *change, reply);
+    change->call.free = free_change;
+    change->c = c;
+    return change;
+}
+
+static void change_task(struct lt_container *container, struct lt_change_op *op)
+{
+    struct lt_change_call *change = new_change(lua_container_of(container), &op->reply);
+    change->op = op;
+    submit(change);
+}
+
+static void update(struct lt_container *container, struct lt_update_op *op)
+{
+    struct lt_change_call *change = new_change(lua_container_of(container), &op->reply);
+    change->update = op;
+    submit(change);
+}
+
+/* Lookups. */
+
+struct lookup_call {
+    struct lt_adapter_call call;
+    struct lua_container *c;
+    struct lt_get_op *get;
+    struct lt_list_op *list;
+    struct lt_count_op *count;
+    int status; /* that is counted now */
+    int code;   /* of a count that failed */
+    struct lt_bytes *message;
+};
+
+static void free_lookup(struct lt_adapter_call *call)
+{
+    lt_bytes_unref(((struct lookup_call *)call)->message);
+}
+
+static void answer_lookup(struct lookup_call *lookup, int code, const char *message)
+{
+    struct lua_container *c = lookup->c;
+    lt_reply_send(lookup->call.reply, code, message);
+    lt_adapter_call_free(&lookup->call);
+    go_on_closing(c);
+}
+
+static struct lookup_call *new_lookup(struct lua_container *c, struct lt_reply *reply)
+{
+    struct lookup_call *lookup = lt_adapter_call_new(&c->adapter, sizeof *lookup, reply);
+    lookup->call.free = free_lookup;
+    lookup->c = c;
+    return lookup;
+}
+
+static void get_known(struct lt_get_op *op, const struct lt_record *record)
+{
+    bool known = record != NULL && record->place != LT_RECORD_GUEST;
+    op->task = known ? lt_task_ref(record->task) : NULL;
+    lt_reply_send(&op->reply, known ? LT_OK : LT_UNKNOWN, "no such task");
+}
+
+/* The table knows better where a task is that does not run here: the record follows. Returns the object to show, with a reference. */
+static struct lt_task *follow(struct lua_container *c, struct lt_record *record, struct lt_task *task)
+{
+    if (record == NULL || record->busy)
+        return lt_task_ref(task);
+    const struct lt_task *known = record->task;
+    bool same = known->status == task->status && known->run == task->run;
+    if (same || record->place == LT_RECORD_ACTIVE)
+        return lt_task_ref(record->task);
+    bool still_waits = known->status == LT_WAITING && task->status == LT_WAITING;
+    lt_task_inherit(task, known);
+    if (still_waits || lt_status_ended(task->status))
+        lt_records_file(&c->records, task, lua_container_wall(c));
+    else
+        lt_records_forget(&c->records, record);
+    return lt_task_ref(task);
+}
+
+static int read_got(struct lookup_call *lookup, lua_State *L, int count, struct lt_error *error)
+{
+    struct lua_container *c = lookup->c;
+    struct lt_get_op *op = lookup->get;
+    const char *name = c->adapter.module.name;
+    int first = lua_gettop(L) - count + 1;
+    struct lt_record *record = lt_records_find_id(&c->records, op->id, op->id_len);
+    if (lt_adapter_failed(L, count, error))
+        return error->code;
+    if (count == 0 || lua_isnil(L, first)) {
+        if (record != NULL && !record->busy && record->place != LT_RECORD_ACTIVE)
+            lt_records_forget(&c->records, record);
+        return lt_fail(error, LT_UNKNOWN, "no such task");
+    }
+    struct lt_error why;
+    struct lt_task *task = lt_task_read(L, first, &why);
+    if (task == NULL)
+        return lt_fail(error, LT_ERROR, "%s: get must return a task or nil: %s", name, why.message);
+    int code = LT_OK;
+    if (task->id_len != op->id_len || memcmp(task->data, op->id, op->id_len) != 0)
+        code = lt_fail(error, LT_ERROR, "%s: get must return task '%s' or nil, got task '%s'", name, op->id,
+                       lt_task_id(task));
+    else if (task->status == LT_UNSTARTED)
+        code = lt_fail(error, LT_UNKNOWN, "no such task");
+    else
+        op->task = follow(c, record, task);
+    lt_task_unref(task);
+    return code;
+}
+
+static void got(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
+{
+    struct lookup_call *lookup = (struct lookup_call *)call;
+    struct lt_error error;
+    if (code == LT_OK) {
+        code = read_got(lookup, L, count, &error);
+        message = error.message;
+    }
+    answer_lookup(lookup, code, message);
+}
+
+static void get(struct lt_container *container, struct lt_get_op *op)
+{
+    struct lua_container *c = lua_container_of(container);
+    const struct lt_record *record = lt_records_find_id(&c->records, op->id, op->id_len);
+    bool here = record != NULL && record->place == LT_RECORD_ACTIVE;
+    op->task = NULL;
+    if (here || !lt_module_has(&c->adapter.module, "get")) {
+        get_known(op, record);
+        return;
+    }
+    struct lookup_call *lookup = new_lookup(c, &op->reply);
+    lookup->get = op;
+    lua_State *L = lt_adapter_call_begin(&lookup->call, "get", got);
+    lua_pushlstring(L, op->id, op->id_len);
+    lt_adapter_call_run(&lookup->call, 1);
+}
+
+static int read_list(struct lookup_call *lookup, lua_State *L, int count, struct lt_error *error)
+{
+    struct lt_list_op *op = lookup->list;
+    struct lt_adapter_call *call = &lookup->call;
+    int first = lua_gettop(L) - count + 1;
+    if (lt_adapter_failed(L, count, error))
+        return error->code;
+    if (count == 0)
+        lua_pushnil(L);
+    if (lua_type(L, first) != LUA_TTABLE)
+        return lt_call_nonsense(&call->call, L, first, "a list of tasks", error);
+    lua_Unsigned length = lua_rawlen(L, first);
+    for (lua_Unsigned i = 1; i <= length && op->tasks.count < op->limit; i++) {
+        struct lt_error why;
+        lua_rawgeti(L, first, (lua_Integer)i);
+        struct lt_task *task = lt_task_read(L, -1, &why);
+        lua_pop(L, 1);
+        if (task == NULL)
+            return lt_fail(error, LT_ERROR, "%s: list must return a list of tasks: %s", call->adapter->module.name,
+                           why.message);
+        lt_tasks_push(&op->tasks, task);
+    }
+    return LT_OK;
+}
+
+static void listed(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
+{
+    struct lookup_call *lookup = (struct lookup_call *)call;
+    struct lt_error error;
+    if (code == LT_OK) {
+        code = read_list(lookup, L, count, &error);
+        message = error.message;
+    }
+    if (code != LT_OK)
+        lt_tasks_clear(&lookup->list->tasks);
+    answer_lookup(lookup, code, message);
+}
+
+static void push_filter(lua_State *L, const struct lt_list_op *op)
+{
+    lua_createtable(L, 0, 5);
+    if (op->status >= 0) {
+        lua_pushstring(L, lt_status_name((enum lt_status)op->status));
+        lua_setfield(L, -2, "status");
+    }
+    if (op->key != NULL) {
+        lua_pushlstring(L, op->key->data, op->key->len);
+        lua_setfield(L, -2, "key");
+    }
+    lua_pushinteger(L, op->limit < INT64_MAX ? (lua_Integer)op->limit : INT64_MAX);
+    lua_setfield(L, -2, "limit");
+    lua_pushinteger(L, (lua_Integer)op->offset);
+    lua_setfield(L, -2, "offset");
+    lua_pushstring(L, op->descending ? "newest" : "oldest");
+    lua_setfield(L, -2, "order");
+}
+
+static void list(struct lt_container *container, struct lt_list_op *op)
+{
+    struct lua_container *c = lua_container_of(container);
+    if (!lt_module_has(&c->adapter.module, "list")) {
+        lt_records_list(&c->records, op);
+        lt_reply_ok(&op->reply);
+        return;
+    }
+    struct lookup_call *lookup = new_lookup(c, &op->reply);
+    lookup->list = op;
+    lua_State *L = lt_adapter_call_begin(&lookup->call, "list", listed);
+    push_filter(L, op);
+    lt_adapter_call_run(&lookup->call, 1);
+}
+
+/* The table counts one status at a time. */
+static void counted(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
+{
+    struct lookup_call *lookup = (struct lookup_call *)call;
+    struct lt_error error;
+    int first = L != NULL ? lua_gettop(L) - count + 1 : 0;
+    if (code != LT_OK) {
+        lt_fail(&error, code, "%s", message);
+    } else if (lt_adapter_failed(L, count, &error)) {
+        code = error.code;
+    } else {
+        if (count == 0)
+            lua_pushnil(L);
+        if (lua_isinteger(L, first) && lua_tointeger(L, first) >= 0)
+            lookup->count->counts[lookup->status] = (uint64_t)lua_tointeger(L, first);
+        else
+            code = lt_call_nonsense(&call->call, L, first, "a number of tasks", &error);
+    }
+    lookup->code = code;
+    if (code != LT_OK)
+        lookup->message = lt_bytes_new(error.message, strlen(error.message));
+    lt_adapter_go(call);
+}
+
+static bool count_next(struct lt_adapter_call *call)
+{
+    struct lookup_call *lookup = (struct lookup_call *)call;
+    if (lookup->code != LT_OK || ++lookup->status == LT_DELETED)
+        return true;
+    lua_State *L = lt_adapter_call_begin(call, "count", counted);
+    lua_createtable(L, 0, 1);
+    lua_pushstring(L, lt_status_name((enum lt_status)lookup->status));
+    lua_setfield(L, -2, "status");
+    lt_adapter_call_run(call, 1);
+    return false;
+}
+
+static void count_delayed(struct lua_container *c, struct lt_count_op *op)
+{
+    lt_records_any_due(&c->records, lua_container_wall(c));
+    op->delayed = c->records.delayed.count;
+    if (op->delayed > op->counts[LT_WAITING])
+        op->delayed = op->counts[LT_WAITING];
+}
+
+static void count_over(struct lt_adapter_call *call)
+{
+    struct lookup_call *lookup = (struct lookup_call *)call;
+    count_delayed(lookup->c, lookup->count);
+    answer_lookup(lookup, lookup->code, lookup->message != NULL ? lookup->message->data : NULL);
+}
+
+static void count_tasks(struct lt_container *container, struct lt_count_op *op)
+{
+    struct lua_container *c = lua_container_of(container);
+    memcpy(op->counts, c->records.counts, sizeof op->counts);
+    if (!lt_module_has(&c->adapter.module, "count")) {
+        count_delayed(c, op);
+        lt_reply_ok(&op->reply);
+        return;
+    }
+    struct lookup_call *lookup = new_lookup(c, &op->reply);
+    lookup->count = op;
+    lookup->status = LT_UNSTARTED;
+    lookup->call.step = count_next;
+    lookup->call.over = count_over;
+    lt_adapter_go(&lookup->call);
+}
+
+static uint64_t pending(const struct lt_container *container)
+{
+    const struct lua_container *c = (const struct lua_container *)container;
+    uint64_t known = lt_records_unfinished(&c->records) + c->adding.count + c->expired.count;
+    bool more = c->unseen || !STAILQ_EMPTY(&c->debts);
+    return known > 0 || !more ? known : 1;
+}
+
+static double oldest(const struct lt_container *container)
+{
+    const struct lua_container *c = (const struct lua_container *)container;
+    const struct lt_record *record = TAILQ_FIRST(&c->records.due);
+    return record != NULL ? lt_task_waiting_since(record->task) : 0;
+}
+
+/* Life. */
+
+static int announce(lua_State *L)
+{
+    struct lt_adapter *adapter = lt_adapter_of_function(L);
+    if (adapter != NULL) {
+        struct lua_container *c = of_adapter(adapter);
+        c->env.announce(c->env.announce_arg);
+    }
+    return 0;
+}
+
+static void attached(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
+{
+    struct lua_container *c = of_adapter(call->adapter);
+    struct lt_error error;
+    c->attaching = NULL;
+    if (code == LT_OK && lt_adapter_failed(L, count, &error)) {
+        code = LT_ERROR;
+        message = error.message;
+    }
+    if (code != LT_OK && code != LT_CANCELLED) {
+        lt_adapter_log(&c->adapter, "attach failed, the container will be asked at intervals", NULL, message);
+        c->ops.announces = false;
+        c->env.announce(c->env.announce_arg);
+    }
+    lt_adapter_call_free(call);
+}
+
+static void open_container(struct lt_container *container, const struct lt_container_env *env)
+{
+    struct lua_container *c = lua_container_of(container);
+    c->env = *env;
+    c->records.keep_tasks = env->keep_tasks;
+    c->records.keep_bytes = env->keep_bytes;
+    c->unseen = c->ops.durable;
+    lt_adapter_open(&c->adapter, env->loop, env->call_timeout);
+    if (!c->ops.announces)
+        return;
+    c->attaching = lt_adapter_call_new(&c->adapter, sizeof *c->attaching, NULL);
+    lua_State *L = lt_adapter_call_begin(c->attaching, "attach", attached);
+    lt_adapter_push_function(&c->adapter, L, announce);
+    lt_adapter_call_run(c->attaching, 1);
+}
+
+/* A container that does not outlive the host: its waiting tasks are stopped at once, and the table is told before it is closed. */
+static void abandon(struct lt_container *container, struct lt_bytes *reason, double now, struct lt_tasks *stopped)
+{
+    struct lua_container *c = lua_container_of(container);
+    lt_records_any_due(&c->records, 9e9);
+    struct lt_record *record;
+    while ((record = TAILQ_FIRST(&c->records.due)) != NULL) {
+        struct lt_task *task = lt_task_ref(record->task);
+        lt_task_apply(task, &(struct lt_transition){.to = LT_STOPPED, .now = now, .reason = reason});
+        lt_tasks_push(stopped, lt_task_ref(task));
+        lt_records_file(&c->records, task, now);
+        lua_container_owe(c, task, NULL);
+    }
+}
+
+static void closed(struct lt_adapter *adapter, int code, const char *message)
+{
+    lt_reply_send(of_adapter(adapter)->closing, code == LT_OK ? LT_OK : LT_ERROR, message);
+}
+
+static void go_on_closing(struct lua_container *c)
+{
+    if (c->closing == NULL || c->table_closing || c->in_pay)
+        return;
+    lt_timer_stop(c->env.loop, &c->pay_again);
+    pay(c);
+    if (!LIST_EMPTY(&c->adapter.calls) || !STAILQ_EMPTY(&c->debts) || c->lent.count > 0)
+        return;
+    c->table_closing = true;
+    lt_adapter_close(&c->adapter, closed);
+}
+
+static void close_container(struct lt_container *container, struct lt_reply *reply)
+{
+    struct lua_container *c = lua_container_of(container);
+    c->closing = reply;
+    if (c->attaching != NULL)
+        lt_adapter_call_abort(c->attaching);
+    go_on_closing(c);
+}
+
+static void release(struct lt_container *container)
+{
+    lt_adapter_release(&lua_container_of(container)->adapter);
+}
+
+static void free_container(struct lt_adapter *adapter)
+{
+    struct lua_container *c = of_adapter(adapter);
+    lt_records_close(&c->records);
+    lt_map_free(&c->adding);
+    lt_tasks_free(&c->expired);
+    lt_tasks_free(&c->lent);
+    free(c);
+}
+
+/* Whether the field `durable` of the table says no. */
+static bool is_fleeting(lua_State *L, int index)
+{
+    index = lua_absindex(L, index);
+    lua_pushliteral(L, "durable");
+    bool no = lua_rawget(L, index) == LUA_TBOOLEAN && !lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    return no;
+}
+
+struct lt_container *lt_lua_container_new(lua_State *L, int index)
+{
+    struct lua_container *c = lt_zalloc(sizeof *c);
+    bool fleeting = is_fleeting(L, index);
+    lt_adapter_init(&c->adapter, L, index, "container", free_container);
+    const struct lt_module *module = &c->adapter.module;
+    c->ops = (struct lt_container_ops){
+        .name = module->name,
+        .durable = !fleeting,
+        .announces = lt_module_has(module, "attach"),
+        .priorities = true, /* or the table refuses them */
+        .open = open_container,
+        .add = lua_container_add,
+        .claim = lua_container_claim,
+        .change = change_task,
+        .update = update,
+        .get = get,
+        .list = list,
+        .count = count_tasks,
+        .recover = lt_module_has(module, "running") ? lua_container_recover : NULL,
+        .pending = pending,
+        .oldest = oldest,
+        .abandon = fleeting ? abandon : NULL,
+        .close = close_container,
+        .release = release,
+    };
+    c->base.ops = &c->ops;
+    c->pay_again = LT_TIMER_INIT;
+    c->lent_turn.fn = take_back;
+    STAILQ_INIT(&c->parked);
+    STAILQ_INIT(&c->debts);
+    lt_records_open(&c->records, 0, 0);
+    lua_container_adding_open(c);
+    return &c->base;
+}

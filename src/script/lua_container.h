@@ -1,0 +1,97 @@
+/* The inside of a container in Lua: shared by lua_container.c (its life, transitions, lookups), lua_add.c and lua_claim.c. */
+#ifndef LTSH_SCRIPT_LUA_CONTAINER_H
+#define LTSH_SCRIPT_LUA_CONTAINER_H
+
+#include "script/adapter.h"
+#include "script/records.h"
+
+STAILQ_HEAD(lt_change_list, lt_change_call);
+
+struct lua_container {
+    struct lt_container base;
+    struct lt_container_ops ops; /* base.ops: what there is depends on the table */
+    struct lt_adapter adapter;
+    struct lt_container_env env;
+    struct lt_records records;
+    uint64_t last_run; /* the largest run number that was given or seen */
+    double last_added;
+    struct lt_map adding; /* struct newcomer: what is being added, by id */
+
+    /* lua_claim.c */
+    struct lt_claim_call *claiming; /* under way */
+    struct lt_change_list parked;   /* refused transitions that the claim under way may explain */
+    double next_at;                 /* the table's: when something becomes due; 0: it did not say */
+    double pause;                   /* before a table is asked again that said nothing of what should be due; grows */
+    bool unseen;                    /* the table may have tasks that were never seen here */
+    struct lt_tasks expired;        /* to be delivered with the next claim */
+    struct lt_log_gate too_many_log;
+
+    /* What the table was to be told and could not be: told until it answers. */
+    STAILQ_HEAD(, lt_debt) debts;
+    struct lt_debt *paying;
+    struct lt_timer pay_again;
+    double pay_pause;
+    bool in_pay;
+
+    struct lt_tasks lent; /* objects that an answer refers to which was not delivered yet */
+    struct lt_turn lent_turn;
+
+    struct lt_adapter_call *attaching;
+    struct lt_reply *closing;
+    bool table_closing;
+};
+
+static inline struct lua_container *lua_container_of(struct lt_container *container)
+{
+    return (struct lua_container *)container;
+}
+
+static inline double lua_container_wall(const struct lua_container *c)
+{
+    return lt_loop_wall(c->env.loop);
+}
+
+/* A failure of the call or of the table: nothing is known of what became of it. Other codes: the table said no. */
+static inline bool lua_container_trouble(int code)
+{
+    return code == LT_ERROR || code == LT_TIMEOUT || code == LT_CANCELLED;
+}
+
+/* lua_container.c: what follows, and the life, transitions and lookups. */
+
+/* Calls the to_... method for the status that `shown` has. */
+void lua_container_tell(struct lt_adapter_call *call, struct lt_task *shown,
+                        void (*done)(struct lt_adapter_call *call, int code, lua_State *L, int count,
+                                     const char *message));
+
+/* Goes on telling the table until it answers. `shown` is a reference that moves; `task`, also one, or NULL: what ends with it, by
+ * expiring, and is delivered then. */
+void lua_container_owe(struct lua_container *c, struct lt_task *shown, struct lt_task *task);
+
+/* The table gave this task away (again): what it was owed is void. False if it is being told right now. */
+bool lua_container_forgive(struct lua_container *c, const struct lt_task *task);
+
+/* Something about the record was answered (record->busy is false again): the next in its queue. The record may be gone then. */
+void lua_container_settle(struct lua_container *c, struct lt_record *record);
+
+/* The claim is over: those that waited for it. */
+void lua_container_unpark(struct lua_container *c);
+
+/* The reason of a task that expired, with a reference for the caller. */
+struct lt_bytes *lua_container_expired_reason(void);
+
+/* lua_add.c */
+struct newcomer {
+    const struct lt_task *task;
+    bool batch;   /* of several, all or none */
+    bool claimed; /* before add returned */
+};
+void lua_container_add(struct lt_container *container, struct lt_add_op *op);
+void lua_container_adding_open(struct lua_container *c);
+struct newcomer *lua_container_find_newcomer(const struct lua_container *c, const struct lt_task *task);
+
+/* lua_claim.c */
+void lua_container_claim(struct lt_container *container, struct lt_claim_op *op);
+void lua_container_recover(struct lt_container *container, struct lt_recover_op *op);
+
+#endif
