@@ -761,11 +761,13 @@ describe("the finished list", function()
   it("leaves an iterator that was broken off alone", function()
     local scheduler = open()
     for i = 1, 3 do scheduler:add { id = tostring(i) } end
+    local first
     for task in scheduler:finished() do
-      assert.equal("1", task.id)
-      break
+      first = first or task.id
+      if task.id == "2" then break end
     end
-    assert.same({ "2", "3" }, ids_of(ends_of(scheduler)))
+    assert.equal("1", first)
+    assert.same({ "3" }, ids_of(ends_of(scheduler)))
   end)
 end)
 
@@ -859,7 +861,8 @@ describe("a scheduler's add", function()
     local jobs = {}
     for i, id in ipairs { "b", "c", "d" } do
       jobs[i] = ltsh.spawn(function()
-        added[#added + 1] = assert(scheduler:add({ id = id }, 10))
+        local got = assert(scheduler:add({ id = id }, 10))
+        added[#added + 1] = got
       end)
     end
     ltsh.sleep(0.01)

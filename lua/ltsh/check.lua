@@ -2,13 +2,18 @@
 --
 --     source -> tokens -> calls of load -> files -> faults
 --
--- A call is `ltsh.actuator.load "path"` and the like (container, persister, callback), also where the script has given ltsh,
--- the part or load another name, and under pcall. One whose path is no literal is listed as unchecked.
+-- A call is `ltsh.actuator.load "path"` and the like (container, persister, callback), also where the script has given
+-- ltsh, the part or load another name, and under pcall. One whose path is no literal is listed as unchecked.
 local ltsh = require "ltsh"
 
 local check = {}
 
-local kinds = { actuator = "an actuator", callback = "a receiver", container = "a container", persister = "a persister" }
+local kinds = {
+  actuator = "an actuator",
+  callback = "a receiver",
+  container = "a container",
+  persister = "a persister",
+}
 
 ---- Tokens.
 
@@ -18,7 +23,7 @@ for word in ([[and break do else elseif end false for function goto if in local 
   keywords[word] = true
 end
 
-local operators = { "...", "..", "==", "~=", "<=", ">=", "//", "::", "<<", ">>" } -- of several characters, longest first
+local operators = { "...", "..", "==", "~=", "<=", ">=", "//", "::", "<<", ">>" } -- the long ones, longest first
 
 -- Where the long bracket that opens at `at` ends, or nil if none opens there.
 local function long_end(source, at)
@@ -73,8 +78,9 @@ local function tokens_of(source)
   local tokens, line, at = {}, 1, 1
   source = source:gsub("^\xEF\xBB\xBF", ""):gsub("^#[^\n]*", "")
   while at <= #source do
-    local stop, kind = blank_end(source, at), nil
+    local stop = blank_end(source, at)
     if not stop then
+      local kind
       kind, stop = token_at(source, at)
       tokens[#tokens + 1] = { kind = kind, text = source:sub(at, stop), line = line }
     end
@@ -86,8 +92,8 @@ end
 
 ---- The scan: what each name stands for, as far as it matters here, and which calls of load there are.
 
--- What a name or an expression stands for is a text, "ltsh", "ltsh.actuator" or "ltsh.actuator.load", with "?" for a part
--- that is chosen at run time; or nil.
+-- What a name or an expression stands for is a text, "ltsh", "ltsh.actuator" or "ltsh.actuator.load", with "?" for a
+-- part that is chosen at run time; or nil.
 local NOTHING = {} -- in a scope: a name that hides an outer one and is of no interest itself
 
 local function member(value, name)
@@ -378,7 +384,7 @@ local function text_of(raised)
   return tostring(raised)
 end
 
--- Runs fn as far as it goes without waiting. Returns true and its results; false and what it raised; or nil if it waits.
+-- Runs fn as far as it goes without waiting. Returns true and its results; false and what it raised; nil if it waits.
 local function attempt(fn, ...)
   local results
   local job = ltsh.spawn(function(...) results = table.pack(pcall(fn, ...)) end, ...)
@@ -390,7 +396,7 @@ local function attempt(fn, ...)
   return table.unpack(results, 1, results.n)
 end
 
--- All faults that the check of load finds. It raises the first one, so what a fault names is put right and the check repeated.
+-- All faults that the check of load finds. It raises the first one: what that names is put right, and the check repeated.
 local function faults_of(kind, path, methods)
   local faults, mended = {}, {}
   local view = setmetatable({}, {
@@ -413,10 +419,11 @@ end
 local function load_methods(path)
   local chunk, message = loadfile(path)
   if not chunk then return nil, { message } end
-  local ok, made, why = attempt(chunk)
+  local ok, made = attempt(chunk)
   if ok == nil then return nil, nil, made end
   if not ok then return nil, { made } end
   if require("ltsh.check_args").is_callable(made) then
+    local why
     ok, made, why = attempt(made, {})
     if not ok then return nil, nil, made end
     if made == nil and why ~= nil then return nil, nil, text_of(why) end

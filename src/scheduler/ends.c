@@ -103,7 +103,7 @@ void lt_scheduler_stats(struct lt_scheduler *s, struct lt_stats *stats)
 {
     *stats = s->stats;
     stats->exporting = s->exporting;
-    stats->running = s->runs.count - s->exporting;
+    stats->running = s->limiter.running - s->exporting;
     double oldest = s->config.container->ops->oldest(s->config.container);
     stats->oldest_waiting = oldest > 0 && lt_loop_wall(s->loop) > oldest ? lt_loop_wall(s->loop) - oldest : 0;
     stats->wait_p50 = lt_histogram_quantile(&s->wait_times, 0.5);

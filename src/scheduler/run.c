@@ -48,8 +48,14 @@ static struct lt_run *new_run(struct lt_scheduler *s, struct lt_task *task)
     run->timer = LT_TIMER_INIT;
     run->report = run->work.failure = run->work.seen = LT_REPORT(LT_RUNNING);
     TAILQ_INIT(&run->waiters);
-    lt_map_put(&s->runs, task->hash, run);
     return run;
+}
+
+/* From here on it is found by its id without a search. A task that ends as soon as it starts never needs that. */
+static void list_run(struct lt_run *run)
+{
+    run->listed = true;
+    lt_map_put(&run->scheduler->runs, run->work.task->hash, run);
 }
 
 static void unref(struct lt_run *run)
@@ -94,9 +100,26 @@ void lt_run_free_spare(struct lt_scheduler *s)
     }
 }
 
+static bool is_of(const struct lt_run *run, const char *id, size_t id_len)
+{
+    const struct lt_task *task = run->work.task;
+    return task->id_len == id_len && memcmp(task->data, id, id_len) == 0;
+}
+
+/* In the map; or the one that is starting right now; or one of the last claim, which are few. */
 struct lt_run *lt_run_find(struct lt_scheduler *s, const char *id, size_t id_len)
 {
-    return s->runs.count > 0 ? lt_map_find(&s->runs, lt_hash(id, id_len), id, id_len) : NULL;
+    struct lt_run *run = s->runs.count > 0 ? lt_map_find(&s->runs, lt_hash(id, id_len), id, id_len) : NULL;
+    if (run != NULL)
+        return run;
+    if (s->starting != NULL && is_of(s->starting, id, id_len))
+        return s->starting;
+    TAILQ_FOREACH(run, &s->to_start, link)
+    {
+        if (is_of(run, id, id_len))
+            return run;
+    }
+    return NULL;
 }
 
 void lt_run_claimed(struct lt_scheduler *s, struct lt_task *task)
@@ -123,7 +146,10 @@ static void gone(struct lt_run *run)
     struct lt_task *task = run->work.task;
     lt_timer_stop(s->loop, &run->timer);
     set_state(run, RUN_GONE);
-    lt_map_remove(&s->runs, task->hash, run);
+    if (run->listed)
+        lt_map_remove(&s->runs, task->hash, run);
+    if (s->starting == run)
+        s->starting = NULL;
     TAILQ_REMOVE(&s->active, run, link);
     lt_limiter_release(&s->limiter, task);
     lt_requests_run_gone(s, &run->waiters, task);
@@ -522,8 +548,8 @@ void lt_scheduler_push(struct lt_scheduler *s, struct lt_push *push)
 uint32_t lt_run_collect(struct lt_scheduler *s)
 {
     uint32_t count = 0;
-    if (s->poll_size < s->runs.count) {
-        s->poll_size = s->runs.count;
+    if (s->poll_size < s->limiter.running) {
+        s->poll_size = s->limiter.running;
         s->poll_works = lt_realloc(s->poll_works, s->poll_size * sizeof(struct lt_work *));
     }
     struct lt_run *run;
@@ -743,19 +769,21 @@ static void start(struct lt_run *run)
     TAILQ_INSERT_TAIL(&s->active, run, link);
     run->state = RUN_STARTING;
     set_deadline(run, lt_loop_now(s->loop));
-    if (s->events != 0) {
-        run->refs++; /* the handler may stop it */
-        lt_emit(s, LT_EVENT_STARTED, run->work.task, NULL);
-        bool starts = run->why == WHY_WORK;
-        if (!starts)
-            over(run);
-        unref(run);
-        if (!starts)
-            return;
+    s->starting = run;
+    run->refs++; /* a handler may stop it, and its end may come at once */
+    lt_emit(s, LT_EVENT_STARTED, run->work.task, NULL);
+    if (run->why == WHY_WORK) {
+        lt_reply_begin(&run->work.start, s->loop, on_start);
+        s->config.actuator->ops->start(s->config.actuator, &run->work);
+        lt_reply_end(&run->work.start);
+    } else {
+        over(run);
     }
-    lt_reply_begin(&run->work.start, s->loop, on_start);
-    s->config.actuator->ops->start(s->config.actuator, &run->work);
-    lt_reply_end(&run->work.start);
+    if (run->state != RUN_GONE) {
+        s->starting = NULL;
+        list_run(run);
+    }
+    unref(run);
 }
 
 bool lt_run_some(struct lt_scheduler *s, double until)
@@ -815,6 +843,7 @@ void lt_run_recovered(struct lt_scheduler *s, struct lt_task *task)
     run->recover.work = &run->work;
     run->recover.report = LT_REPORT(LT_RUNNING);
     TAILQ_INSERT_TAIL(&s->active, run, link);
+    list_run(run);
     lt_reply_begin(&run->recover.reply, s->loop, on_recover);
     if (actuator->ops->recover != NULL)
         actuator->ops->recover(actuator, &run->recover);

@@ -101,7 +101,7 @@ void lt_scheduler_pause(struct lt_scheduler *s, bool paused)
 
 bool lt_scheduler_idle(const struct lt_scheduler *s)
 {
-    return s->closed || (s->recovered && s->runs.count == 0 && !lt_reply_pending(&s->claim.reply) && s->requests == 0 &&
+    return s->closed || (s->recovered && s->limiter.running == 0 && !lt_reply_pending(&s->claim.reply) && s->requests == 0 &&
                          s->config.container->ops->pending(s->config.container) == 0);
 }
 
@@ -171,13 +171,13 @@ static void advance_close(struct lt_scheduler *s)
     if (s->container_closing)
         return;
     bool over = lt_loop_now(s->loop) >= s->close_at;
-    if (s->runs.count > 0 && over && !s->stopping) {
+    if (s->limiter.running > 0 && over && !s->stopping) {
         s->stopping = true;
         lt_run_stop_all(s, s->close_reason);
     }
     bool calls = lt_reply_pending(&s->claim.reply) || lt_reply_pending(&s->recover.reply) ||
                  lt_reply_pending(&s->poll.reply);
-    if (s->runs.count > 0 || s->requests > 0 || calls)
+    if (s->limiter.running > 0 || s->requests > 0 || calls)
         return;
     abandon_waiting(s);
     if (s->requests == 0 && !s->container_closing)

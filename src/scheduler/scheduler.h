@@ -84,8 +84,10 @@ struct lt_add_request {
     /* private */
     struct lt_scheduler *scheduler;
     uint32_t next;
-    struct lt_init_op init;
-    struct lt_add_op add;
+    union { /* one after the other */
+        struct lt_init_op init;
+        struct lt_add_op add;
+    };
     TAILQ_ENTRY(lt_add_request) link;
 };
 void lt_scheduler_add(struct lt_scheduler *scheduler, struct lt_add_request *request);

@@ -49,6 +49,7 @@ struct lt_run {
     double pause;    /* before a failed stop or transition is tried again; grows */
     struct lt_timer timer; /* the deadline; later the pause */
     struct lt_bytes *stop_reason;
+    bool listed; /* in `runs` */
     bool reported;
     bool looking; /* the last look before a timeout */
     struct lt_report report;
@@ -90,7 +91,8 @@ struct lt_scheduler {
     struct lt_log_gate poll_log;
 
     /* run.c */
-    struct lt_map runs; /* by task id */
+    struct lt_map runs; /* by task id: those that did not end as soon as they started */
+    struct lt_run *starting;
     struct lt_run_list to_start;
     struct lt_run_list active; /* all other */
     struct lt_run_list reported; /* with an end to be handled in the next turn */

@@ -28,7 +28,8 @@ struct question {
     bool dropped; /* nobody will take the answer */
     bool late;    /* the caller's time was over first */
     struct lt_timer timer;
-    struct lt_tasks tasks; /* that are added */
+    struct lt_tasks tasks; /* that are added; one alone lies in `single` */
+    struct lt_task *single;
     struct lt_bytes *text; /* a copy of the id, or the key */
     struct lt_bytes *reason;
     union {
@@ -66,6 +67,7 @@ static void free_question(struct question *question)
     struct lt_bound *bound = question->bound;
     lt_timer_stop(bound->script->loop, &question->timer);
     clear_answer(question);
+    lt_task_unref(question->single);
     lt_tasks_free(&question->tasks);
     lt_bytes_unref(question->text);
     lt_bytes_unref(question->reason);
@@ -209,7 +211,7 @@ static double seconds_at(lua_State *L, int index, const char *function)
 
 static int push_id(lua_State *L, const struct question *question)
 {
-    const struct lt_task *task = question->tasks.items[0];
+    const struct lt_task *task = question->single;
     lua_pushlstring(L, task->data, task->id_len);
     return 1;
 }
@@ -225,10 +227,10 @@ static int push_ids(lua_State *L, const struct question *question)
     return 1;
 }
 
-static void ask_add(struct question *question, double seconds)
+static void ask_add(struct question *question, struct lt_task **tasks, uint32_t count, double seconds)
 {
-    question->as.add.tasks = question->tasks.items;
-    question->as.add.count = question->tasks.count;
+    question->as.add.tasks = tasks;
+    question->as.add.count = count;
     question->as.add.waits = seconds > 0;
     lt_scheduler_add(question->bound->scheduler, &question->as.add);
 }
@@ -247,8 +249,8 @@ static int method_add(lua_State *L)
         return push_closed(L);
     }
     struct question *question = new_question(bound, ADD, "scheduler:add", push_id);
-    lt_tasks_push(&question->tasks, task);
-    ask_add(question, seconds);
+    question->single = task;
+    ask_add(question, &question->single, 1, seconds);
     return take(L, question, seconds);
 }
 
@@ -286,7 +288,7 @@ static int method_add_all(lua_State *L)
     struct question *question = new_question(bound, ADD, "scheduler:add_all", push_ids);
     question->tasks = *tasks;
     *tasks = (struct lt_tasks){0};
-    ask_add(question, seconds);
+    ask_add(question, question->tasks.items, question->tasks.count, seconds);
     return take(L, question, seconds);
 }
 

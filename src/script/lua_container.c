@@ -23,8 +23,6 @@ static struct lua_container *of_adapter(struct lt_adapter *adapter)
     return (struct lua_container *)((char *)adapter - offsetof(struct lua_container, adapter));
 }
 
-static void go_on_closing(struct lua_container *c);
-
 void lua_container_tell(struct lt_adapter_call *call, struct lt_task *shown,
                         void (*done)(struct lt_adapter_call *call, int code, lua_State *L, int count,
                                      const char *message))
@@ -133,7 +131,7 @@ static void paid(struct lt_adapter_call *call, int code, lua_State *L, int count
     if (c->closing == NULL)
         c->env.announce(c->env.announce_arg);
     pay(c);
-    go_on_closing(c);
+    lua_container_go_on_closing(c);
 }
 
 /* One after the other. */
@@ -185,7 +183,7 @@ static void answer(struct lt_change_call *change, int code, const char *message)
     lt_adapter_call_free(&change->call);
     record->busy = false;
     lua_container_settle(c, record);
-    go_on_closing(c);
+    lua_container_go_on_closing(c);
 }
 
 static bool is_active(const struct lt_task *task)
@@ -204,7 +202,7 @@ static void take_back(struct lt_turn *turn)
 {
     struct lua_container *c = (struct lua_container *)((char *)turn - offsetof(struct lua_container, lent_turn));
     lt_tasks_clear(&c->lent);
-    go_on_closing(c);
+    lua_container_go_on_closing(c);
 }
 
 static void apply(struct lt_change_call *change)
@@ -376,279 +374,6 @@ static void update(struct lt_container *container, struct lt_update_op *op)
     submit(change);
 }
 
-/* Lookups. */
-
-struct lookup_call {
-    struct lt_adapter_call call;
-    struct lua_container *c;
-    struct lt_get_op *get;
-    struct lt_list_op *list;
-    struct lt_count_op *count;
-    int status; /* that is counted now */
-    int code;   /* of a count that failed */
-    struct lt_bytes *message;
-};
-
-static void free_lookup(struct lt_adapter_call *call)
-{
-    lt_bytes_unref(((struct lookup_call *)call)->message);
-}
-
-static void answer_lookup(struct lookup_call *lookup, int code, const char *message)
-{
-    struct lua_container *c = lookup->c;
-    lt_reply_send(lookup->call.reply, code, message);
-    lt_adapter_call_free(&lookup->call);
-    go_on_closing(c);
-}
-
-static struct lookup_call *new_lookup(struct lua_container *c, struct lt_reply *reply)
-{
-    struct lookup_call *lookup = lt_adapter_call_new(&c->adapter, sizeof *lookup, reply);
-    lookup->call.free = free_lookup;
-    lookup->c = c;
-    return lookup;
-}
-
-static void get_known(struct lt_get_op *op, const struct lt_record *record)
-{
-    bool known = record != NULL && record->place != LT_RECORD_GUEST;
-    op->task = known ? lt_task_ref(record->task) : NULL;
-    lt_reply_send(&op->reply, known ? LT_OK : LT_UNKNOWN, "no such task");
-}
-
-/* The table knows better where a task is that does not run here: the record follows. Returns the object to show, with a reference. */
-static struct lt_task *follow(struct lua_container *c, struct lt_record *record, struct lt_task *task)
-{
-    if (record == NULL || record->busy)
-        return lt_task_ref(task);
-    const struct lt_task *known = record->task;
-    bool same = known->status == task->status && known->run == task->run;
-    if (same || record->place == LT_RECORD_ACTIVE)
-        return lt_task_ref(record->task);
-    bool still_waits = known->status == LT_WAITING && task->status == LT_WAITING;
-    lt_task_inherit(task, known);
-    if (still_waits || lt_status_ended(task->status))
-        lt_records_file(&c->records, task, lua_container_wall(c));
-    else
-        lt_records_forget(&c->records, record);
-    return lt_task_ref(task);
-}
-
-static int read_got(struct lookup_call *lookup, lua_State *L, int count, struct lt_error *error)
-{
-    struct lua_container *c = lookup->c;
-    struct lt_get_op *op = lookup->get;
-    const char *name = c->adapter.module.name;
-    int first = lua_gettop(L) - count + 1;
-    struct lt_record *record = lt_records_find_id(&c->records, op->id, op->id_len);
-    if (lt_adapter_failed(L, count, error))
-        return error->code;
-    if (count == 0 || lua_isnil(L, first)) {
-        if (record != NULL && !record->busy && record->place != LT_RECORD_ACTIVE)
-            lt_records_forget(&c->records, record);
-        return lt_fail(error, LT_UNKNOWN, "no such task");
-    }
-    struct lt_error why;
-    struct lt_task *task = lt_task_read(L, first, &why);
-    if (task == NULL)
-        return lt_fail(error, LT_ERROR, "%s: get must return a task or nil: %s", name, why.message);
-    int code = LT_OK;
-    if (task->id_len != op->id_len || memcmp(task->data, op->id, op->id_len) != 0)
-        code = lt_fail(error, LT_ERROR, "%s: get must return task '%s' or nil, got task '%s'", name, op->id,
-                       lt_task_id(task));
-    else if (task->status == LT_UNSTARTED)
-        code = lt_fail(error, LT_UNKNOWN, "no such task");
-    else
-        op->task = follow(c, record, task);
-    lt_task_unref(task);
-    return code;
-}
-
-static void got(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
-{
-    struct lookup_call *lookup = (struct lookup_call *)call;
-    struct lt_error error;
-    if (code == LT_OK) {
-        code = read_got(lookup, L, count, &error);
-        message = error.message;
-    }
-    answer_lookup(lookup, code, message);
-}
-
-static void get(struct lt_container *container, struct lt_get_op *op)
-{
-    struct lua_container *c = lua_container_of(container);
-    const struct lt_record *record = lt_records_find_id(&c->records, op->id, op->id_len);
-    bool here = record != NULL && record->place == LT_RECORD_ACTIVE;
-    op->task = NULL;
-    if (here || !lt_module_has(&c->adapter.module, "get")) {
-        get_known(op, record);
-        return;
-    }
-    struct lookup_call *lookup = new_lookup(c, &op->reply);
-    lookup->get = op;
-    lua_State *L = lt_adapter_call_begin(&lookup->call, "get", got);
-    lua_pushlstring(L, op->id, op->id_len);
-    lt_adapter_call_run(&lookup->call, 1);
-}
-
-static int read_list(struct lookup_call *lookup, lua_State *L, int count, struct lt_error *error)
-{
-    struct lt_list_op *op = lookup->list;
-    struct lt_adapter_call *call = &lookup->call;
-    int first = lua_gettop(L) - count + 1;
-    if (lt_adapter_failed(L, count, error))
-        return error->code;
-    if (count == 0)
-        lua_pushnil(L);
-    if (lua_type(L, first) != LUA_TTABLE)
-        return lt_call_nonsense(&call->call, L, first, "a list of tasks", error);
-    lua_Unsigned length = lua_rawlen(L, first);
-    for (lua_Unsigned i = 1; i <= length && op->tasks.count < op->limit; i++) {
-        struct lt_error why;
-        lua_rawgeti(L, first, (lua_Integer)i);
-        struct lt_task *task = lt_task_read(L, -1, &why);
-        lua_pop(L, 1);
-        if (task == NULL)
-            return lt_fail(error, LT_ERROR, "%s: list must return a list of tasks: %s", call->adapter->module.name,
-                           why.message);
-        lt_tasks_push(&op->tasks, task);
-    }
-    return LT_OK;
-}
-
-static void listed(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
-{
-    struct lookup_call *lookup = (struct lookup_call *)call;
-    struct lt_error error;
-    if (code == LT_OK) {
-        code = read_list(lookup, L, count, &error);
-        message = error.message;
-    }
-    if (code != LT_OK)
-        lt_tasks_clear(&lookup->list->tasks);
-    answer_lookup(lookup, code, message);
-}
-
-static void push_filter(lua_State *L, const struct lt_list_op *op)
-{
-    lua_createtable(L, 0, 5);
-    if (op->status >= 0) {
-        lua_pushstring(L, lt_status_name((enum lt_status)op->status));
-        lua_setfield(L, -2, "status");
-    }
-    if (op->key != NULL) {
-        lua_pushlstring(L, op->key->data, op->key->len);
-        lua_setfield(L, -2, "key");
-    }
-    lua_pushinteger(L, op->limit < INT64_MAX ? (lua_Integer)op->limit : INT64_MAX);
-    lua_setfield(L, -2, "limit");
-    lua_pushinteger(L, (lua_Integer)op->offset);
-    lua_setfield(L, -2, "offset");
-    lua_pushstring(L, op->descending ? "newest" : "oldest");
-    lua_setfield(L, -2, "order");
-}
-
-static void list(struct lt_container *container, struct lt_list_op *op)
-{
-    struct lua_container *c = lua_container_of(container);
-    if (!lt_module_has(&c->adapter.module, "list")) {
-        lt_records_list(&c->records, op);
-        lt_reply_ok(&op->reply);
-        return;
-    }
-    struct lookup_call *lookup = new_lookup(c, &op->reply);
-    lookup->list = op;
-    lua_State *L = lt_adapter_call_begin(&lookup->call, "list", listed);
-    push_filter(L, op);
-    lt_adapter_call_run(&lookup->call, 1);
-}
-
-/* The table counts one status at a time. */
-static void counted(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
-{
-    struct lookup_call *lookup = (struct lookup_call *)call;
-    struct lt_error error;
-    int first = L != NULL ? lua_gettop(L) - count + 1 : 0;
-    if (code != LT_OK) {
-        lt_fail(&error, code, "%s", message);
-    } else if (lt_adapter_failed(L, count, &error)) {
-        code = error.code;
-    } else {
-        if (count == 0)
-            lua_pushnil(L);
-        if (lua_isinteger(L, first) && lua_tointeger(L, first) >= 0)
-            lookup->count->counts[lookup->status] = (uint64_t)lua_tointeger(L, first);
-        else
-            code = lt_call_nonsense(&call->call, L, first, "a number of tasks", &error);
-    }
-    lookup->code = code;
-    if (code != LT_OK)
-        lookup->message = lt_bytes_new(error.message, strlen(error.message));
-    lt_adapter_go(call);
-}
-
-static bool count_next(struct lt_adapter_call *call)
-{
-    struct lookup_call *lookup = (struct lookup_call *)call;
-    if (lookup->code != LT_OK || ++lookup->status == LT_DELETED)
-        return true;
-    lua_State *L = lt_adapter_call_begin(call, "count", counted);
-    lua_createtable(L, 0, 1);
-    lua_pushstring(L, lt_status_name((enum lt_status)lookup->status));
-    lua_setfield(L, -2, "status");
-    lt_adapter_call_run(call, 1);
-    return false;
-}
-
-static void count_delayed(struct lua_container *c, struct lt_count_op *op)
-{
-    lt_records_any_due(&c->records, lua_container_wall(c));
-    op->delayed = c->records.delayed.count;
-    if (op->delayed > op->counts[LT_WAITING])
-        op->delayed = op->counts[LT_WAITING];
-}
-
-static void count_over(struct lt_adapter_call *call)
-{
-    struct lookup_call *lookup = (struct lookup_call *)call;
-    count_delayed(lookup->c, lookup->count);
-    answer_lookup(lookup, lookup->code, lookup->message != NULL ? lookup->message->data : NULL);
-}
-
-static void count_tasks(struct lt_container *container, struct lt_count_op *op)
-{
-    struct lua_container *c = lua_container_of(container);
-    memcpy(op->counts, c->records.counts, sizeof op->counts);
-    if (!lt_module_has(&c->adapter.module, "count")) {
-        count_delayed(c, op);
-        lt_reply_ok(&op->reply);
-        return;
-    }
-    struct lookup_call *lookup = new_lookup(c, &op->reply);
-    lookup->count = op;
-    lookup->status = LT_UNSTARTED;
-    lookup->call.step = count_next;
-    lookup->call.over = count_over;
-    lt_adapter_go(&lookup->call);
-}
-
-static uint64_t pending(const struct lt_container *container)
-{
-    const struct lua_container *c = (const struct lua_container *)container;
-    uint64_t known = lt_records_unfinished(&c->records) + c->adding.count + c->expired.count;
-    bool more = c->unseen || !STAILQ_EMPTY(&c->debts);
-    return known > 0 || !more ? known : 1;
-}
-
-static double oldest(const struct lt_container *container)
-{
-    const struct lua_container *c = (const struct lua_container *)container;
-    const struct lt_record *record = TAILQ_FIRST(&c->records.due);
-    return record != NULL ? lt_task_waiting_since(record->task) : 0;
-}
-
 /* Life. */
 
 static int announce(lua_State *L)
@@ -714,7 +439,7 @@ static void closed(struct lt_adapter *adapter, int code, const char *message)
     lt_reply_send(of_adapter(adapter)->closing, code == LT_OK ? LT_OK : LT_ERROR, message);
 }
 
-static void go_on_closing(struct lua_container *c)
+void lua_container_go_on_closing(struct lua_container *c)
 {
     if (c->closing == NULL || c->table_closing || c->in_pay)
         return;
@@ -732,7 +457,7 @@ static void close_container(struct lt_container *container, struct lt_reply *rep
     c->closing = reply;
     if (c->attaching != NULL)
         lt_adapter_call_abort(c->attaching);
-    go_on_closing(c);
+    lua_container_go_on_closing(c);
 }
 
 static void release(struct lt_container *container)
@@ -776,12 +501,12 @@ struct lt_container *lt_lua_container_new(lua_State *L, int index)
         .claim = lua_container_claim,
         .change = change_task,
         .update = update,
-        .get = get,
-        .list = list,
-        .count = count_tasks,
+        .get = lua_container_get,
+        .list = lua_container_list,
+        .count = lua_container_count,
         .recover = lt_module_has(module, "running") ? lua_container_recover : NULL,
-        .pending = pending,
-        .oldest = oldest,
+        .pending = lua_container_pending,
+        .oldest = lua_container_oldest,
         .abandon = fleeting ? abandon : NULL,
         .close = close_container,
         .release = release,

@@ -1,4 +1,5 @@
-/* The inside of a container in Lua: shared by lua_container.c (its life, transitions, lookups), lua_add.c and lua_claim.c. */
+/* The inside of a container in Lua: shared by lua_container.c (its life and transitions), lua_lookup.c, lua_add.c and
+ * lua_claim.c. */
 #ifndef LTSH_SCRIPT_LUA_CONTAINER_H
 #define LTSH_SCRIPT_LUA_CONTAINER_H
 
@@ -57,7 +58,7 @@ static inline bool lua_container_trouble(int code)
     return code == LT_ERROR || code == LT_TIMEOUT || code == LT_CANCELLED;
 }
 
-/* lua_container.c: what follows, and the life, transitions and lookups. */
+/* lua_container.c */
 
 /* Calls the to_... method for the status that `shown` has. */
 void lua_container_tell(struct lt_adapter_call *call, struct lt_task *shown,
@@ -77,8 +78,19 @@ void lua_container_settle(struct lua_container *c, struct lt_record *record);
 /* The claim is over: those that waited for it. */
 void lua_container_unpark(struct lua_container *c);
 
+/* Closes the table when nothing is under way any more. To be called at the end of every call that a closing scheduler does not wait for; it
+ * may be the end of the container. */
+void lua_container_go_on_closing(struct lua_container *c);
+
 /* The reason of a task that expired, with a reference for the caller. */
 struct lt_bytes *lua_container_expired_reason(void);
+
+/* lua_lookup.c */
+void lua_container_get(struct lt_container *container, struct lt_get_op *op);
+void lua_container_list(struct lt_container *container, struct lt_list_op *op);
+void lua_container_count(struct lt_container *container, struct lt_count_op *op);
+uint64_t lua_container_pending(const struct lt_container *container);
+double lua_container_oldest(const struct lt_container *container);
 
 /* lua_add.c */
 struct newcomer {

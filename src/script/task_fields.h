@@ -118,7 +118,7 @@ static inline bool lt_object_finalized(const struct lt_task_object *object)
     return object->is_holding && ((const struct lt_holding *)object)->task == NULL;
 }
 
-/* In what follows, `index` is where `object` is on the stack, absolute. They raise Lua's memory errors, and where a value
+/* In what follows, `index` is where `object` is on the stack, absolute. They raise memory errors, and where a value
  * is damaged; they may run finalizers. */
 
 /* Pushes a field as it was when the object was made; nil if it was not set. */

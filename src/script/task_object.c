@@ -270,8 +270,8 @@ static bool next_field(lua_State *L, struct lt_task_object *object, unsigned fie
     return false;
 }
 
-/* Replaces the key on top by the next name and value that were assigned and that next_field does not go over; or pops it
- * and returns false. */
+/* Replaces the key on top by the next name and value that were assigned and that next_field does not go over; or pops
+ * it and returns false. */
 static bool next_assigned(lua_State *L, int table)
 {
     while (lua_next(L, table)) {
