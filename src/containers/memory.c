@@ -170,6 +170,22 @@ static void store(struct memory *memory, struct lt_task *task)
     put_waiting(memory, task);
 }
 
+/* No id may come twice in one add. */
+static int check_twice(const struct lt_add_op *op, struct lt_error *error)
+{
+    struct lt_map seen = {.key = id_of};
+    int code = LT_OK;
+    for (uint32_t i = 0; code == LT_OK && i < op->count; i++) {
+        struct lt_task *task = op->tasks[i];
+        if (lt_map_find(&seen, task->hash, task->data, task->id_len) != NULL)
+            code = lt_fail(error, LT_EXISTS, "task '%s' is in the list twice", task->data);
+        else
+            lt_map_put(&seen, task->hash, task);
+    }
+    lt_map_free(&seen);
+    return code;
+}
+
 static void add(struct lt_container *container, struct lt_add_op *op)
 {
     struct memory *memory = memory_of(container);
@@ -180,6 +196,8 @@ static void add(struct lt_container *container, struct lt_add_op *op)
                        (unsigned long long)pending(container), (unsigned long long)memory->size);
     for (uint32_t i = 0; code == LT_OK && i < op->count; i++)
         code = check_add(memory, op->tasks[i], &error);
+    if (code == LT_OK && op->count > 1)
+        code = check_twice(op, &error);
     for (uint32_t i = 0; code == LT_OK && i < op->count; i++)
         store(memory, op->tasks[i]);
     lt_reply_send(&op->reply, code, code == LT_OK ? NULL : error.message);

@@ -54,7 +54,7 @@ static void arm(struct lt_loop *loop)
     const struct lt_heap_entry *first = lt_heap_first(&loop->timers);
     if (first == NULL)
         return; /* a wake-up for nothing is cheaper than stopping and starting it for each task */
-    int64_t due_ms = (first->rank + 999999) / 1000000;
+    int64_t due_ms = first->rank / 1000000 + (first->rank % 1000000 > 0);
     if (loop->armed_ms >= 0 && loop->armed_ms <= due_ms)
         return;
     loop->armed_ms = due_ms;

@@ -51,7 +51,8 @@ static bool claim(struct lt_scheduler *s)
     uint32_t room = lt_limiter_room(&s->limiter, now);
     if (s->paused)
         room = 0;
-    bool due = s->next_at > 0 && lt_loop_wall(s->loop) >= s->next_at;
+    bool due = s->look || (s->next_at > 0 && lt_loop_wall(s->loop) >= s->next_at);
+    s->look = false;
     if (!due && (room == 0 || !s->work))
         return false;
     s->claim.limit = room < BATCH ? room : BATCH;

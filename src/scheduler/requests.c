@@ -33,6 +33,8 @@ static void added(struct lt_add_request *request)
 {
     struct lt_scheduler *s = request->scheduler;
     s->work = true;
+    for (uint32_t i = 0; i < request->count; i++)
+        s->look = s->look || request->tasks[i]->options != NULL;
     lt_pump_post(s);
     if (s->events != 0) {
         for (uint32_t i = 0; i < request->count; i++)

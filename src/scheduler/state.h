@@ -78,6 +78,7 @@ struct lt_scheduler {
     double next_at;        /* Unix seconds: the container's */
     double ask_at;         /* monotonic: a container that cannot announce is asked again; 0: not planned */
     bool work;             /* there may be something to claim */
+    bool look;             /* a task with an expiry came: ask when it is due, though there may be no room */
     bool paused;
     bool recovered;        /* starts nothing before */
     struct lt_recover_op recover;

@@ -125,8 +125,10 @@ static int push_closed(lua_State *L)
 static int push_answer(lua_State *L, const struct question *question)
 {
     const struct lt_reply *reply = &question->as.reply;
+    if (question->late && question->kind == ADD)
+        return push_failure(L, "the container is full, and there was no room in the time given", LT_FULL);
     if (question->late)
-        return push_failure(L, "it took longer than the time given", LT_TIMEOUT);
+        return push_failure(L, "the task has not ended in the time given", LT_TIMEOUT);
     if (reply->code != LT_OK)
         return push_failure(L, lt_reply_message(reply), reply->code);
     return question->push(L, question);

