@@ -42,7 +42,7 @@ local function slow(options)
   return proxy
 end
 
-contract("the example with methods that wait", slow, { priorities = true })
+contract("the example with methods that wait", slow, { priorities = true, slow = true })
 
 -- A container that reads and then asks for each task, keeps plain tables, and all of them, and answers get, list, count.
 local function plain(options)
@@ -145,4 +145,4 @@ local function plain(options)
   return self
 end
 
-contract("a container with waiting, to_running, get, list and count", plain, { keeps_all = true, ignores_keys = true })
+contract("a container with waiting, to_running, get, list and count", plain, { keeps_all = true, slow = true })

@@ -25,7 +25,8 @@ local function ends_of(scheduler)
 end
 
 -- An actuator in Lua: a run is a job that calls `run`, remembered by task and run. What it returns is kept for
--- `status`, and pushed when it is attached. With options.early the push comes before `start` returns, for runs that do not wait.
+-- `status`, and pushed when it is attached. With options.early the push comes before `start` returns, for runs that do
+-- not wait.
 local function lua_actuator(run, options)
   local actuator = { notify = nil, works = {}, stops = 0, started = 0, alive = 0, most = 0 }
 
@@ -481,12 +482,12 @@ describe("a push", function()
     assert.equal("somebody killed it", task.reason)
   end)
 
-  it("raises for what names no task or no status, and changes nothing", function()
+  it("raises for what names no task or no status of a run, and changes nothing", function()
     local actuator = manual()
     local scheduler = open(actuator)
     scheduler:add { id = "t" }
     eventually("it runs", function() return #actuator.started == 1 end)
-    for _, wrong in ipairs { {}, { id = "t" }, { id = "t", status = "done" }, { id = 5, status = "success" },
+    for _, wrong in ipairs { {}, { id = "t", status = "done" }, { id = 5, status = "success" },
       { status = "success" }, "t", 5, { id = "t", status = "waiting" } } do
       assert.has_error(function() actuator.notify(wrong) end)
     end
@@ -502,6 +503,68 @@ describe("a push", function()
     scheduler:close()
     assert.equal(1, #actuator.stopped)
     actuator.notify { id = "t", run = actuator.started[1].run, status = "success" }
+  end)
+end)
+
+describe("an end that is pushed before start returns", function()
+  local function early(methods)
+    local actuator = {}
+    function actuator.attach(_, push) actuator.notify = push end
+    function actuator.start(_, task)
+      actuator.notify { id = task.id, run = task.run, status = methods.status, reason = "broken" }
+      return "handle"
+    end
+    function actuator.stop() return true end
+    actuator.output = methods.output
+    local scheduler = ltsh.scheduler {
+      container = ltsh.container.queue {}, actuator = actuator, max_retries = 1, timeout = 10,
+    }
+    opened[#opened + 1] = scheduler
+    return scheduler
+  end
+
+  it("leaves the handle known, to output and afterwards", function()
+    local seen
+    local scheduler = early { status = "success", output = function(_, task)
+      seen = task.handle
+      return "output of " .. tostring(task.handle)
+    end }
+    scheduler:add { id = "t" }
+    local task = scheduler:wait("t", 10)
+    assert.equal("success", task.status)
+    assert.equal("handle", seen)
+    assert.equal("output of handle", task.output)
+    assert.equal("handle", task.handle)
+  end)
+
+  it("may be a failure, which is retried", function()
+    local scheduler = early { status = "failed" }
+    scheduler:add { id = "t" }
+    local task = scheduler:wait("t", 10)
+    assert.equal("failed", task.status)
+    assert.equal("broken", task.reason)
+    assert.equal(2, task.attempts)
+  end)
+
+  it("and start that fails after it: the end stands", function()
+    local notify
+    local scheduler = ltsh.scheduler {
+      container = ltsh.container.queue {},
+      actuator = {
+        attach = function(_, push) notify = push end,
+        start = function(_, task)
+          notify { id = task.id, run = task.run, status = "success", output = 1 }
+          return nil, "connection lost"
+        end,
+        stop = function() return true end,
+      },
+    }
+    opened[#opened + 1] = scheduler
+    scheduler:add { id = "t" }
+    local task = scheduler:wait("t", 10)
+    assert.equal("success", task.status)
+    assert.equal(1, task.output)
+    assert.equal(1, #ends_of(scheduler))
   end)
 end)
 

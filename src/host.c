@@ -2,8 +2,9 @@
  *
  *     open -> the main script as a strand -> the loop, until nothing is left to do -> close all schedulers -> close
  *
- * It ends early by an error in the script, by os.exit, or by a signal. All of these shut down in the same way: the schedulers
- * are closed, what runs has shutdown_grace seconds to end (none after os.exit or a second signal), and is stopped then. */
+ * It ends early by an error in the script, by os.exit, or by a signal. All of these shut down in the same way: the
+ * schedulers are closed, what runs has shutdown_grace seconds to end (none after os.exit or a second signal), and is
+ * stopped then. */
 #include "host.h"
 
 #include <limits.h>
@@ -23,6 +24,7 @@
 #include "script/strand.h"
 
 enum { SIGNALS = 2 };
+static const double PATIENCE = 10; /* seconds, after all was stopped at once, for stops that do not come to an end */
 
 struct host {
     struct lt_loop loop;
@@ -31,10 +33,22 @@ struct host {
     bool main_over;
     bool ending; /* shutting down */
     bool at_once;
+    struct lt_timer patience;
     int status;
 };
 
 /* Shutting down. */
+
+/* Some work could not be stopped, though that was tried again and again: the process ends without it. */
+static void give_up(struct lt_timer *timer)
+{
+    struct host *host = (struct host *)((char *)timer - offsetof(struct host, patience));
+    const struct lt_bound *bound;
+    TAILQ_FOREACH(bound, &host->script->schedulers, link)
+        lt_log(LT_LOG_ERROR, "gave up waiting for its tasks to stop", LT_S("scheduler", bound->name));
+    fflush(stdout);
+    _exit(host->status);
+}
 
 static void end(struct host *host, int status, bool at_once, const char *reason)
 {
@@ -44,8 +58,17 @@ static void end(struct host *host, int status, bool at_once, const char *reason)
     host->at_once = host->at_once || at_once;
     struct lt_bound *bound;
     TAILQ_FOREACH(bound, &host->script->schedulers, link)
-    lt_scheduler_close(bound->scheduler, host->at_once ? 0 : bound->shutdown_grace, reason, NULL);
+        lt_scheduler_close(bound->scheduler, host->at_once ? 0 : bound->shutdown_grace, reason, NULL);
+    if (host->at_once && !lt_timer_active(&host->patience))
+        lt_timer_start(&host->loop, &host->patience, lt_loop_tick(&host->loop) + PATIENCE, give_up);
     if (TAILQ_EMPTY(&host->script->schedulers))
+        lt_loop_stop(&host->loop);
+}
+
+static void on_closed(struct lt_script *script)
+{
+    struct host *host = script->host;
+    if (host->ending)
         lt_loop_stop(&host->loop);
 }
 
@@ -179,8 +202,7 @@ static int check(struct host *host, const struct lt_host_options *options)
 static void complain_stuck(struct host *host)
 {
     struct lt_strand *strand;
-    TAILQ_FOREACH(strand, &host->script->live, link)
-    {
+    TAILQ_FOREACH(strand, &host->script->live, link) {
         if (strand->kind != LT_STRAND_SCRIPT)
             continue;
         luaL_traceback(host->script->L, strand->L, "the script waits for something that cannot come any more", 0);
@@ -230,7 +252,7 @@ static void run(struct host *host, const struct lt_host_options *options)
 
 int lt_host_run(const struct lt_host_options *options)
 {
-    struct host host = {0};
+    struct host host = {.patience = LT_TIMER_INIT};
     if (lt_loop_open(&host.loop) != 0) {
         print_error(options->program, "cannot open the event loop");
         return 1;
@@ -242,6 +264,7 @@ int lt_host_run(const struct lt_host_options *options)
     }
     host.script->host = &host;
     host.script->exit = on_exit_call;
+    host.script->closed = on_closed;
     set_arg(host.script->L, options);
     set_path(host.script->L, options);
     run(&host, options);

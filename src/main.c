@@ -1,4 +1,5 @@
 /* The command line. */
+#include <assert.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -66,6 +67,7 @@ static int read_options(int argc, char **argv, struct lt_host_options *options)
     while ((option = getopt_long(argc, argv, "+:e:cwpl:hv", long_options, NULL)) != -1) {
         switch (option) {
         case 'e':
+            assert(optarg != NULL);
             if (options->code != NULL)
                 return usage_error("-e can be given once");
             options->code = optarg;

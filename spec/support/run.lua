@@ -1,13 +1,14 @@
 -- Child processes for the specs: ltsh itself, or any program.
 --
---     local result = run.ltsh({ "-e", "print(1)" })                    waits for the end: { code, signal, stdout, stderr }
---     local child = run.start({ "script.lua" }, { cwd = folder })      or step by step:
---     child:expect "ready"      waits until this was printed (a pattern, on standard output; or child:expect(p, "stderr"))
+--     local result = run.ltsh({ "-e", "print(1)" })           to its end: { code =, signal =, stdout =, stderr = }
+--
+--     local child = run.start({ "script.lua" }, { cwd = folder })          or step by step:
+--     child:expect "ready"           until this pattern was printed
 --     child:kill "sigterm"
 --     local result = child:wait()
 --
--- Nothing here waits by the clock. A child that takes too long (options.limit, 30 s) is killed, and the wait raises with
--- what it had printed.
+-- Nothing here waits by the clock. A child that takes too long (options.limit, 30 s) is killed, and the wait raises
+-- with what it had printed.
 local ltsh = require "ltsh"
 local uv = require "luv"
 

@@ -6,7 +6,7 @@
 const char *lt_code_name(int code)
 {
     static const char *const names[] = {
-        "ok",      "exists", "full",  "closed", "unstorable", "refused",
+        "ok",      "exists",  "full",  "closed", "unstorable", "refused",
         "unknown", "timeout", "stale", "error",  "cancelled",  "unsupported",
     };
     int index = -code;

@@ -7,16 +7,16 @@
 
 enum lt_code {
     LT_OK = 0,
-    LT_EXISTS = -1,     /* the id is in use by a task that has not ended (or, with `once`, is known) */
-    LT_FULL = -2,       /* no room */
-    LT_CLOSED = -3,     /* the scheduler or its container is closed */
-    LT_UNSTORABLE = -4, /* a value that is not plain data */
-    LT_REFUSED = -5,    /* the container or the actuator does not take this task */
-    LT_UNKNOWN = -6,    /* no such task */
-    LT_TIMEOUT = -7,    /* the call took longer than it may */
-    LT_STALE = -8,      /* the task's status or run no longer allows this */
-    LT_ERROR = -9,      /* a driver or a module failed; the message says how */
-    LT_CANCELLED = -10, /* what was waited for was cancelled */
+    LT_EXISTS = -1,       /* the id is in use by a task that has not ended (or, with `once`, is known) */
+    LT_FULL = -2,         /* no room */
+    LT_CLOSED = -3,       /* the scheduler or its container is closed */
+    LT_UNSTORABLE = -4,   /* a value that is not plain data */
+    LT_REFUSED = -5,      /* the container or the actuator does not take this task */
+    LT_UNKNOWN = -6,      /* no such task */
+    LT_TIMEOUT = -7,      /* the call took longer than it may */
+    LT_STALE = -8,        /* the task's status or run no longer allows this */
+    LT_ERROR = -9,        /* a driver or a module failed; the message says how */
+    LT_CANCELLED = -10,   /* what was waited for was cancelled */
     LT_UNSUPPORTED = -11, /* this container, actuator or persister cannot do that */
 };
 

@@ -1,8 +1,8 @@
 /* A priority heap whose members know their place, so that any of them can leave in O(log n).
  *
  * Members are ordered by (rank, order), the smallest first: a rank is a time or a priority, and the order in
- * which members came breaks ties. The sort key lies in the heap's own array, so sifting touches no member but to tell it
- * its place. Four children a node: half the depth, and siblings share cache lines. */
+ * which members came breaks ties. The sort key lies in the heap's own array, so sifting touches no member but to tell
+ * it its place. Four children a node: half the depth, and siblings share cache lines. */
 #ifndef LTSH_BASE_HEAP_H
 #define LTSH_BASE_HEAP_H
 

@@ -1,7 +1,7 @@
 /* The log: one line an event, with fields, on standard error.
  *
- * Text for people (coloured when standard error is a terminal and NO_COLOR is not set) or one JSON object a line for machines.
- * Lines are written whole with one write(2), so lines of several threads do not mix. */
+ * Text for people (coloured when standard error is a terminal and NO_COLOR is not set) or one JSON object a line for
+ * machines. Lines are written whole with one write(2), so lines of several threads do not mix. */
 #ifndef LTSH_BASE_LOG_H
 #define LTSH_BASE_LOG_H
 
@@ -29,19 +29,21 @@ struct lt_log_field {
 };
 
 /* Fields for the usual cases: lt_log(LT_LOG_WARN, "it broke", LT_S("task", id), LT_I("attempt", 3)). */
-#define LT_S(name_, s_) ((struct lt_log_field){.name = (name_), .kind = LT_LOG_STRING, .value.string = {(s_), SIZE_MAX}})
+#define LT_S(name_, s_)                                                                                                \
+    ((struct lt_log_field){.name = (name_), .kind = LT_LOG_STRING, .value.string = {(s_), SIZE_MAX}})
 #define LT_I(name_, i_) ((struct lt_log_field){.name = (name_), .kind = LT_LOG_INTEGER, .value.integer = (i_)})
 #define LT_N(name_, n_) ((struct lt_log_field){.name = (name_), .kind = LT_LOG_NUMBER, .value.number = (n_)})
 
-/* Writes a line if `level` is enabled. A len of SIZE_MAX means NUL-terminated; a NULL string is left out. Any thread. */
+/* Writes a line if `level` is enabled. A len of SIZE_MAX means NUL-terminated; a NULL string is left out. Any thread.
+ */
 void lt_log_write(enum lt_log_level level, const char *message, const struct lt_log_field *fields, size_t count);
 
-#define lt_log(level_, message_, ...)                                                                        \
-    do {                                                                                                     \
-        if (lt_log_enabled(level_)) {                                                                        \
-            const struct lt_log_field fields_[] = {{.name = NULL}, ##__VA_ARGS__};                           \
-            lt_log_write((level_), (message_), fields_ + 1, sizeof fields_ / sizeof fields_[0] - 1);         \
-        }                                                                                                    \
+#define lt_log(level_, message_, ...)                                                                                  \
+    do {                                                                                                               \
+        if (lt_log_enabled(level_)) {                                                                                  \
+            const struct lt_log_field fields_[] = {{.name = NULL}, ##__VA_ARGS__};                                     \
+            lt_log_write((level_), (message_), fields_ + 1, sizeof fields_ / sizeof fields_[0] - 1);                   \
+        }                                                                                                              \
     } while (0)
 
 bool lt_log_enabled(enum lt_log_level level);
@@ -59,18 +61,17 @@ struct lt_log_gate {
     uint64_t held;
 };
 
-/* As lt_log_write, but the same line (message and fields) from one gate is written once a minute, with the number of those held
- * back as the field `repeated`. A different line is written at once. */
+/* As lt_log_write, but the same line (message and fields) from one gate is written once a minute, with the number of
+ * those held back as the field `repeated`. A different line is written at once. */
 void lt_log_write_gated(struct lt_log_gate *gate, enum lt_log_level level, const char *message,
                         const struct lt_log_field *fields, size_t count);
 
-#define lt_log_gated(gate_, level_, message_, ...)                                                           \
-    do {                                                                                                     \
-        if (lt_log_enabled(level_)) {                                                                        \
-            const struct lt_log_field fields_[] = {{.name = NULL}, ##__VA_ARGS__};                           \
-            lt_log_write_gated((gate_), (level_), (message_), fields_ + 1,                                   \
-                               sizeof fields_ / sizeof fields_[0] - 1);                                      \
-        }                                                                                                    \
+#define lt_log_gated(gate_, level_, message_, ...)                                                                     \
+    do {                                                                                                               \
+        if (lt_log_enabled(level_)) {                                                                                  \
+            const struct lt_log_field fields_[] = {{.name = NULL}, ##__VA_ARGS__};                                     \
+            lt_log_write_gated((gate_), (level_), (message_), fields_ + 1, sizeof fields_ / sizeof fields_[0] - 1);    \
+        }                                                                                                              \
     } while (0)
 
 #endif

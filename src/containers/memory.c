@@ -6,8 +6,8 @@
  *     expiring  waiting, with a time by which they must have begun
  *     ended     kept for `get`, oldest first, within `keep`
  *
- * Running and exporting tasks are in `ids` alone: the scheduler holds them. An add, a claim, a lookup and a transition cost O(1),
- * with priorities or delays O(log n), however many wait. */
+ * Running and exporting tasks are in `ids` alone: the scheduler holds them. An add, a claim, a lookup and a transition
+ * cost O(1), with priorities or delays O(log n), however many wait. */
 #include "containers/memory.h"
 
 #include <stddef.h>
@@ -128,8 +128,10 @@ static void put_ended(struct memory *memory, struct lt_task *task)
     task->place = ENDED;
     TAILQ_INSERT_TAIL(&memory->ended, task, link);
     memory->ended_bytes += bytes_of(task);
-    while (!TAILQ_EMPTY(&memory->ended) && (memory->counts[LT_SUCCESS] + memory->counts[LT_FAILED] + memory->counts[LT_STOPPED] > memory->env.keep_tasks ||
-                                            memory->ended_bytes > memory->env.keep_bytes))
+    while (
+        !TAILQ_EMPTY(&memory->ended) &&
+        (memory->counts[LT_SUCCESS] + memory->counts[LT_FAILED] + memory->counts[LT_STOPPED] > memory->env.keep_tasks ||
+         memory->ended_bytes > memory->env.keep_bytes))
         forget(memory, TAILQ_FIRST(&memory->ended));
 }
 
@@ -339,7 +341,8 @@ static bool listed(const struct lt_list_op *op, const struct lt_task *task)
     if (op->status >= 0 && task->status != op->status)
         return false;
     const struct lt_bytes *key = lt_task_key(task);
-    return op->key == NULL || (key != NULL && key->len == op->key->len && memcmp(key->data, op->key->data, key->len) == 0);
+    return op->key == NULL ||
+           (key != NULL && key->len == op->key->len && memcmp(key->data, op->key->data, key->len) == 0);
 }
 
 static int by_added(const void *a, const void *b)
@@ -437,9 +440,9 @@ static void release(struct lt_container *container)
         free_memory(memory);
 }
 
-#define MEMORY_OPS                                                                                           \
-    .announces = true, .open = open_memory, .add = add, .claim = claim, .change = change, .update = update,   \
-    .get = get, .list = list, .count = count, .pending = pending, .oldest = oldest, .key_open = key_open,     \
+#define MEMORY_OPS                                                                                                     \
+    .announces = true, .open = open_memory, .add = add, .claim = claim, .change = change, .update = update,            \
+    .get = get, .list = list, .count = count, .pending = pending, .oldest = oldest, .key_open = key_open,              \
     .abandon = abandon, .close = close_memory, .release = release
 
 static const struct lt_container_ops queue_ops = {.name = "queue", MEMORY_OPS};

@@ -1,8 +1,9 @@
 /* Which waiting task is next, when some keys may not start.
  *
- * Tasks stand in groups by their key (one group holds those without a key). A group keeps its tasks in the container's order, first
- * in first out or by priority, and the groups are ordered by their first task. A group whose key is full is set aside, so a claim
- * never looks at a task that may not start: it costs O(1) where no keys are used, O(log keys) else (and O(log n) by priority). */
+ * Tasks stand in groups by their key (one group holds those without a key). A group keeps its tasks in the container's
+ * order, first in first out or by priority, and the groups are ordered by their first task. A group whose key is full
+ * is set aside, so a claim never looks at a task that may not start: it costs O(1) where no keys are used, O(log keys)
+ * else (and O(log n) by priority). */
 #ifndef LTSH_CONTAINERS_READY_H
 #define LTSH_CONTAINERS_READY_H
 

@@ -155,7 +155,8 @@ static void close_open(uv_handle_t *handle, void *arg)
 
 void lt_loop_close(struct lt_loop *loop)
 {
-    /* More than once: a pending stop ends the first run before it began, and a close callback may have work for another. */
+    /* More than once: a pending stop ends the first run before it began, and a close callback may have work for
+     * another. */
     do {
         uv_walk(&loop->uv, close_open, NULL);
         uv_run(&loop->uv, UV_RUN_DEFAULT);

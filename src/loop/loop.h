@@ -24,7 +24,7 @@ struct lt_turn {
 
 struct lt_timer {
     void (*fn)(struct lt_timer *timer);
-    double due; /* monotonic seconds */
+    double due;     /* monotonic seconds */
     uint32_t place; /* in the heap; LT_HEAP_NONE when not started */
 };
 
@@ -32,13 +32,13 @@ STAILQ_HEAD(lt_turns, lt_turn);
 
 struct lt_loop {
     uv_loop_t uv;
-    uv_check_t check;  /* runs the turns; referenced while somebody holds the loop */
-    uv_idle_t busy;    /* active while turns wait: keeps uv from blocking */
-    uv_timer_t clock;  /* set to the first timer */
+    uv_check_t check; /* runs the turns; referenced while somebody holds the loop */
+    uv_idle_t busy;   /* active while turns wait: keeps uv from blocking */
+    uv_timer_t clock; /* set to the first timer */
     struct lt_turns turns;
     struct lt_heap timers;
     uint64_t timer_order;
-    int64_t armed_ms; /* what `clock` is set to, in uv's time; -1: nothing */
+    int64_t armed_ms;   /* what `clock` is set to, in uv's time; -1: nothing */
     double now;         /* monotonic seconds, see lt_loop_now */
     double wall_offset; /* wall clock minus monotonic clock */
     unsigned holds;
@@ -63,7 +63,6 @@ void lt_loop_release(struct lt_loop *loop);
 /* Calls turn->fn soon, once, in the order of posting; posting a posted turn does nothing. Costs no allocation. */
 void lt_loop_post(struct lt_loop *loop, struct lt_turn *turn);
 
-
 /* Starts a timer (or starts it anew) to call fn once when the monotonic clock has reached `due`; never before.
  * The resolution is a millisecond. A timer holds nothing: see lt_loop_hold. */
 void lt_timer_start(struct lt_loop *loop, struct lt_timer *timer, double due, void (*fn)(struct lt_timer *timer));
@@ -78,7 +77,8 @@ static inline bool lt_timer_active(const struct lt_timer *timer)
     return timer->place != LT_HEAP_NONE;
 }
 
-/* The monotonic clock as it was when it was last read: at the start of each turn, timer, and by lt_loop_tick. Seconds. */
+/* The monotonic clock as it was when it was last read: at the start of each turn, timer, and by lt_loop_tick. Seconds.
+ */
 static inline double lt_loop_now(const struct lt_loop *loop)
 {
     return loop->now;

@@ -1,11 +1,11 @@
 /* The actuator interface: what runs a task.
  *
- * Who implements it: functions in Lua and actuators written in Lua (src/script/), processes and containers (src/actuators/).
- * Who calls it: the scheduler alone, on the loop's thread.
+ * Who implements it: functions in Lua and actuators written in Lua (src/script/), processes and containers
+ * (src/actuators/). Who calls it: the scheduler alone, on the loop's thread.
  *
  * A `lt_work` is one run of one task as an actuator sees it. It lives from `start` until the run has ended: until
- * the actuator has reported an end, or `stop` has answered LT_OK, or `start` has answered with a failure. After that the actuator
- * must not touch it any more. */
+ * the actuator has reported an end, or `stop` has answered LT_OK, or `start` has answered with a failure. After that
+ * the actuator must not touch it any more. */
 #ifndef LTSH_SCHEDULER_ACTUATOR_H
 #define LTSH_SCHEDULER_ACTUATOR_H
 
@@ -16,14 +16,17 @@
 
 /* What is known of a run. Values are encoded; all bytes carry a reference that goes to who receives the report. */
 struct lt_report {
-    enum lt_status status; /* LT_RUNNING, LT_SUCCESS, LT_FAILED or LT_STOPPED (its work was stopped from outside: a failure) */
+    enum lt_status
+        status; /* LT_RUNNING, LT_SUCCESS, LT_FAILED or LT_STOPPED (its work was stopped from outside: a failure) */
     struct lt_bytes *reason;
     struct lt_bytes *output;
     struct lt_bytes *progress;
     bool no_retry;      /* a failure: further attempts have no sense */
     double retry_after; /* a failure: this delay instead of the backoff's; < 0: not given */
-    double ended_at;    /* monotonic seconds at which the work ended, if known better than by the report's arrival; 0: not */
-    double snooze;      /* > 0: no failure: try again after so many seconds, no attempt used; 0: no; < 0: the growing default */
+    double
+        ended_at; /* monotonic seconds at which the work ended, if known better than by the report's arrival; 0: not */
+    double
+        snooze; /* > 0: no failure: try again after so many seconds, no attempt used; 0: no; < 0: the growing default */
 };
 
 #define LT_REPORT(status_) ((struct lt_report){.status = (status_), .retry_after = -1})
@@ -34,14 +37,14 @@ void lt_report_clear(struct lt_report *report);
 struct lt_work {
     struct lt_task *task; /* shared with the scheduler: read only, but for handle and progress in start and status */
     uint64_t run;
-    void *data;               /* the actuator's own */
-    struct lt_reply start;    /* answer of start */
-    struct lt_reply stop;     /* answer of stop */
-    struct lt_reply output;   /* answer of output */
-    struct lt_report failure; /* filled by start before it answers LT_ERROR */
-    struct lt_bytes *handle;  /* filled by start: the actuator's own name of the work, encoded; NULL: none */
+    void *data;                /* the actuator's own */
+    struct lt_reply start;     /* answer of start */
+    struct lt_reply stop;      /* answer of stop */
+    struct lt_reply output;    /* answer of output */
+    struct lt_report failure;  /* filled by start before it answers LT_ERROR */
+    struct lt_bytes *handle;   /* filled by start: the actuator's own name of the work, encoded; NULL: none */
     struct lt_bytes *data_out; /* filled by output: encoded, with a reference for the scheduler */
-    struct lt_report seen;    /* filled by status */
+    struct lt_report seen;     /* filled by status */
 };
 
 /* Called before anything is stored; may replace *task (the reference moves). LT_REFUSED with a message refuses it. */
@@ -83,8 +86,8 @@ struct lt_actuator;
 struct lt_actuator_env {
     struct lt_loop *loop;
     double call_timeout;
-    struct lt_notify notify;                              /* for those that have the work at hand */
-    void (*push)(void *arg, struct lt_push *push);        /* for others; takes over the report's bytes */
+    struct lt_notify notify;                       /* for those that have the work at hand */
+    void (*push)(void *arg, struct lt_push *push); /* for others; takes over the report's bytes */
     void *push_arg;
     bool attach; /* changes are to be pushed as they happen; else they are asked for with status */
 };
@@ -95,12 +98,13 @@ struct lt_actuator_ops {
     void (*open)(struct lt_actuator *actuator, const struct lt_actuator_env *env);
     /* NULL: every task is taken as it is. */
     void (*init)(struct lt_actuator *actuator, struct lt_init_op *op);
-    /* Starts the work. LT_OK: it runs (or its end was reported already); LT_ERROR: it did not start, see work->failure. */
+    /* Starts the work. LT_OK: it runs (or its end was reported already); LT_ERROR: it did not start, see work->failure.
+     */
     void (*start)(struct lt_actuator *actuator, struct lt_work *work);
     /* Ends the work, answers when it is dead. */
     void (*stop)(struct lt_actuator *actuator, struct lt_work *work);
     void (*status)(struct lt_actuator *actuator, struct lt_status_op *op);
-    void (*output)(struct lt_actuator *actuator, struct lt_work *work);   /* NULL: the output comes with the report */
+    void (*output)(struct lt_actuator *actuator, struct lt_work *work); /* NULL: the output comes with the report */
     void (*recover)(struct lt_actuator *actuator, struct lt_recover_work_op *op); /* NULL: nothing outlives a host */
     /* The scheduler is done with a work that no report or stop ended (it was found gone). */
     void (*close)(struct lt_actuator *actuator);

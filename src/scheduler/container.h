@@ -4,8 +4,9 @@
  * Who calls it: the scheduler alone, on the loop's thread.
  *
  * Each operation is a struct that the caller owns and that stays in place until its reply has come; it begins with the
- * reply. Several operations may be under way at once. Every transition is atomic, carries the run number that it is meant
- * for, and answers LT_STALE when the task is elsewhere by now. A container applies a transition to op->task before it answers LT_OK. */
+ * reply. Several operations may be under way at once. Every transition is atomic, carries the run number that it is
+ * meant for, and answers LT_STALE when the task is elsewhere by now. A container applies a transition to op->task
+ * before it answers LT_OK. */
 #ifndef LTSH_SCHEDULER_CONTAINER_H
 #define LTSH_SCHEDULER_CONTAINER_H
 
@@ -85,8 +86,9 @@ struct lt_container_env {
     struct lt_loop *loop;
     uint64_t keep_tasks; /* memory containers: ended tasks that `get` still knows, and their bytes */
     uint64_t keep_bytes;
-    double call_timeout; /* seconds that one call of a container in Lua may take */
-    void (*announce)(void *arg); /* to be called when there may be work that a claim did not give; never from an operation of the scheduler's own */
+    double call_timeout;         /* seconds that one call of a container in Lua may take */
+    void (*announce)(void *arg); /* to be called when there may be work that a claim did not give; never from an
+                                    operation of the scheduler's own */
     void *announce_arg;
 };
 

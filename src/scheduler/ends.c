@@ -1,6 +1,7 @@
 /* Ends: who is told when a task has ended, and the figures.
  *
- * After the change was made, in this order: the counts, the events, the finished list, those who wait for this task or for room. */
+ * After the change was made, in this order: the counts, the events, the finished list, those who wait for this task or
+ * for room. */
 #include <stdlib.h>
 
 #include "base/alloc.h"

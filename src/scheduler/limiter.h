@@ -48,7 +48,8 @@ void lt_limiter_close(struct lt_limiter *limiter);
 /* New limits; what runs goes on. */
 void lt_limiter_set(struct lt_limiter *limiter, const struct lt_limits *limits, double now);
 
-/* Takes note of the time (monotonic seconds) and opens the keys that have a token again. Then: how many starts slots and rate allow. */
+/* Takes note of the time (monotonic seconds) and opens the keys that have a token again. Then: how many starts slots
+ * and rate allow. */
 uint32_t lt_limiter_room(struct lt_limiter *limiter, double now);
 
 /* Takes a slot and the tokens for this task's start: true. False: its key is full, or there is no room. */

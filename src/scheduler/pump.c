@@ -1,16 +1,18 @@
 /* The pump: takes tasks from the container as long as the limits allow.
  *
  *     posted by: an end, an add, an announcement, a timer (delays, expiries, tokens, a container that cannot announce)
- *     each turn: ends that came -> starts -> claim -> starts -> ... until there is no room, no work, or the turn is over
+ *     each turn: ends that came -> starts -> claim -> starts -> ... until there is no room, no work, or the turn is
+ * over
  *
- * A turn is bounded in time, so that I/O, timers and signals are never far away. Between turns nothing runs: an idle host sleeps. */
+ * A turn is bounded in time, so that I/O, timers and signals are never far away. Between turns nothing runs: an idle
+ * host sleeps. */
 #include <stdlib.h>
 
 #include "base/alloc.h"
 #include "scheduler/state.h"
 
-static const double TURN = 0.002;         /* seconds of starts and ends in one turn of the loop */
-static const double LONGEST_SLEEP = 60;   /* the wall clock may be set while a delay is waited for */
+static const double TURN = 0.002;       /* seconds of starts and ends in one turn of the loop */
+static const double LONGEST_SLEEP = 60; /* the wall clock may be set while a delay is waited for */
 enum { BATCH = 256 };
 
 static void on_claim(struct lt_reply *reply)

@@ -1,6 +1,7 @@
 /* What a script asks for: add, stop, retry, delete, get, output, wait.
  *
- * Each request is a struct of the caller's that is answered once. A stop of a running task is answered when its work is dead. */
+ * Each request is a struct of the caller's that is answered once. A stop of a running task is answered when its work is
+ * dead. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -334,8 +335,8 @@ static void change(struct lt_task_request *request, enum lt_status to, struct lt
 {
     struct lt_scheduler *s = request->scheduler;
     request->change.task = request->task;
-    request->change.transition = (struct lt_transition){
-        .to = to, .run = request->task->run, .now = lt_loop_wall(s->loop), .reason = reason};
+    request->change.transition =
+        (struct lt_transition){.to = to, .run = request->task->run, .now = lt_loop_wall(s->loop), .reason = reason};
     lt_reply_begin(&request->change.reply, s->loop, on_change);
     s->config.container->ops->change(s->config.container, &request->change);
     lt_reply_end(&request->change.reply);
@@ -362,7 +363,8 @@ static void stop(struct lt_task_request *request)
     lt_bytes_unref(reason);
 }
 
-/* The run that a stop waited for is over: usually the task is stopped now; if it ended by itself or waits for a retry, look again. */
+/* The run that a stop waited for is over: usually the task is stopped now; if it ended by itself or waits for a retry,
+ * look again. */
 void lt_requests_run_gone(struct lt_scheduler *s, struct lt_request_list *waiters, struct lt_task *task)
 {
     (void)s;

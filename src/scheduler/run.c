@@ -6,17 +6,17 @@
  *                   |           +-> marking -> output -> saving -----(success)----+
  *                   +--(failed)---------------------------------------------------+
  *
- * A run ends once: the first report, or what was decided before it (`why`), stands, and all later ones are counted as stale. It
- * ends only when its work is dead, and keeps its slot until its last transition is stored. */
+ * A run ends once: the first report, or what was decided before it (`why`), stands, and all later ones are counted as
+ * stale. It ends only when its work is dead, and keeps its slot until its last transition is stored. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "scheduler/state.h"
 
-static const double FIRST_PAUSE = 1;   /* before a failed stop or transition is tried again; doubles */
+static const double FIRST_PAUSE = 1; /* before a failed stop or transition is tried again; doubles */
 static const double LONGEST_PAUSE = 30;
-static const double LAST_LOOK = 1;     /* seconds that the status call before a timeout may take */
+static const double LAST_LOOK = 1; /* seconds that the status call before a timeout may take */
 
 static void start(struct lt_run *run);
 static void begin_stop(struct lt_run *run);
@@ -114,8 +114,7 @@ struct lt_run *lt_run_find(struct lt_scheduler *s, const char *id, size_t id_len
         return run;
     if (s->starting != NULL && is_of(s->starting, id, id_len))
         return s->starting;
-    TAILQ_FOREACH(run, &s->to_start, link)
-    {
+    TAILQ_FOREACH(run, &s->to_start, link) {
         if (is_of(run, id, id_len))
             return run;
     }
@@ -368,8 +367,8 @@ static void export_failed(struct lt_run *run, const char *reason)
         return;
     }
     struct lt_bytes *message = own_reason(run, reason);
-    int64_t max = task->options != NULL && task->options->max_retries >= 0 ? task->options->max_retries
-                                                                            : s->config.max_retries;
+    int64_t max =
+        task->options != NULL && task->options->max_retries >= 0 ? task->options->max_retries : s->config.max_retries;
     if ((int64_t)++run->tries > max) {
         settle_ended(run, LT_FAILED, message);
         return;
@@ -686,7 +685,8 @@ static void on_look(struct lt_reply *reply)
     }
 }
 
-/* Where ends are polled, the work may have ended in time and nobody saw it yet: one look, so that the outcome is the same in every mode. */
+/* Where ends are polled, the work may have ended in time and nobody saw it yet: one look, so that the outcome is the
+ * same in every mode. */
 static void last_look(struct lt_run *run)
 {
     struct lt_scheduler *s = run->scheduler;

@@ -101,8 +101,8 @@ void lt_scheduler_pause(struct lt_scheduler *s, bool paused)
 
 bool lt_scheduler_idle(const struct lt_scheduler *s)
 {
-    return s->closed || (s->recovered && s->limiter.running == 0 && !lt_reply_pending(&s->claim.reply) && s->requests == 0 &&
-                         s->config.container->ops->pending(s->config.container) == 0);
+    return s->closed || (s->recovered && s->limiter.running == 0 && !lt_reply_pending(&s->claim.reply) &&
+                         s->requests == 0 && s->config.container->ops->pending(s->config.container) == 0);
 }
 
 bool lt_scheduler_closing(const struct lt_scheduler *s)
@@ -175,8 +175,8 @@ static void advance_close(struct lt_scheduler *s)
         s->stopping = true;
         lt_run_stop_all(s, s->close_reason);
     }
-    bool calls = lt_reply_pending(&s->claim.reply) || lt_reply_pending(&s->recover.reply) ||
-                 lt_reply_pending(&s->poll.reply);
+    bool calls =
+        lt_reply_pending(&s->claim.reply) || lt_reply_pending(&s->recover.reply) || lt_reply_pending(&s->poll.reply);
     if (s->limiter.running > 0 || s->requests > 0 || calls)
         return;
     abandon_waiting(s);

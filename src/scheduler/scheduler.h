@@ -6,8 +6,8 @@
  *     export   run.c        output -> save -> success
  *     end      ends.c       events, finished list, those who wait -> the slot is free -> pump
  *
- * Everything happens on the loop's thread. No function here calls back into its caller but through the replies and the hooks;
- * hooks may call any function of this header. */
+ * Everything happens on the loop's thread. No function here calls back into its caller but through the replies and the
+ * hooks; hooks may call any function of this header. */
 #ifndef LTSH_SCHEDULER_SCHEDULER_H
 #define LTSH_SCHEDULER_SCHEDULER_H
 
@@ -23,7 +23,15 @@
 
 struct lt_scheduler;
 
-enum lt_event { LT_EVENT_ADDED, LT_EVENT_STARTED, LT_EVENT_PROGRESS, LT_EVENT_OUTPUT, LT_EVENT_RETRIED, LT_EVENT_FINISHED, LT_EVENTS };
+enum lt_event {
+    LT_EVENT_ADDED,
+    LT_EVENT_STARTED,
+    LT_EVENT_PROGRESS,
+    LT_EVENT_OUTPUT,
+    LT_EVENT_RETRIED,
+    LT_EVENT_FINISHED,
+    LT_EVENTS
+};
 
 struct lt_event_data {
     const struct lt_bytes *reason; /* of `retried` */
@@ -68,8 +76,8 @@ struct lt_scheduler_config {
     struct lt_scheduler_hooks hooks;
 };
 
-/* Opens one. Takes the container, actuator, persister and receiver into use until it is closed; their owner releases them after that.
- * Never fails: what can be wrong with a config is checked by who reads it from the script. */
+/* Opens one. Takes the container, actuator, persister and receiver into use until it is closed; their owner releases
+ * them after that. Never fails: what can be wrong with a config is checked by who reads it from the script. */
 struct lt_scheduler *lt_scheduler_open(struct lt_loop *loop, const struct lt_scheduler_config *config);
 
 /* Frees it. It must be closed (see lt_scheduler_closed). */
@@ -80,7 +88,7 @@ struct lt_add_request {
     struct lt_reply reply;
     struct lt_task **tasks; /* the array is the caller's; init may replace its elements (references move) */
     uint32_t count;
-    bool waits;   /* for room, until the reply is cancelled */
+    bool waits; /* for room, until the reply is cancelled */
     /* private */
     struct lt_scheduler *scheduler;
     uint32_t next;
@@ -152,28 +160,30 @@ bool lt_scheduler_progress(struct lt_scheduler *scheduler, struct lt_work *work,
 
 void lt_scheduler_pause(struct lt_scheduler *scheduler, bool paused);
 
-/* The configuration, to be changed in place and put into force with lt_scheduler_set. Of what may change while it runs: limits, timeout,
- * export_timeout, max_retries, backoff, max_lost, intervals, shutdown_grace. */
+/* The configuration, to be changed in place and put into force with lt_scheduler_set. Of what may change while it runs:
+ * limits, timeout, export_timeout, max_retries, backoff, max_lost, intervals, shutdown_grace. */
 struct lt_scheduler_config *lt_scheduler_config(struct lt_scheduler *scheduler);
 void lt_scheduler_set(struct lt_scheduler *scheduler);
 
 struct lt_stats {
     uint64_t success, failed, stopped, retried, finished_dropped, stale;
     uint32_t running, exporting;
-    double oldest_waiting; /* seconds */
+    double oldest_waiting;                       /* seconds */
     double wait_p50, wait_p99, run_p50, run_p99; /* seconds */
-    double rate; /* ends a second over the last ten seconds */
+    double rate;                                 /* ends a second over the last ten seconds */
 };
 void lt_scheduler_stats(struct lt_scheduler *scheduler, struct lt_stats *stats);
 
 /* Closes: takes nothing more, gives what runs `drain` seconds to end, then stops it; waiting tasks in memory end as
- * stopped, with this reason. May be called again, also with a shorter drain. `done` (may be NULL) is called when it is closed. */
+ * stopped, with this reason. May be called again, also with a shorter drain. `done` (may be NULL) is called when it is
+ * closed. */
 struct lt_close_request {
     struct lt_reply reply;
     STAILQ_ENTRY(lt_close_request) link; /* private */
     bool holds;
 };
-void lt_scheduler_close(struct lt_scheduler *scheduler, double drain, const char *reason, struct lt_close_request *request);
+void lt_scheduler_close(struct lt_scheduler *scheduler, double drain, const char *reason,
+                        struct lt_close_request *request);
 
 /* Answers the request when it is closed; until then the loop is held. The reply can be cancelled. */
 void lt_scheduler_await_closed(struct lt_scheduler *scheduler, struct lt_close_request *request);

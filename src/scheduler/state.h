@@ -12,12 +12,12 @@ enum run_state {
     RUN_RECOVERING, /* taken over from a dead host; the actuator is asked */
     RUN_STARTING,   /* actuator.start is under way */
     RUN_RUNNING,
-    RUN_STOPPING,   /* actuator.stop is under way, or will be repeated */
-    RUN_MARKING,    /* running -> exporting is being stored */
-    RUN_OUTPUT,     /* actuator.output is under way */
-    RUN_SAVING,     /* persister.save is under way */
+    RUN_STOPPING,    /* actuator.stop is under way, or will be repeated */
+    RUN_MARKING,     /* running -> exporting is being stored */
+    RUN_OUTPUT,      /* actuator.output is under way */
+    RUN_SAVING,      /* persister.save is under way */
     RUN_EXPORT_REST, /* waits to try output and save again */
-    RUN_SETTLING,   /* its last transition is being stored, or will be repeated */
+    RUN_SETTLING,    /* its last transition is being stored, or will be repeated */
     RUN_GONE,
 };
 
@@ -42,11 +42,11 @@ struct lt_run {
     struct lt_scheduler *scheduler;
     enum run_state state;
     enum run_why why;
-    uint32_t refs; /* the scheduler's, and those of polls under way */
-    uint32_t tries; /* of output and save */
-    double started;  /* monotonic */
-    double deadline; /* monotonic; 0: none */
-    double pause;    /* before a failed stop or transition is tried again; grows */
+    uint32_t refs;         /* the scheduler's, and those of polls under way */
+    uint32_t tries;        /* of output and save */
+    double started;        /* monotonic */
+    double deadline;       /* monotonic; 0: none */
+    double pause;          /* before a failed stop or transition is tried again; grows */
     struct lt_timer timer; /* the deadline; later the pause */
     struct lt_bytes *stop_reason;
     bool listed; /* in `runs` */
@@ -58,7 +58,7 @@ struct lt_run {
         struct lt_save_op save;
         struct lt_recover_work_op recover;
     };
-    struct lt_run_extra *extra; /* NULL: never needed */
+    struct lt_run_extra *extra;     /* NULL: never needed */
     struct lt_request_list waiters; /* stops that wait for its end */
     TAILQ_ENTRY(lt_run) link;
 };
@@ -74,13 +74,13 @@ struct lt_scheduler {
     /* pump.c */
     struct lt_turn pump;
     struct lt_claim_op claim;
-    struct lt_timer wake;  /* the next thing that comes by time alone */
-    double next_at;        /* Unix seconds: the container's */
-    double ask_at;         /* monotonic: a container that cannot announce is asked again; 0: not planned */
-    bool work;             /* there may be something to claim */
-    bool look;             /* a task with an expiry came: ask when it is due, though there may be no room */
+    struct lt_timer wake; /* the next thing that comes by time alone */
+    double next_at;       /* Unix seconds: the container's */
+    double ask_at;        /* monotonic: a container that cannot announce is asked again; 0: not planned */
+    bool work;            /* there may be something to claim */
+    bool look;            /* a task with an expiry came: ask when it is due, though there may be no room */
     bool paused;
-    bool recovered;        /* starts nothing before */
+    bool recovered; /* starts nothing before */
     struct lt_recover_op recover;
     struct lt_timer recover_again;
     struct lt_timer poll_timer;
@@ -95,14 +95,14 @@ struct lt_scheduler {
     struct lt_map runs; /* by task id: those that did not end as soon as they started */
     struct lt_run *starting;
     struct lt_run_list to_start;
-    struct lt_run_list active; /* all other */
+    struct lt_run_list active;   /* all other */
     struct lt_run_list reported; /* with an end to be handled in the next turn */
     struct lt_run_list spare;
     uint32_t exporting;
 
     /* requests.c */
     TAILQ_HEAD(, lt_add_request) for_room;
-    uint32_t requests; /* under way */
+    uint32_t requests;   /* under way */
     struct lt_map waits; /* by task id */
 
     /* ends.c */
@@ -137,13 +137,15 @@ void lt_pump_close(struct lt_scheduler *s);
 
 /* run.c */
 void lt_run_claimed(struct lt_scheduler *s, struct lt_task *task); /* takes over the reference; the slot is taken */
-void lt_run_recovered(struct lt_scheduler *s, struct lt_task *task); /* the same, for one that ran on a host that died */
-bool lt_run_some(struct lt_scheduler *s, double until); /* handles ends and starts runs until then; false: more is to be done */
+void lt_run_recovered(struct lt_scheduler *s,
+                      struct lt_task *task); /* the same, for one that ran on a host that died */
+bool lt_run_some(struct lt_scheduler *s,
+                 double until); /* handles ends and starts runs until then; false: more is to be done */
 struct lt_run *lt_run_find(struct lt_scheduler *s, const char *id, size_t id_len);
 void lt_run_stop(struct lt_run *run, enum run_why why, struct lt_bytes *reason);
 void lt_run_report(struct lt_run *run, struct lt_report *report); /* takes over the report's bytes */
 void lt_run_stop_all(struct lt_scheduler *s, struct lt_bytes *reason);
-uint32_t lt_run_collect(struct lt_scheduler *s); /* fills poll_works with all that run, each with a reference */
+uint32_t lt_run_collect(struct lt_scheduler *s);   /* fills poll_works with all that run, each with a reference */
 void lt_run_polled(struct lt_run *run, bool seen); /* takes the reference back; seen: its status was filled in */
 void lt_run_free_spare(struct lt_scheduler *s);
 

@@ -127,8 +127,8 @@ struct lt_task_options *lt_task_options(struct lt_task *task)
 {
     if (task->options == NULL) {
         task->options = lt_alloc(sizeof *task->options);
-        *task->options = (struct lt_task_options){
-            .timeout = -1, .max_retries = -1, .task = task, .expiry_place = LT_HEAP_NONE};
+        *task->options =
+            (struct lt_task_options){.timeout = -1, .max_retries = -1, .task = task, .expiry_place = LT_HEAP_NONE};
     }
     return task->options;
 }
@@ -184,8 +184,8 @@ int lt_task_check(const struct lt_task *task, const struct lt_transition *transi
         return lt_fail(error, LT_STALE, "task '%s' is at run %llu, not %llu", task->data, (unsigned long long)task->run,
                        (unsigned long long)transition->run);
     if (!follows(task->status, transition->to))
-        return lt_fail(error, LT_STALE, "task '%s' is %s and cannot become %s", task->data,
-                       status_names[task->status], status_names[transition->to]);
+        return lt_fail(error, LT_STALE, "task '%s' is %s and cannot become %s", task->data, status_names[task->status],
+                       status_names[transition->to]);
     return LT_OK;
 }
 

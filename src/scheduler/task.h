@@ -3,7 +3,8 @@
  *     unstarted -> waiting -> running -> exporting -> success
  *                     ^          |           |
  *                     +- retry --+           +-> failed      waiting | running | exporting -> stopped
- *                                +-> failed                  waiting, any ended -> deleted; any ended -> waiting (retry)
+ *                                +-> failed                  waiting, any ended -> deleted; any ended -> waiting
+ * (retry)
  *
  * This file owns the legal transitions. Containers apply them to their records with lt_task_check and lt_task_apply;
  * the run number in each change is the fencing token: a change meant for an earlier run is refused.
@@ -54,7 +55,7 @@ struct lt_task_options {
     bool has_backoff;
     bool once; /* only for add: refused if its id is known at all */
     struct lt_backoff backoff;
-    struct lt_task *task;  /* this task, and its place in the container's heap of expiry times */
+    struct lt_task *task; /* this task, and its place in the container's heap of expiry times */
     uint32_t expiry_place;
 };
 
@@ -80,7 +81,7 @@ struct lt_task_extra {
 
 struct lt_task {
     uint32_t refs;
-    uint32_t hash; /* of the id */
+    uint32_t hash;  /* of the id */
     uint8_t status; /* enum lt_status */
     uint8_t id_len;
     uint8_t place;   /* for its container: where it keeps it */
@@ -164,11 +165,11 @@ void lt_tasks_free(struct lt_tasks *tasks);
 /* A transition, other than into the first waiting and into running. */
 struct lt_transition {
     enum lt_status to;
-    uint64_t run; /* the run that it is meant for: refused if the task is at another */
-    double now;   /* Unix seconds */
-    double run_at;   /* to waiting: not before; 0: at once */
-    bool uncounted;  /* to waiting: the run used no attempt (snoozed, or the host went away) */
-    bool lost;       /* to waiting: it was lost with its host */
+    uint64_t run;            /* the run that it is meant for: refused if the task is at another */
+    double now;              /* Unix seconds */
+    double run_at;           /* to waiting: not before; 0: at once */
+    bool uncounted;          /* to waiting: the run used no attempt (snoozed, or the host went away) */
+    bool lost;               /* to waiting: it was lost with its host */
     struct lt_bytes *reason; /* borrowed; NULL: none */
     struct lt_bytes *output; /* borrowed; to success: encoded */
 };
@@ -176,7 +177,8 @@ struct lt_transition {
 /* Whether the task allows this now: LT_OK, or LT_STALE with a message. Changes nothing. */
 int lt_task_check(const struct lt_task *task, const struct lt_transition *transition, struct lt_error *error);
 
-/* Applies a transition that lt_task_check allows. From an ended status to waiting is a retry: use lt_task_restart first. */
+/* Applies a transition that lt_task_check allows. From an ended status to waiting is a retry: use lt_task_restart
+ * first. */
 void lt_task_apply(struct lt_task *task, const struct lt_transition *transition);
 
 /* unstarted -> waiting. */

@@ -1,4 +1,5 @@
-/* `ltsh.core`: what the modules in lua/ltsh/ are made from. Each function pushes a table or registers in the one on top of the stack. */
+/* `ltsh.core`: what the modules in lua/ltsh/ are made from. Each function pushes a table or registers in the one on top
+ * of the stack. */
 #ifndef LTSH_SCRIPT_BIND_H
 #define LTSH_SCRIPT_BIND_H
 

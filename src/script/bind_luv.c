@@ -1,7 +1,7 @@
 /* `require "luv"`: libuv itself, on the host's own loop.
  *
- * What would take the loop away from the host is refused, walk shows the handles that luv made only, and callbacks come in through a gate of
- * ours: an error in one is logged and ends nothing. */
+ * What would take the loop away from the host is refused, walk shows the handles that luv made only, and callbacks come
+ * in through a gate of ours: an error in one is logged and ends nothing. */
 #include <lauxlib.h>
 #include <luv/lhandle.h>
 #include <luv/luv.h>
@@ -42,7 +42,8 @@ static int refuse(lua_State *L)
     return luaL_error(L, "luv.%s: the loop belongs to the host, which runs it", lua_tostring(L, lua_upvalueindex(1)));
 }
 
-/* Appends the userdata of a handle that luv made to the table on top of the stack. The host's own handles carry its loop as their data. */
+/* Appends the userdata of a handle that luv made to the table on top of the stack. The host's own handles carry its
+ * loop as their data. */
 static void list_handle(uv_handle_t *handle, void *arg)
 {
     lua_State *L = arg;

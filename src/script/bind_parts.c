@@ -130,8 +130,8 @@ static int to_string(lua_State *L)
 void lt_bind_parts(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"queue", make_queue},         {"priority", make_priority}, {"func", make_func},
-        {"container", make_container}, {"actuator", make_actuator}, {"persister", make_persister},
+        {"queue", make_queue},         {"priority", make_priority},    {"func", make_func},
+        {"container", make_container}, {"actuator", make_actuator},    {"persister", make_persister},
         {"receiver", make_receiver},   {"is_container", is_container}, {NULL, NULL},
     };
     luaL_newmetatable(L, PART);

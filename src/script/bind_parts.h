@@ -6,8 +6,8 @@
 
 enum lt_part_kind { LT_PART_CONTAINER, LT_PART_ACTUATOR, LT_PART_PERSISTER, LT_PART_RECEIVER };
 
-/* The struct lt_container etc. of the part object at `index`; raises if it is none of this kind. The object owns it: it must outlive its use
- * (the scheduler's object refers to it), or be closed by then. */
+/* The struct lt_container etc. of the part object at `index`; raises if it is none of this kind. The object owns it: it
+ * must outlive its use (the scheduler's object refers to it), or be closed by then. */
 void *lt_part_check(lua_State *L, int index, enum lt_part_kind kind);
 
 #endif

@@ -21,8 +21,8 @@ struct question {
     struct lt_wait wait; /* first */
     enum kind kind;
     struct lt_bound *bound;
-    struct lt_strand *strand; /* who waits; NULL: nobody yet, or any more */
-    const char *function;     /* static: its name in messages */
+    struct lt_strand *strand;                                   /* who waits; NULL: nobody yet, or any more */
+    const char *function;                                       /* static: its name in messages */
     int (*push)(lua_State *L, const struct question *question); /* the results of LT_OK */
     bool answered;
     bool dropped; /* nobody will take the answer */
@@ -416,7 +416,8 @@ static int push_history(lua_State *L, const struct question *question)
     const struct lt_task *task = question->as.one.task;
     lua_newtable(L);
     lua_Integer n = 0;
-    for (const struct lt_past_run *past = task->extra != NULL ? task->extra->past : NULL; past != NULL; past = past->next) {
+    for (const struct lt_past_run *past = task->extra != NULL ? task->extra->past : NULL; past != NULL;
+         past = past->next) {
         push_run(L, past);
         lua_rawseti(L, -2, ++n);
     }
@@ -474,7 +475,10 @@ static int status_at(lua_State *L, int index)
     const char *name = luaL_checklstring(L, index, &len);
     int status = lt_status_parse(name, len);
     if (status < 0)
-        return luaL_error(L, "scheduler: status must be one of unstarted, waiting, running, exporting, success, failed, stopped, deleted, got \"%s\"", name);
+        return luaL_error(L,
+                          "scheduler: status must be one of unstarted, waiting, running, exporting, success, failed, "
+                          "stopped, deleted, got \"%s\"",
+                          name);
     return status;
 }
 
@@ -639,11 +643,11 @@ static int method_run(lua_State *L)
 void lt_bind_requests(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        {"add", method_add},         {"add_all", method_add_all}, {"get", method_get},
-        {"stop", method_stop},       {"retry", method_retry},     {"delete", method_delete},
-        {"output", method_output},   {"history", method_history}, {"wait", method_wait},
-        {"_list", core_list},        {"_count", core_count},      {"_stats", core_stats},
-        {"close", method_close},     {"run", method_run},         {NULL, NULL},
+        {"add", method_add},       {"add_all", method_add_all}, {"get", method_get},
+        {"stop", method_stop},     {"retry", method_retry},     {"delete", method_delete},
+        {"output", method_output}, {"history", method_history}, {"wait", method_wait},
+        {"_list", core_list},      {"_count", core_count},      {"_stats", core_stats},
+        {"close", method_close},   {"run", method_run},         {NULL, NULL},
     };
     luaL_newmetatable(L, "ltsh.tasks");
     lua_pushcfunction(L, free_tasks);

@@ -15,7 +15,8 @@
 static const char *const SCHEDULER = "ltsh.scheduler";
 static const char objects; /* registry: bound -> object, weak */
 
-static const char *const event_names[LT_EVENTS + 1] = {"added", "started", "progress", "output", "retried", "finished", NULL};
+static const char *const event_names[LT_EVENTS + 1] = {"added",   "started",  "progress", "output",
+                                                       "retried", "finished", NULL};
 
 enum { PARTS = 1, HANDLERS = 2 }; /* user values of the object */
 
@@ -48,6 +49,8 @@ void lt_bound_review(struct lt_bound *bound)
         lt_scheduler_free(bound->scheduler);
         bound->scheduler = NULL;
         TAILQ_REMOVE(&bound->script->schedulers, bound, link);
+        if (TAILQ_EMPTY(&bound->script->schedulers))
+            bound->script->closed(bound->script);
     }
     if (bound->collected && bound->scheduler == NULL) {
         free(bound->name);
@@ -469,8 +472,8 @@ static int method_on(lua_State *L)
     char got[128];
     lt_describe(L, 2, got, sizeof got);
     if (event == LT_EVENTS)
-        return luaL_error(L, "scheduler:on: event must be one of added, started, progress, output, retried, finished, got %s",
-                          got);
+        return luaL_error(
+            L, "scheduler:on: event must be one of added, started, progress, output, retried, finished, got %s", got);
     lt_describe(L, 3, got, sizeof got);
     if (lua_type(L, 3) != LUA_TFUNCTION)
         return luaL_error(L, "scheduler:on: the handler must be a function, got %s", got);
@@ -592,13 +595,13 @@ static int method_name(lua_State *L)
 void lt_bind_scheduler(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        {"on", method_on},         {"finished", method_finished}, {"pause", method_pause},
-        {"resume", method_resume}, {NULL, NULL},
+        {"on", method_on}, {"finished", method_finished}, {"pause", method_pause}, {"resume", method_resume},
+        {NULL, NULL},
     };
     static const luaL_Reg meta[] = {{"__gc", collect}, {"__tostring", to_string}, {NULL, NULL}};
     static const luaL_Reg functions[] = {
-        {"scheduler", make_scheduler},  {"set", set_scheduler}, {"config", get_config},
-        {"number", count_schedulers}, {"name", method_name},  {NULL, NULL},
+        {"scheduler", make_scheduler}, {"set", set_scheduler}, {"config", get_config},
+        {"number", count_schedulers},  {"name", method_name},  {NULL, NULL},
     };
     luaL_setfuncs(L, functions, 0);
 

@@ -13,8 +13,9 @@ struct lt_finished_wait {
     TAILQ_ENTRY(lt_finished_wait) link;
 };
 
-/* Lives until the scheduler is closed and its object is collected. The object, a userdata, holds a pointer to it; its user values are 1: the parts and
- * functions of the configuration, 2: the event handlers. While the scheduler has work the registry holds the object. */
+/* Lives until the scheduler is closed and its object is collected. The object, a userdata, holds a pointer to it; its
+ * user values are 1: the parts and functions of the configuration, 2: the event handlers. While the scheduler has work
+ * the registry holds the object. */
 struct lt_bound {
     struct lt_scheduler *scheduler; /* NULL: closed and freed */
     struct lt_script *script;
@@ -22,7 +23,7 @@ struct lt_bound {
     int ref;        /* of the object, while busy */
     bool collected; /* the object is gone */
     bool busy;
-    unsigned requests; /* of this script, not answered yet: they point to the scheduler */
+    unsigned requests;    /* of this script, not answered yet: they point to the scheduler */
     void *spare_question; /* bind_requests.c: memory for the next request */
     double shutdown_grace;
     struct lt_turn closed; /* looks whether it can be freed */

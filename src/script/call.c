@@ -150,7 +150,8 @@ static void late(struct lt_timer *timer)
     lt_strand_kill(call->strand);
 }
 
-lua_State *lt_call_begin(struct lt_call *call, struct lt_module *module, const char *method, double timeout, void *owner,
+lua_State *lt_call_begin(struct lt_call *call, struct lt_module *module, const char *method, double timeout,
+                         void *owner,
                          void (*done)(struct lt_call *call, int code, lua_State *L, int count, const char *message))
 {
     call->module = module;
@@ -238,8 +239,7 @@ void lt_call_answer(struct lt_call *call, int code, lua_State *L, int count, con
         return;
     }
     const char *name = count > 2 && lua_type(L, first + 2) == LUA_TSTRING ? lua_tostring(L, first + 2) : NULL;
-    lt_fail(&error, code_of(name, refusal), "%s: %s: %s", call->module->name, call->method,
-            lua_tostring(L, first + 1));
+    lt_fail(&error, code_of(name, refusal), "%s: %s: %s", call->module->name, call->method, lua_tostring(L, first + 1));
     lt_reply_send(reply, error.code, error.message);
 }
 
@@ -314,8 +314,8 @@ bool lt_failure_read(lua_State *L, int index, struct lt_report *report, struct l
         return read_failure_table(L, index, report, error);
     default:
         lt_describe(L, index, got, sizeof got);
-        lt_fail(error, LT_ERROR, "a failure must be a string or a table { reason=, retry=, retry_after=, snooze= }, got %s",
-                got);
+        lt_fail(error, LT_ERROR,
+                "a failure must be a string or a table { reason=, retry=, retry_after=, snooze= }, got %s", got);
         return false;
     }
 }

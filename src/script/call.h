@@ -1,7 +1,7 @@
 /* Calls from C into Lua: the gate.
  *
- * Every function that the host calls for its own sake (a module's method, a handler, a key_limit) goes through here: protected, in a strand of its
- * own, so that it may wait, with a limit in time, and with one answer. */
+ * Every function that the host calls for its own sake (a module's method, a handler, a key_limit) goes through here:
+ * protected, in a strand of its own, so that it may wait, with a limit in time, and with one answer. */
 #ifndef LTSH_SCRIPT_CALL_H
 #define LTSH_SCRIPT_CALL_H
 
@@ -9,7 +9,8 @@
 #include "loop/reply.h"
 #include "script/strand.h"
 
-/* A table of methods that a script gave: a container, an actuator, a persister, a receiver. `self` is what its methods get. */
+/* A table of methods that a script gave: a container, an actuator, a persister, a receiver. `self` is what its methods
+ * get. */
 struct lt_module {
     struct lt_script *script;
     const char *kind; /* "container", ... static */
@@ -32,9 +33,10 @@ struct lt_call {
     struct lt_strand *strand;
     struct lt_timer timer;
     double timeout;
-    /* Called once, maybe before lt_call_run returns. code LT_OK: `count` results are the topmost values of L, and so at lua_gettop(L) - count + 1
-     * and on (read and check them here; allocation failure aside, do not raise). Else L is NULL and `message` says what went wrong,
-     * module and method named: LT_ERROR (raised), LT_TIMEOUT. A bug's traceback was logged. */
+    /* Called once, maybe before lt_call_run returns. code LT_OK: `count` results are the topmost values of L, and so at
+     * lua_gettop(L) - count + 1 and on (read and check them here; allocation failure aside, do not raise). Else L is
+     * NULL and `message` says what went wrong, module and method named: LT_ERROR (raised), LT_TIMEOUT. A bug's
+     * traceback was logged. */
     void (*done)(struct lt_call *call, int code, lua_State *L, int count, const char *message);
     void *owner;
     struct lt_report *failure; /* where a raised failure goes (it may be a table, see API.md); NULL: only the message */
@@ -42,7 +44,8 @@ struct lt_call {
 };
 
 /* Begins a call: returns the state to push the arguments after `self` on. */
-lua_State *lt_call_begin(struct lt_call *call, struct lt_module *module, const char *method, double timeout, void *owner,
+lua_State *lt_call_begin(struct lt_call *call, struct lt_module *module, const char *method, double timeout,
+                         void *owner,
                          void (*done)(struct lt_call *call, int code, lua_State *L, int count, const char *message));
 
 /* Runs it with so many arguments (self not counted). */
@@ -51,24 +54,28 @@ void lt_call_run(struct lt_call *call, int arguments);
 /* Gives it up: its strand is ended and `done` is not called. */
 void lt_call_abort(struct lt_call *call);
 
-/* Fills a message for a result of the wrong kind: "container 'x': claim must return a list of tasks, got 5 (a number)". `index` is in L. */
+/* Fills a message for a result of the wrong kind: "container 'x': claim must return a list of tasks, got 5 (a number)".
+ * `index` is in L. */
 int lt_call_nonsense(struct lt_call *call, lua_State *L, int index, const char *expected, struct lt_error *error);
 
-/* The usual answer of a method that returns (true) or (nil, message[, code]), sent to `reply`: any true value is LT_OK; nil or false with
- * a message is `refusal` with that message; anything else is nonsense (LT_ERROR). */
+/* The usual answer of a method that returns (true) or (nil, message[, code]), sent to `reply`: any true value is LT_OK;
+ * nil or false with a message is `refusal` with that message; anything else is nonsense (LT_ERROR). */
 void lt_call_answer(struct lt_call *call, int code, lua_State *L, int count, const char *message, int refusal,
                     struct lt_reply *reply);
 
-/* A failure as API.md defines it (a string, or a table with reason, retry, retry_after, snooze) from the value at `index` of L into a report; false
- * with a message if it is none. Numbers are accepted as reasons and turned into text. */
+/* A failure as API.md defines it (a string, or a table with reason, retry, retry_after, snooze) from the value at
+ * `index` of L into a report; false with a message if it is none. Numbers are accepted as reasons and turned into text.
+ */
 struct lt_report;
 bool lt_failure_read(lua_State *L, int index, struct lt_report *report, struct lt_error *error);
 
-/* The error value on top of a raised strand's stack as a failure: thrown on purpose with error("text") its position is taken off, a table is a failure,
- * nil is "error(nil)"; everything else (a bug) keeps its position. `traceback` (may be NULL) gets the traceback, or NULL when it was thrown on purpose as a table. */
+/* The error value on top of a raised strand's stack as a failure: thrown on purpose with error("text") its position is
+ * taken off, a table is a failure, nil is "error(nil)"; everything else (a bug) keeps its position. `traceback` (may be
+ * NULL) gets the traceback, or NULL when it was thrown on purpose as a table. */
 void lt_failure_raised(struct lt_strand *strand, struct lt_report *report, struct lt_bytes **traceback);
 
-/* One line that describes the value at `index`, for messages: `5 (a number)`, `"text"`, `a table`. Never raises, never calls metamethods. */
+/* One line that describes the value at `index`, for messages: `5 (a number)`, `"text"`, `a table`. Never raises, never
+ * calls metamethods. */
 void lt_describe(lua_State *L, int index, char *buffer, size_t size);
 
 #endif

@@ -2,10 +2,10 @@
  *
  *     strand ---resume---> coroutine ---resume---> coroutine: ltsh.sleep(1)
  *
- * The sleep yields a value that only we know. A resume that gets it from its coroutine does not return it to the script but yields
- * it in turn, until it comes to the strand; and when the strand is resumed, each level resumes the next. A yield of the script's is
- * delivered as ever. While it passes, the value stays on the coroutine's stack: it tells that the coroutine is not the script's to
- * resume or close. The rest is lcorolib.c's behaviour. */
+ * The sleep yields a value that only we know. A resume that gets it from its coroutine does not return it to the script
+ * but yields it in turn, until it comes to the strand; and when the strand is resumed, each level resumes the next. A
+ * yield of the script's is delivered as ever. While it passes, the value stays on the coroutine's stack: it tells that
+ * the coroutine is not the script's to resume or close. The rest is lcorolib.c's behaviour. */
 #include "script/corolib.h"
 
 #include <lauxlib.h>
@@ -19,7 +19,8 @@ static bool is_passing(lua_State *co)
 
 enum { RESUMED_ERROR = -1, RESUMED_SUSPENDED = -2 };
 
-/* Resumes `co` with the topmost `arguments` of L. The number of values moved to L; or an error, its value on L; or a suspension, to be passed on. */
+/* Resumes `co` with the topmost `arguments` of L. The number of values moved to L; or an error, its value on L; or a
+ * suspension, to be passed on. */
 static int resume(lua_State *L, lua_State *co, int arguments)
 {
     struct lt_script *script = lt_script_of(L);
@@ -184,7 +185,7 @@ static bool is_base(lua_State *L)
     return strand != NULL && strand->L == L;
 }
 
-static int co_yield(lua_State *L)
+static int co_yield (lua_State *L)
 {
     if (is_base(L))
         return luaL_error(L, "attempt to yield from outside a coroutine");
@@ -245,7 +246,7 @@ static void wrap_standard(lua_State *L, const char *name, lua_CFunction fn)
 void lt_corolib_open(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"create", co_create},           {"resume", co_resume},   {"wrap", co_wrap}, {"yield", co_yield},
+        {"create", co_create},           {"resume", co_resume},   {"wrap", co_wrap}, {"yield", co_yield },
         {"isyieldable", co_isyieldable}, {"running", co_running}, {NULL, NULL},
     };
     lua_getglobal(L, "coroutine");

@@ -1,5 +1,6 @@
-/* A task's function runs in a strand until it returns: its result is the output. It may wait; a stop or a timeout makes its waiting calls raise, and
- * ends it at the next one. Where ends are polled and not pushed, the report is kept until somebody asks. */
+/* A task's function runs in a strand until it returns: its result is the output. It may wait; a stop or a timeout makes
+ * its waiting calls raise, and ends it at the next one. Where ends are polled and not pushed, the report is kept until
+ * somebody asks. */
 #include "script/func_actuator.h"
 
 #include <stdlib.h>
@@ -16,7 +17,7 @@ struct func {
     struct lt_actuator base;
     struct lt_script *script;
     struct lt_actuator_env env;
-    int fn;     /* registry reference */
+    int fn; /* registry reference */
     struct activity *spare;
     bool open;
     bool released;
@@ -91,8 +92,8 @@ static void raised(struct lt_strand *strand, const struct lt_work *work, struct 
     lt_failure_raised(strand, report, &traceback);
     if (traceback != NULL && !strand->told)
         lt_log(strand->position > 0 ? LT_LOG_DEBUG : LT_LOG_ERROR, "a task raised an error",
-               LT_S("task", work->task->data), LT_I("run", (int64_t)work->run),
-               LT_S("error", report->reason->data), LT_S("traceback", traceback->data));
+               LT_S("task", work->task->data), LT_I("run", (int64_t)work->run), LT_S("error", report->reason->data),
+               LT_S("traceback", traceback->data));
     lt_bytes_unref(traceback);
 }
 

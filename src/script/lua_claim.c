@@ -17,6 +17,7 @@
 static const double FIRST_PAUSE =
     0.05; /* before a table is asked again that does not return what should be due; doubles */
 static const double LONGEST_PAUSE = 30;
+enum { FURTHEST_LOOK = 1 << 16 };          /* tasks of `waiting` that are looked at for one that may start */
 static const double SHORTEST_PAUSE = 0.01; /* before one is asked again that says "at once" and returns nothing */
 
 struct lt_claim_call {
@@ -28,7 +29,8 @@ struct lt_claim_call {
     bool no_room;   /* somebody was not admitted, and not for its key */
     bool key_full;  /* or for its key: then the scheduler is told when there is room */
     bool progressed;
-    uint32_t listed; /* how many the table returned */
+    uint32_t asked;  /* for how many the table was asked */
+    uint32_t listed; /* and how many it returned */
     uint32_t tried;
     struct lt_tasks found;
     uint32_t next;
@@ -409,7 +411,7 @@ static bool handle_waiting(struct lt_claim_call *claim, struct lt_task *task)
         return false;
     }
     bool busy = record != NULL && record->busy;
-    if (busy || lua_container_find_newcomer(c, task) != NULL || claim->tried++ >= claim->op->limit)
+    if (busy || lua_container_find_newcomer(c, task) != NULL || claim->tried >= claim->op->limit)
         return false;
     if (has_expired(task, task_known(record), lua_container_wall(c))) {
         expire(claim, task);
@@ -417,19 +419,38 @@ static bool handle_waiting(struct lt_claim_call *claim, struct lt_task *task)
     }
     if (!admit(claim, task))
         return false;
+    claim->tried++;
     make_run(claim, task);
     return true;
 }
 
 /* The claim. */
 
+static void ask(struct lt_claim_call *claim, uint32_t limit);
+
+/* Full keys at the head of the list must not hold up what is behind them: `waiting` knows nothing of keys, but may be asked for more. */
+static bool must_look_further(const struct lt_claim_call *claim)
+{
+    bool stuck = claim->key_full && !claim->no_room && claim->tried < claim->op->limit;
+    return stuck && !claim->claims && claim->code == LT_OK && claim->listed >= claim->asked &&
+           claim->asked < FURTHEST_LOOK;
+}
+
 static bool step(struct lt_adapter_call *call)
 {
     struct lt_claim_call *claim = (struct lt_claim_call *)call;
+    if (claim->asked == 0) {
+        ask(claim, claim->op->limit);
+        return false;
+    }
     while (claim->next < claim->found.count) {
         struct lt_task *task = claim->found.items[claim->next++];
         if (claim->claims ? handle_claimed(claim, task) : handle_waiting(claim, task))
             return false;
+    }
+    if (must_look_further(claim)) {
+        ask(claim, claim->asked * 4);
+        return false;
     }
     return true;
 }
@@ -470,7 +491,7 @@ static void conclude(struct lt_claim_call *claim)
     struct lt_claim_op *op = claim->op;
     double now = lua_container_wall(c);
     bool due = lt_records_any_due(&c->records, now);
-    bool full_list = claim->listed >= op->limit;
+    bool full_list = claim->listed >= claim->asked;
     c->unseen = full_list || c->next_at > 0;
     if (claim->progressed)
         c->pause = 0;
@@ -503,7 +524,7 @@ static void over(struct lt_adapter_call *call)
 static void check_length(struct lt_claim_call *claim)
 {
     struct lua_container *c = claim->c;
-    if (claim->listed <= claim->op->limit)
+    if (claim->listed <= claim->asked)
         return;
     lt_log_gated(&c->too_many_log, LT_LOG_ERROR,
                  claim->claims ? "claim returned more tasks than were asked for; the others go back"
@@ -545,10 +566,13 @@ static void push_key(void *arg, const struct lt_bytes *key)
     lua_rawseti(keys->L, -2, ++keys->count);
 }
 
-static void ask(struct lt_claim_call *claim)
+static void ask(struct lt_claim_call *claim, uint32_t limit)
 {
     lua_State *L = lt_adapter_call_begin(&claim->call, claim->claims ? "claim" : "waiting", listed);
-    lua_pushinteger(L, claim->op->limit);
+    claim->asked = limit;
+    claim->next = 0;
+    lt_tasks_clear(&claim->found);
+    lua_pushinteger(L, limit);
     if (claim->claims) {
         struct key_list keys = {.L = L};
         lua_newtable(L);
@@ -581,7 +605,7 @@ void lua_container_claim(struct lt_container *container, struct lt_claim_op *op)
     claim->op = op;
     claim->claims = lt_module_has(&c->adapter.module, "claim");
     c->claiming = claim;
-    ask(claim);
+    lt_adapter_go(&claim->call);
 }
 
 /* Recovery. */

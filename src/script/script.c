@@ -83,7 +83,8 @@ struct lt_script *lt_script_open(struct lt_loop *loop)
     *(struct lt_script **)lua_getextraspace(L) = script; /* before the first coroutine, which copies it */
     lua_atpanic(L, panic);
     luaL_openlibs(L);
-    /* Tasks make garbage that is young: a twentieth faster. (What was mended in lgc.c after 5.4.4 concerns pacing only.) */
+    /* Tasks make garbage that is young: a twentieth faster. (What was mended in lgc.c after 5.4.4 concerns pacing
+     * only.) */
     lua_gc(L, LUA_GCGEN, 0, 0);
     script->error = global_function(L, "error");
     script->assert = global_function(L, "assert");

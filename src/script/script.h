@@ -37,10 +37,11 @@ struct lt_script {
     struct lt_buffer scratch; /* for encoding; whoever uses it is through with it before Lua runs again */
     struct lt_bound_list schedulers;
     const void *scheduler_meta; /* the metatable of scheduler objects, to know them by */
-    lua_CFunction error; /* the standard functions: an error that they raise was meant */
+    lua_CFunction error;        /* the standard functions: an error that they raise was meant */
     lua_CFunction assert;
-    unsigned scheduler_count; /* ever made: for their default names */
+    unsigned scheduler_count;                         /* ever made: for their default names */
     void (*exit)(struct lt_script *script, int code); /* os.exit: close everything, then end the process */
+    void (*closed)(struct lt_script *script);         /* the last scheduler is closed and gone */
     void *host;
 };
 

@@ -120,7 +120,8 @@ static void close_variables(struct lt_strand *strand)
     lua_settop(strand->L, 0);
 }
 
-/* The length of the position that error() or assert() put in front of the text on top of the stack; 0 if they did not raise it. */
+/* The length of the position that error() or assert() put in front of the text on top of the stack; 0 if they did not
+ * raise it. */
 static size_t position_of(lua_State *L)
 {
     lua_Debug thrower;
@@ -269,7 +270,9 @@ struct lt_strand *lt_wait_check(lua_State *L, const char *function)
 {
     struct lt_script *script = lt_script_of(L);
     if (!lt_wait_possible(L)) {
-        luaL_error(L, "%s: cannot wait here (a callback of libuv, or called through a C function that cannot wait); use ltsh.spawn",
+        luaL_error(L,
+                   "%s: cannot wait here (a callback of libuv, or called through a C function that cannot wait); use "
+                   "ltsh.spawn",
                    function);
         return NULL;
     }

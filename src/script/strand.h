@@ -1,7 +1,7 @@
 /* Strands: the flows of Lua that the host runs.
  *
- * A strand is a coroutine with an owner in C: the main script, a task, a job of ltsh.spawn, an event handler, a method of
- * a module. It ends once, and then its owner is called. Coroutines are pooled: a new one costs ten times a used one.
+ * A strand is a coroutine with an owner in C: the main script, a task, a job of ltsh.spawn, an event handler, a method
+ * of a module. It ends once, and then its owner is called. Coroutines are pooled: a new one costs ten times a used one.
  *
  * How a C function waits (see ltsh.sleep for the smallest case):
  *
@@ -12,8 +12,8 @@
  *     k(L):  op = lt_wait_over(L);                                      raises if the strand was told to end
  *            push the results; lt_wait_done(L); free(op); return n;
  *
- * A `lt_wait` is one pending operation with its one cancel function, which timeouts, stops and shutdown share. It is called
- * unless lt_wait_done was: also when k raised, so an operation is always let go of.
+ * A `lt_wait` is one pending operation with its one cancel function, which timeouts, stops and shutdown share. It is
+ * called unless lt_wait_done was: also when k raised, so an operation is always let go of.
  *
  * A waiting call inside coroutines that the script made passes through them: script/corolib.c. */
 #ifndef LTSH_SCRIPT_STRAND_H
@@ -50,12 +50,12 @@ struct lt_strand {
     struct lt_turn wake;
     struct lt_timer timer; /* of ltsh.sleep */
     struct lt_wait sleep;
-    bool running;   /* is being resumed right now */
-    bool suspended; /* in a waiting call */
-    bool told;      /* lt_strand_end was called: waiting calls raise */
-    bool raised;    /* one did: the next one ends it for good */
-    bool dead;      /* over, but still posted */
-    const char *why; /* static text: the error that a waiting call raises */
+    bool running;               /* is being resumed right now */
+    bool suspended;             /* in a waiting call */
+    bool told;                  /* lt_strand_end was called: waiting calls raise */
+    bool raised;                /* one did: the next one ends it for good */
+    bool dead;                  /* over, but still posted */
+    const char *why;            /* static text: the error that a waiting call raises */
     struct lt_bytes *traceback; /* of LT_RAISED; NULL when a table was raised */
     size_t position;            /* of LT_RAISED with a text: how much of it is the position that error() put in front */
     TAILQ_ENTRY(lt_strand) link;
@@ -65,18 +65,20 @@ struct lt_strand {
 struct lt_strand *lt_strand_new(struct lt_script *script, enum lt_strand_kind kind, void *owner,
                                 void (*done)(struct lt_strand *strand, enum lt_outcome outcome, int count));
 
-/* Runs it until it waits or ends. `done` may be called before this returns; after `done` the strand is back in the pool. */
+/* Runs it until it waits or ends. `done` may be called before this returns; after `done` the strand is back in the
+ * pool. */
 void lt_strand_run(struct lt_strand *strand, int arguments);
 
-/* Tells a strand to end: what it waits for is cancelled, and its waiting calls raise `why` (static text); if it makes another
- * one after that, it is ended there. Its end is reported as usual. */
+/* Tells a strand to end: what it waits for is cancelled, and its waiting calls raise `why` (static text); if it makes
+ * another one after that, it is ended there. Its end is reported as usual. */
 void lt_strand_tell(struct lt_strand *strand, const char *why);
 
-/* Ends a strand that is not running, now: no more of its code runs but its to-be-closed variables. `done` is called with LT_ENDED. */
+/* Ends a strand that is not running, now: no more of its code runs but its to-be-closed variables. `done` is called
+ * with LT_ENDED. */
 void lt_strand_kill(struct lt_strand *strand);
 
-/* The strand that runs L, if the caller may wait here; else raises an error that names `function` and ltsh.spawn. Also where a
- * strand that was told to end is made to. */
+/* The strand that runs L, if the caller may wait here; else raises an error that names `function` and ltsh.spawn. Also
+ * where a strand that was told to end is made to. */
 struct lt_strand *lt_wait_check(lua_State *L, const char *function);
 
 /* Whether lt_wait_check would return: for calls that wait only if they can. */
