@@ -170,6 +170,7 @@ local methods = core.methods
 --- Changes options while it runs. Those that cannot change raise.
 function methods:set(options)
   local where = "scheduler:set"
+  core.name(self, where)
   check.table(where, "options", options)
   check.names(where, options, known)
   for name in pairs(options) do
@@ -206,6 +207,7 @@ end
 --- Tasks that are known, in the order of adding; order = "newest": the other way round.
 function methods:list(options)
   local where = "scheduler:list"
+  core.name(self, where)
   options = options == nil and {} or check.table(where, "options", options)
   check.names(where, options, list_options)
   if options.key ~= nil and type(options.key) ~= "string" then check.fail(where, "key", "a string", options.key) end
@@ -219,6 +221,7 @@ end
 --- How many tasks are known; with a status, how many are in it.
 function methods:count(options)
   local where = "scheduler:count"
+  core.name(self, where)
   options = options == nil and {} or check.table(where, "options", options)
   check.names(where, options, { status = true })
   local status = check_status(where, options.status)
@@ -232,6 +235,7 @@ end
 
 --- The figures, see the README.
 function methods:stats()
+  core.name(self, "scheduler:stats")
   local stats, message, code = self:_stats()
   if not stats then return nil, message, code end
   local counts, delayed = self:_count()
@@ -243,6 +247,7 @@ end
 
 --- A progress bar on standard error, until everything has ended.
 function methods:progress_bar(options)
+  core.name(self, "scheduler:progress_bar")
   return require("ltsh.progress").show(self, options)
 end
 

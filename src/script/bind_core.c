@@ -3,6 +3,7 @@
 #include <lauxlib.h>
 #include <math.h>
 
+#include "script/call.h"
 #include "script/future.h"
 #include "script/strand.h"
 
@@ -36,9 +37,9 @@ static int sleep_over(lua_State *L, int status, lua_KContext context)
 
 static int core_sleep(lua_State *L)
 {
-    double seconds = luaL_checknumber(L, 1);
-    if (!(seconds >= 0))
-        return luaL_error(L, "ltsh.sleep: seconds must be 0 or more, got %f", seconds);
+    double seconds = lua_tonumber(L, 1);
+    if (lua_type(L, 1) != LUA_TNUMBER || !(seconds >= 0))
+        return lt_argument_error(L, "ltsh.sleep", "seconds", "a number of 0 or more", 1);
     struct lt_strand *strand = lt_wait_check(L, "ltsh.sleep");
     struct lt_loop *loop = strand->script->loop;
     strand->sleep.cancel = stop_sleep;

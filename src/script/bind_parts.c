@@ -22,9 +22,10 @@ void *lt_part_check(lua_State *L, int index, enum lt_part_kind kind)
 {
     static const char *const names[] = {"container", "actuator", "persister", "receiver"};
     struct part *part = luaL_testudata(L, index, PART);
-    if (part == NULL || part->kind != kind)
-        luaL_error(L, "%s expected, got a %s", names[kind], luaL_typename(L, index));
-    return part->pointer;
+    if (part != NULL && part->kind == kind)
+        return part->pointer;
+    luaL_error(L, "%s expected, got a %s", names[kind], luaL_typename(L, index));
+    return NULL;
 }
 
 /* The object first: nothing is held when it cannot be made. */

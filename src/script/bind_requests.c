@@ -201,11 +201,8 @@ static double seconds_at(lua_State *L, int index, const char *function)
     if (lua_isnoneornil(L, index))
         return -1;
     double seconds = lua_tonumber(L, index);
-    if (lua_type(L, index) != LUA_TNUMBER || !(seconds >= 0)) {
-        char got[128];
-        lt_describe(L, index, got, sizeof got);
-        luaL_error(L, "%s: seconds must be a number of 0 or more, got %s", function, got);
-    }
+    if (lua_type(L, index) != LUA_TNUMBER || !(seconds >= 0))
+        lt_argument_error(L, function, "seconds", "a number of 0 or more", index);
     return seconds;
 }
 
@@ -260,7 +257,8 @@ static int method_add_all(lua_State *L)
 {
     int failed;
     struct lt_bound *bound = open_bound(L, "scheduler:add_all", &failed);
-    luaL_checktype(L, 2, LUA_TTABLE);
+    if (lua_type(L, 2) != LUA_TTABLE)
+        return lt_argument_error(L, "scheduler:add_all", "tasks", "a list of tasks", 2);
     double seconds = seconds_at(L, 3, "scheduler:add_all");
     lua_settop(L, 3);
     lua_Integer count = (lua_Integer)lua_rawlen(L, 2);
@@ -304,11 +302,8 @@ static int free_tasks(lua_State *L)
 
 static const char *check_id(lua_State *L, const char *function, size_t *len)
 {
-    if (lua_type(L, 2) != LUA_TSTRING) {
-        char got[128];
-        lt_describe(L, 2, got, sizeof got);
-        luaL_error(L, "%s: id must be a string, got %s", function, got);
-    }
+    if (lua_type(L, 2) != LUA_TSTRING)
+        lt_argument_error(L, function, "id", "a string", 2);
     return lua_tolstring(L, 2, len);
 }
 
@@ -343,7 +338,12 @@ static int request(lua_State *L, enum lt_request_kind kind, const char *function
     struct lt_bound *bound = open_bound(L, function, &failed);
     const char *id = check_id(L, function, &len);
     size_t reason_len = 0;
-    const char *reason = kind == LT_REQUEST_STOP ? luaL_optlstring(L, 3, NULL, &reason_len) : NULL;
+    const char *reason = NULL;
+    if (kind == LT_REQUEST_STOP && !lua_isnoneornil(L, 3)) {
+        if (lua_type(L, 3) != LUA_TSTRING)
+            return lt_argument_error(L, function, "reason", "a text", 3);
+        reason = lua_tolstring(L, 3, &reason_len);
+    }
     if (failed > 0)
         return failed;
     struct question *question = new_question(bound, ONE, function, push);
@@ -589,21 +589,17 @@ static int core_stats(lua_State *L)
 static double drain_at(lua_State *L)
 {
     double drain = 0;
+    if (lua_isnoneornil(L, 2))
+        return 0;
     if (lua_type(L, 2) != LUA_TTABLE)
-        return 0; /* none, or what __close passes */
+        lt_argument_error(L, "scheduler:close", "options", "a table", 2);
     lua_pushnil(L);
     while (lua_next(L, 2) != 0) {
-        if (lua_type(L, -2) != LUA_TSTRING || strcmp(lua_tostring(L, -2), "drain") != 0) {
-            char got[128];
-            lt_describe(L, -2, got, sizeof got);
-            luaL_error(L, "scheduler:close: unknown option %s (known: drain)", got);
-        }
+        if (lua_type(L, -2) != LUA_TSTRING || strcmp(lua_tostring(L, -2), "drain") != 0)
+            lt_argument_error(L, "scheduler:close", "the only option", "'drain'", -2);
         drain = lua_tonumber(L, -1);
-        if (lua_type(L, -1) != LUA_TNUMBER || !(drain >= 0)) {
-            char got[128];
-            lt_describe(L, -1, got, sizeof got);
-            luaL_error(L, "scheduler:close: drain must be a number of seconds, got %s", got);
-        }
+        if (lua_type(L, -1) != LUA_TNUMBER || !(drain >= 0))
+            lt_argument_error(L, "scheduler:close", "drain", "a number of seconds", -1);
         lua_pop(L, 1);
     }
     return drain;
@@ -638,6 +634,13 @@ static int method_run(lua_State *L)
     struct question *question = new_question(bound, CLOSE, "scheduler:run", push_true);
     lt_scheduler_await_closed(bound->scheduler, &question->as.close);
     return take(L, question, -1);
+}
+
+/* The second argument is the error that ends the scope, if any. */
+int lt_close_scope(lua_State *L)
+{
+    lua_settop(L, 1);
+    return method_close(L);
 }
 
 void lt_bind_requests(lua_State *L)

@@ -28,9 +28,10 @@ struct lt_bound *lt_bound_check(lua_State *L, const char *function)
         is = lua_topointer(L, -1) == lt_script_of(L)->scheduler_meta;
         lua_pop(L, 1);
     }
-    if (!is)
-        luaL_error(L, "%s: called without its scheduler: write scheduler%s", function, strchr(function, ':'));
-    return *object;
+    if (is && *object != NULL) /* NULL: it is being collected */
+        return *object;
+    luaL_error(L, "%s: called without its scheduler: write scheduler%s", function, strchr(function, ':'));
+    return NULL;
 }
 
 /* Pushes the object, or nil when it was collected. */
@@ -512,7 +513,7 @@ static int finished_again(lua_State *L, int status, lua_KContext context)
 
 static int next_finished(lua_State *L, struct lt_bound *bound)
 {
-    if (bound->scheduler == NULL)
+    if (bound == NULL || bound->scheduler == NULL)
         return 0;
     struct lt_task *task = lt_scheduler_next_finished(bound->scheduler);
     if (task != NULL) {
@@ -562,7 +563,7 @@ static int collect(lua_State *L)
 static int to_string(lua_State *L)
 {
     const struct lt_bound *bound = *(struct lt_bound **)luaL_checkudata(L, 1, SCHEDULER);
-    lua_pushfstring(L, "scheduler \"%s\"", bound->name);
+    lua_pushfstring(L, "scheduler \"%s\"", bound != NULL ? bound->name : "");
     return 1;
 }
 
@@ -586,9 +587,10 @@ static int method_resume(lua_State *L)
     return pause_scheduler(L, "scheduler:resume", false);
 }
 
-static int method_name(lua_State *L)
+/* core.name(scheduler[, function]): its name; raises for `function` if it is none */
+static int core_name(lua_State *L)
 {
-    lua_pushstring(L, lt_bound_check(L, "scheduler:name")->name);
+    lua_pushstring(L, lt_bound_check(L, luaL_optstring(L, 2, "scheduler:name"))->name);
     return 1;
 }
 
@@ -598,10 +600,11 @@ void lt_bind_scheduler(lua_State *L)
         {"on", method_on}, {"finished", method_finished}, {"pause", method_pause}, {"resume", method_resume},
         {NULL, NULL},
     };
-    static const luaL_Reg meta[] = {{"__gc", collect}, {"__tostring", to_string}, {NULL, NULL}};
+    static const luaL_Reg meta[] = {
+        {"__gc", collect}, {"__close", lt_close_scope}, {"__tostring", to_string}, {NULL, NULL}};
     static const luaL_Reg functions[] = {
         {"scheduler", make_scheduler}, {"set", set_scheduler}, {"config", get_config},
-        {"number", count_schedulers},  {"name", method_name},  {NULL, NULL},
+        {"number", count_schedulers},  {"name", core_name},    {NULL, NULL},
     };
     luaL_setfuncs(L, functions, 0);
 
@@ -619,8 +622,6 @@ void lt_bind_scheduler(lua_State *L)
     lt_bind_requests(L);
     lua_pushvalue(L, -1);
     lua_setfield(L, -3, "__index");
-    lua_getfield(L, -1, "close");
-    lua_setfield(L, -3, "__close");
     lua_setfield(L, -3, "methods"); /* core.methods: lua/ltsh/scheduler.lua adds its own */
     lua_pop(L, 1);
 }

@@ -40,4 +40,7 @@ void lt_bound_review(struct lt_bound *bound);
 /* Sets the methods that may wait in the table on top of the stack. */
 void lt_bind_requests(lua_State *L);
 
+/* The metamethod __close. */
+int lt_close_scope(lua_State *L);
+
 #endif

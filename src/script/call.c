@@ -38,6 +38,13 @@ void lt_describe(lua_State *L, int index, char *buffer, size_t size)
     }
 }
 
+int lt_argument_error(lua_State *L, const char *function, const char *name, const char *expected, int index)
+{
+    char got[128];
+    lt_describe(L, index, got, sizeof got);
+    return luaL_error(L, "%s: %s must be %s, got %s", function, name, expected, got);
+}
+
 /* Modules. */
 
 void lt_module_open(struct lt_module *module, lua_State *L, int index, const char *kind)

@@ -74,6 +74,9 @@ bool lt_failure_read(lua_State *L, int index, struct lt_report *report, struct l
  * NULL) gets the traceback, or NULL when it was thrown on purpose as a table. */
 void lt_failure_raised(struct lt_strand *strand, struct lt_report *report, struct lt_bytes **traceback);
 
+/* Raises "<function>: <name> must be <expected>, got <the value at `index`>". Does not return. */
+int lt_argument_error(lua_State *L, const char *function, const char *name, const char *expected, int index);
+
 /* One line that describes the value at `index`, for messages: `5 (a number)`, `"text"`, `a table`. Never raises, never
  * calls metamethods. */
 void lt_describe(lua_State *L, int index, char *buffer, size_t size);

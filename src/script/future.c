@@ -148,7 +148,8 @@ static void job_done(struct lt_strand *strand, enum lt_outcome outcome, int coun
 
 int lt_spawn(lua_State *L)
 {
-    luaL_checktype(L, 1, LUA_TFUNCTION);
+    if (lua_type(L, 1) != LUA_TFUNCTION)
+        return lt_argument_error(L, "ltsh.spawn", "fn", "a function", 1);
     int arguments = lua_gettop(L);
     struct lt_script *script = lt_script_of(L);
     struct future *future = new_future(L);
@@ -211,7 +212,8 @@ static int await_started(lua_State *L, int status, lua_KContext context)
 
 int lt_await(lua_State *L)
 {
-    luaL_checktype(L, 1, LUA_TFUNCTION);
+    if (lua_type(L, 1) != LUA_TFUNCTION)
+        return lt_argument_error(L, "ltsh.await", "fn", "a function", 1);
     lua_settop(L, 1);
     lt_wait_check(L, "ltsh.await");
     new_future(L);
