@@ -535,6 +535,17 @@ describe("a delay", function()
     assert.is_true(scheduler:stats().wait.p99 < 0.045)
   end)
 
+  it("counts from the call, however long Lua has run before it", function()
+    local started
+    local scheduler = open(function() started = seconds() end)
+    local busy = seconds() + 0.04
+    while seconds() < busy do end
+    local before = seconds()
+    scheduler:add { id = "t", delay = 0.05 }
+    scheduler:wait "t"
+    assert.is_true(started - before >= 0.045, "it started after " .. started - before)
+  end)
+
   it("is shortened for nobody by a task with a shorter one", function()
     local scheduler = open()
     scheduler:add { id = "long", delay = 0.08 }
@@ -577,6 +588,14 @@ describe("expires", function()
     release = true
     assert.is_truthy(task)
     assert.equal("expired", task.reason)
+  end)
+
+  it("counts from the call, however long Lua has run before it", function()
+    local scheduler = open()
+    local busy = seconds() + 0.05
+    while seconds() < busy do end
+    scheduler:add { id = "t", expires = 0.04 }
+    assert.equal("success", scheduler:wait("t", 5).status)
   end)
 
   it("leaves a task alone that has begun", function()

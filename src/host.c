@@ -34,10 +34,29 @@ struct host {
     bool ending; /* shutting down */
     bool at_once;
     struct lt_timer patience;
+    double grace_until;       /* monotonic: the longest shutdown_grace of those that were closed */
+    struct lt_timer handlers; /* and then event handlers are not waited for any more */
     int status;
 };
 
 /* Shutting down. */
+
+static void stop_loop(struct lt_timer *timer)
+{
+    lt_loop_stop(&((struct host *)((char *)timer - offsetof(struct host, handlers)))->loop);
+}
+
+/* All schedulers are closed: that was it. Event handlers that run may come to their end within the grace. */
+static void on_closed(struct lt_script *script)
+{
+    struct host *host = script->host;
+    if (!host->ending || !TAILQ_EMPTY(&script->schedulers))
+        return;
+    if (script->handlers == 0 || host->at_once)
+        lt_loop_stop(&host->loop);
+    else if (!lt_timer_active(&host->handlers))
+        lt_timer_start(&host->loop, &host->handlers, host->grace_until, stop_loop);
+}
 
 /* Some work could not be stopped, though that was tried again and again: the process ends without it. */
 static void give_up(struct lt_timer *timer)
@@ -61,15 +80,7 @@ static void end(struct host *host, int status, bool at_once, const char *reason)
         lt_scheduler_close(bound->scheduler, host->at_once ? 0 : bound->shutdown_grace, reason, NULL);
     if (host->at_once && !lt_timer_active(&host->patience))
         lt_timer_start(&host->loop, &host->patience, lt_loop_tick(&host->loop) + PATIENCE, give_up);
-    if (TAILQ_EMPTY(&host->script->schedulers))
-        lt_loop_stop(&host->loop);
-}
-
-static void on_closed(struct lt_script *script)
-{
-    struct host *host = script->host;
-    if (host->ending)
-        lt_loop_stop(&host->loop);
+    on_closed(host->script);
 }
 
 static void on_exit_call(struct lt_script *script, int code)
@@ -113,16 +124,13 @@ static void main_over(struct lt_strand *strand, enum lt_outcome outcome, int cou
     host->main_over = true;
     if (outcome != LT_RAISED || host->ending)
         return;
-    lua_State *L = strand->L;
-    if (strand->traceback != NULL) {
-        fflush(stdout);
-        fprintf(stderr, "ltsh: %s\n%s\n", luaL_tolstring(L, -1, NULL), strand->traceback->data);
-    } else {
-        struct lt_report failure = LT_REPORT(LT_FAILED);
-        lt_failure_raised(strand, &failure, NULL);
-        print_error("ltsh", failure.reason != NULL ? failure.reason->data : "the script raised a table");
-        lt_report_clear(&failure);
-    }
+    struct lt_report failure = LT_REPORT(LT_FAILED);
+    strand->position = 0; /* people want to see where */
+    lt_failure_raised(strand, &failure, NULL);
+    print_error("ltsh", failure.reason != NULL ? failure.reason->data : "the script raised a table");
+    lt_report_clear(&failure);
+    if (strand->traceback != NULL)
+        fprintf(stderr, "%s\n", strand->traceback->data);
     end(host, 1, false, "shutdown");
 }
 
@@ -244,15 +252,20 @@ static void run(struct host *host, const struct lt_host_options *options)
         lt_loop_run(&host->loop);
     if (!host->main_over && !host->ending)
         complain_stuck(host);
-    /* Schedulers that are idle, or that a shutdown did not see: close them, as their containers may have to. */
+}
+
+/* Schedulers that are idle, or that a shutdown did not see: they are closed, as their containers may have to be. */
+static void close_all(struct host *host)
+{
     end(host, host->status, true, "shutdown");
     if (!TAILQ_EMPTY(&host->script->schedulers))
         lt_loop_run(&host->loop);
+    lt_timer_stop(&host->loop, &host->patience);
 }
 
 int lt_host_run(const struct lt_host_options *options)
 {
-    struct host host = {.patience = LT_TIMER_INIT};
+    struct host host = {.patience = LT_TIMER_INIT, .handlers = LT_TIMER_INIT};
     if (lt_loop_open(&host.loop) != 0) {
         print_error(options->program, "cannot open the event loop");
         return 1;
@@ -268,6 +281,9 @@ int lt_host_run(const struct lt_host_options *options)
     set_arg(host.script->L, options);
     set_path(host.script->L, options);
     run(&host, options);
+    close_all(&host);
+    lt_script_end(host.script);
+    lt_loop_finish(&host.loop);
     lt_script_close(host.script);
     lt_loop_close(&host.loop);
     fflush(stdout);

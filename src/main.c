@@ -63,8 +63,9 @@ static int read_options(int argc, char **argv, struct lt_host_options *options)
     int level = LT_LOG_INFO;
     bool json = false;
     int option;
+    int at = optind; /* of the argument that is being read */
     opterr = 0;
-    while ((option = getopt_long(argc, argv, "+:e:cwpl:hv", long_options, NULL)) != -1) {
+    for (; (option = getopt_long(argc, argv, "+:e:cwpl:hv", long_options, NULL)) != -1; at = optind) {
         switch (option) {
         case 'e':
             assert(optarg != NULL);
@@ -98,9 +99,9 @@ static int read_options(int argc, char **argv, struct lt_host_options *options)
             puts("ltsh " LTSH_VERSION);
             return 0;
         case ':':
-            return usage_error("option '%s' needs a value", argv[optind - 1]);
+            return usage_error("option '%s' needs a value", argv[at]);
         default:
-            return usage_error("unknown option '%s'", argv[optind - 1]);
+            return usage_error("unknown option '%s'", argv[at]);
         }
     }
     lt_log_setup((enum lt_log_level)level, json);

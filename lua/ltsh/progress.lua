@@ -287,9 +287,7 @@ end
 --- Shows a scheduler whenever it has work. Returns a function that ends this.
 function progress.show(scheduler, options)
   local where = "scheduler:progress_bar"
-  if not pcall(core.name, scheduler) then
-    error(where .. ": called without its scheduler: write scheduler:progress_bar()", 0)
-  end
+  core.name(scheduler, where)
   if options ~= nil then check.names(where, check.table(where, "options", options), {}) end
   track(scheduler)
   begin() -- it may have work already

@@ -146,6 +146,24 @@ void lt_loop_stop(struct lt_loop *loop)
     uv_stop(&loop->uv);
 }
 
+static void close_foreign(uv_handle_t *handle, void *arg)
+{
+    if (handle->data != arg && !uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
+void lt_loop_finish(struct lt_loop *loop)
+{
+    enum { TRIES = 100 }; /* callbacks may open new ones, and so on */
+    uv_unref((uv_handle_t *)&loop->check);
+    for (int i = 0; i < TRIES; i++) {
+        uv_walk(&loop->uv, close_foreign, loop);
+        if (!uv_loop_alive(&loop->uv))
+            break;
+        uv_run(&loop->uv, UV_RUN_DEFAULT);
+    }
+}
+
 static void close_open(uv_handle_t *handle, void *arg)
 {
     (void)arg;

@@ -53,6 +53,10 @@ void lt_loop_run(struct lt_loop *loop);
 /* Makes lt_loop_run return after the present turn. */
 void lt_loop_stop(struct lt_loop *loop);
 
+/* Closes the handles that others opened on it and waits for their requests and callbacks: before what those callbacks
+ * need goes. A handle of the core's own carries the loop as its data. */
+void lt_loop_finish(struct lt_loop *loop);
+
 /* Closes it and every handle that is still open on it (their close callbacks run). */
 void lt_loop_close(struct lt_loop *loop);
 

@@ -746,16 +746,18 @@ static void on_start(struct lt_reply *reply)
         over(run);
         return;
     }
-    if (run->reported) {
+    bool has_handle = run->work.handle != NULL;
+    if (has_handle) {
+        lt_bytes_set(&lt_task_extra(run->work.task)->handle, run->work.handle);
+        run->work.handle = NULL;
+    }
+    if (run->reported) { /* the handle is stored with its end */
         over(run);
         return;
     }
     run->state = RUN_RUNNING;
-    if (run->work.handle != NULL) {
-        lt_bytes_set(&lt_task_extra(run->work.task)->handle, run->work.handle);
-        run->work.handle = NULL;
+    if (has_handle)
         store_update(run);
-    }
     if (run->why != WHY_WORK)
         begin_stop(run);
     else

@@ -186,9 +186,10 @@ static int take(lua_State *L, struct question *question, double seconds)
         free_question(question);
         return count;
     }
-    question->dropped = true; /* if the next line raises */
-    struct lt_strand *strand = lt_wait_check(L, question->function);
-    question->dropped = false;
+    const char *function = question->function;
+    if (!lt_wait_ready(L))
+        cancel(&question->wait); /* the next line raises */
+    struct lt_strand *strand = lt_wait_check(L, function);
     question->strand = strand;
     struct lt_loop *loop = question->bound->script->loop;
     if (seconds >= 0)

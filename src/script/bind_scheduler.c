@@ -101,9 +101,9 @@ struct handling {
     struct lt_timer timer;
     struct lt_strand *strand;
     const char *event;
-    const struct lt_bound *bound;
+    char *name; /* of the scheduler, which may be gone by the end */
     bool over;
-    bool waits; /* allocated */
+    bool waits; /* allocated, and the name too */
 };
 
 static void handler_done(struct lt_strand *strand, enum lt_outcome outcome, int count)
@@ -114,15 +114,19 @@ static void handler_done(struct lt_strand *strand, enum lt_outcome outcome, int 
         struct lt_report failure = LT_REPORT(LT_FAILED);
         struct lt_bytes *traceback;
         lt_failure_raised(strand, &failure, &traceback);
-        lt_log(LT_LOG_ERROR, "an event handler raised an error", LT_S("scheduler", handling->bound->name),
+        lt_log(LT_LOG_ERROR, "an event handler raised an error", LT_S("scheduler", handling->name),
                LT_S("event", handling->event), LT_S("error", failure.reason != NULL ? failure.reason->data : "failed"),
                LT_S("traceback", traceback != NULL ? traceback->data : NULL));
         lt_report_clear(&failure);
         lt_bytes_unref(traceback);
     }
+    struct lt_script *script = strand->script;
     handling->over = true;
+    if (--script->handlers == 0 && TAILQ_EMPTY(&script->schedulers))
+        script->closed(script);
     if (handling->waits) {
-        lt_timer_stop(strand->script->loop, &handling->timer);
+        lt_timer_stop(script->loop, &handling->timer);
+        free(handling->name);
         free(handling);
     }
 }
@@ -130,22 +134,24 @@ static void handler_done(struct lt_strand *strand, enum lt_outcome outcome, int 
 static void handler_late(struct lt_timer *timer)
 {
     struct handling *handling = (struct handling *)timer;
-    lt_log(LT_LOG_ERROR, "an event handler did not return in time and was ended",
-           LT_S("scheduler", handling->bound->name), LT_S("event", handling->event));
+    lt_log(LT_LOG_ERROR, "an event handler did not return in time and was ended", LT_S("scheduler", handling->name),
+           LT_S("event", handling->event));
     lt_strand_kill(handling->strand);
 }
 
 /* The handler and its arguments are on strand->L. */
 static void run_handler(struct lt_bound *bound, struct lt_strand *strand, const char *event, int arguments)
 {
-    struct handling handling = {.timer = LT_TIMER_INIT, .strand = strand, .event = event, .bound = bound};
+    struct handling handling = {.timer = LT_TIMER_INIT, .strand = strand, .event = event, .name = bound->name};
     double timeout = lt_scheduler_config(bound->scheduler)->callback_timeout;
     strand->owner = &handling;
+    bound->script->handlers++;
     lt_strand_run(strand, arguments);
     if (handling.over)
         return;
     struct handling *waiting = lt_alloc(sizeof *waiting);
     *waiting = handling;
+    waiting->name = lt_strdup(bound->name);
     waiting->waits = true;
     strand->owner = waiting;
     if (timeout > 0)

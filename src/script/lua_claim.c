@@ -8,6 +8,7 @@
 #include "script/lua_container.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,6 +35,8 @@ struct lt_claim_call {
     uint32_t tried;
     struct lt_tasks found;
     uint32_t next;
+    struct lt_tasks deferred; /* claimed before the table had answered that they wait */
+    struct lt_turn wake;      /* when it has */
     /* The call under way, other than the first. */
     struct lt_task *task; /* borrowed from `found` */
     struct lt_task *shown;
@@ -47,6 +50,7 @@ static void free_claim(struct lt_adapter_call *call)
 {
     struct lt_claim_call *claim = (struct lt_claim_call *)call;
     lt_tasks_free(&claim->found);
+    lt_tasks_free(&claim->deferred);
     lt_task_unref(claim->shown);
     lt_bytes_unref(claim->message);
     lt_bytes_unref(claim->expiry.reason);
@@ -296,22 +300,40 @@ static bool is_batch(const struct lua_container *c, const struct lt_task *task)
     return newcomer != NULL && newcomer->batch;
 }
 
+/* Whether the table numbered its run anew: then it made it running again, whatever is thought of it here. */
+static bool is_new_run(const struct lt_task *task, uint64_t than)
+{
+    return task->status == LT_RUNNING && task->run > than;
+}
+
 /* One that claim returned. True: a call is under way for it. */
 static bool handle_claimed(struct lt_claim_call *claim, struct lt_task *task)
 {
     struct lua_container *c = claim->c;
     const struct lt_record *record = lt_records_find(&c->records, task);
-    if (is_active(record)) {
-        ignore(claim, task, "it runs already");
+    if (record != NULL && record->returning) {
+        lt_tasks_push(&claim->deferred, lt_task_ref(task));
         return false;
+    }
+    if (is_active(record)) {
+        /* It runs here, or it is not known whether its end was stored: not twice at once, in any case. */
+        ignore(claim, task, "it runs already");
+        if (!is_new_run(task, record->task->run))
+            return false;
+        give_back(claim, task);
+        return true;
     }
     if (task->status != LT_RUNNING && task->status != LT_WAITING && task->status != LT_UNSTARTED) {
         ignore(claim, task, "its status is neither running nor waiting");
         return false;
     }
-    if (!lua_container_forgive(c, task)) {
+    uint64_t owed_run = 0;
+    if (!lua_container_forgive(c, task, &owed_run)) {
         ignore(claim, task, "it is being given back");
-        return false;
+        if (!is_new_run(task, owed_run))
+            return false;
+        give_back(claim, task);
+        return true;
     }
     bool beyond = claim->tried++ >= claim->op->limit;
     bool busy = record != NULL && record->busy;
@@ -402,6 +424,8 @@ static bool handle_waiting(struct lt_claim_call *claim, struct lt_task *task)
 {
     struct lua_container *c = claim->c;
     const struct lt_record *record = lt_records_find(&c->records, task);
+    if (record != NULL && record->busy)
+        return false; /* there will be an answer, and then another claim if it waits */
     if (is_active(record)) {
         ignore(claim, task, "it runs already");
         return false;
@@ -410,8 +434,7 @@ static bool handle_waiting(struct lt_claim_call *claim, struct lt_task *task)
         ignore(claim, task, "its status is not waiting");
         return false;
     }
-    bool busy = record != NULL && record->busy;
-    if (busy || lua_container_find_newcomer(c, task) != NULL || claim->tried >= claim->op->limit)
+    if (lua_container_find_newcomer(c, task) != NULL || claim->tried >= claim->op->limit)
         return false;
     if (has_expired(task, task_known(record), lua_container_wall(c))) {
         expire(claim, task);
@@ -446,6 +469,19 @@ static bool step(struct lt_adapter_call *call)
     while (claim->next < claim->found.count) {
         struct lt_task *task = claim->found.items[claim->next++];
         if (claim->claims ? handle_claimed(claim, task) : handle_waiting(claim, task))
+            return false;
+    }
+    while (claim->deferred.count > 0) {
+        struct lt_task *task = claim->deferred.items[claim->deferred.count - 1];
+        struct lt_record *record = lt_records_find(&claim->c->records, task);
+        if (record != NULL && record->returning) {
+            record->awaited = &claim->wake;
+            return false;
+        }
+        claim->deferred.count--;
+        lt_tasks_push(&claim->found, task); /* with its reference */
+        claim->next = claim->found.count;
+        if (handle_claimed(claim, task))
             return false;
     }
     if (must_look_further(claim)) {
@@ -582,6 +618,12 @@ static void ask(struct lt_claim_call *claim, uint32_t limit)
     lt_adapter_call_run(&claim->call, claim->claims ? 2 : 1);
 }
 
+static void woken(struct lt_turn *turn)
+{
+    struct lt_claim_call *claim = (struct lt_claim_call *)((char *)turn - offsetof(struct lt_claim_call, wake));
+    lt_adapter_go(&claim->call);
+}
+
 void lua_container_claim(struct lt_container *container, struct lt_claim_op *op)
 {
     struct lua_container *c = lua_container_of(container);
@@ -601,6 +643,7 @@ void lua_container_claim(struct lt_container *container, struct lt_claim_op *op)
     claim->call.free = free_claim;
     claim->call.step = step;
     claim->call.over = over;
+    claim->wake.fn = woken;
     claim->c = c;
     claim->op = op;
     claim->claims = lt_module_has(&c->adapter.module, "claim");

@@ -77,12 +77,13 @@ void lua_container_owe(struct lua_container *c, struct lt_task *shown, struct lt
         pay(c);
 }
 
-bool lua_container_forgive(struct lua_container *c, const struct lt_task *task)
+bool lua_container_forgive(struct lua_container *c, const struct lt_task *task, uint64_t *run)
 {
     struct lt_debt *debt;
     STAILQ_FOREACH(debt, &c->debts, link) {
         if (debt->shown->id_len != task->id_len || memcmp(debt->shown->data, task->data, task->id_len) != 0)
             continue;
+        *run = debt->shown->run;
         if (debt == c->paying)
             return false;
         STAILQ_REMOVE(&c->debts, debt, lt_debt, link);
@@ -181,7 +182,10 @@ static void answer(struct lt_change_call *change, int code, const char *message)
     struct lt_record *record = change->record;
     lt_reply_send(change->call.reply, code, message);
     lt_adapter_call_free(&change->call);
-    record->busy = false;
+    record->busy = record->returning = false;
+    if (record->awaited != NULL)
+        lt_loop_post(c->env.loop, record->awaited);
+    record->awaited = NULL;
     lua_container_settle(c, record);
     lua_container_go_on_closing(c);
 }
@@ -294,6 +298,7 @@ static void begin_change(struct lt_change_call *change)
     bool retry = lt_status_ended(op->task->status) && op->transition.to == LT_WAITING;
     change->shown = retry ? lt_task_restart(op->task) : lt_task_clone(op->task);
     lt_task_apply(change->shown, &op->transition);
+    change->record->returning = op->transition.to == LT_WAITING;
     lua_container_tell(&change->call, change->shown, changed);
 }
 

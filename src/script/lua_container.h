@@ -69,8 +69,8 @@ void lua_container_tell(struct lt_adapter_call *call, struct lt_task *shown,
  * expiring, and is delivered then. */
 void lua_container_owe(struct lua_container *c, struct lt_task *shown, struct lt_task *task);
 
-/* The table gave this task away (again): what it was owed is void. False if it is being told right now. */
-bool lua_container_forgive(struct lua_container *c, const struct lt_task *task);
+/* The table gave this task away (again): what it was owed is void. False if it is being told right now, of `run`. */
+bool lua_container_forgive(struct lua_container *c, const struct lt_task *task, uint64_t *run);
 
 /* Something about the record was answered (record->busy is false again): the next in its queue. The record may be gone then. */
 void lua_container_settle(struct lua_container *c, struct lt_record *record);

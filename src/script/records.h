@@ -21,9 +21,11 @@ struct lt_record {
     enum lt_record_place place;
     uint8_t status; /* under which it is counted */
     uint32_t heap_place;
-    uint64_t order; /* of coming */
-    bool busy;      /* something about it is being asked; what else there is about it waits in `queue` */
-    bool held;      /* must not be dropped just now */
+    uint64_t order;          /* of coming */
+    bool busy;               /* something about it is being asked; what else there is about it waits in `queue` */
+    bool held;               /* must not be dropped just now */
+    bool returning;          /* busy with being made waiting: a claim may give it away before that is answered */
+    struct lt_turn *awaited; /* posted when that is answered; NULL: nobody waits for it */
     STAILQ_HEAD(, lt_change_call) queue;
     TAILQ_ENTRY(lt_record) link; /* due or ended */
 };

@@ -100,13 +100,17 @@ struct lt_script *lt_script_open(struct lt_loop *loop)
     return script;
 }
 
+void lt_script_end(struct lt_script *script)
+{
+    struct lt_strand *strand;
+    while ((strand = TAILQ_FIRST(&script->live)) != NULL)
+        lt_strand_kill(strand);
+}
+
 void lt_script_close(struct lt_script *script)
 {
     struct lt_strand *strand;
-    while ((strand = TAILQ_FIRST(&script->live)) != NULL) {
-        strand->done = NULL;
-        lt_strand_kill(strand);
-    }
+    lt_script_end(script); /* callbacks may have begun something */
     while ((strand = TAILQ_FIRST(&script->spare)) != NULL) {
         TAILQ_REMOVE(&script->spare, strand, link);
         free(strand);

@@ -41,7 +41,8 @@ struct lt_script {
     lua_CFunction assert;
     unsigned scheduler_count;                         /* ever made: for their default names */
     void (*exit)(struct lt_script *script, int code); /* os.exit: close everything, then end the process */
-    void (*closed)(struct lt_script *script);         /* the last scheduler is closed and gone */
+    void (*closed)(struct lt_script *script); /* no scheduler is left; again when no handler of theirs runs */
+    unsigned handlers;                        /* event handlers that run */
     void *host;
 };
 
@@ -55,7 +56,10 @@ static inline struct lt_script *lt_script_of(lua_State *L)
  * required. NULL when out of memory. The loop is the caller's. */
 struct lt_script *lt_script_open(struct lt_loop *loop);
 
-/* Ends what still runs, closes the state. */
+/* Ends what still runs in it. Then the loop's callbacks may come to an end: lt_loop_finish. */
+void lt_script_end(struct lt_script *script);
+
+/* Closes the state. Nothing may call into it any more. */
 void lt_script_close(struct lt_script *script);
 
 #endif

@@ -245,6 +245,11 @@ bool lt_wait_possible(lua_State *L)
     return frame != NULL && frame->L == L && frame->can_wait && lua_isyieldable(L);
 }
 
+bool lt_wait_ready(lua_State *L)
+{
+    return lt_wait_possible(L) && !lt_script_of(L)->frame->strand->told;
+}
+
 /* Never called: a strand that is ended for good is not resumed. */
 static int ended(lua_State *L, int status, lua_KContext context)
 {

@@ -81,8 +81,11 @@ void lt_strand_kill(struct lt_strand *strand);
  * where a strand that was told to end is made to. */
 struct lt_strand *lt_wait_check(lua_State *L, const char *function);
 
-/* Whether lt_wait_check would return: for calls that wait only if they can. */
+/* Whether the caller may wait here. */
 bool lt_wait_possible(lua_State *L);
+
+/* Whether lt_wait_check would return. */
+bool lt_wait_ready(lua_State *L);
 
 /* Suspends; k is called when it was woken. To be returned from a lua_CFunction. */
 int lt_wait(lua_State *L, struct lt_strand *strand, struct lt_wait *wait, lua_KFunction k);

@@ -1,0 +1,550 @@
+---@meta ltsh
+
+-- Annotations for editors with the Lua language server. spec/annotations_spec.lua holds them against the real thing.
+-- Durations are in seconds, with fractions; times are Unix times in seconds; sizes are in bytes. What can fail at run time
+-- returns nil, a message and a code; misuse raises.
+
+---@class ltsh
+---@field version string The version of the host, e.g. "0.1.0".
+local ltsh = {}
+
+--------------------------------------------------------------------------------------------------------------------------
+-- Time and jobs
+
+---Waits for so many seconds (0: lets others run first). Where one cannot wait it raises.
+---@param seconds number 0 or more, fractions allowed
+function ltsh.sleep(seconds) end
+
+---The time now: Unix time in seconds, with fractions.
+---@return number time
+function ltsh.now() end
+
+---Runs a function beside the caller, at once until it first waits. An error that nobody waits for is logged.
+---@param fn fun(...): ...
+---@param ... any its arguments
+---@return ltsh.Job
+function ltsh.spawn(fn, ...) end
+
+---Calls fn(done) and waits until done(...) is called, by a callback of luv or whoever; returns what it was given.
+---@param fn fun(done: fun(...))
+---@return ...
+function ltsh.await(fn) end
+
+---A function that ltsh.spawn runs.
+---@class ltsh.Job
+local Job = {}
+
+---Waits for the end. Returns what the function returned; nil and the error if it raised; nil, "cancelled", "cancelled".
+---@return ...
+function Job:wait() end
+
+---Makes its waiting calls raise; at the second one it is ended. Returns whether it was still running.
+---@return boolean running
+function Job:cancel() end
+
+--------------------------------------------------------------------------------------------------------------------------
+-- Tasks
+
+---The states of a task.
+---@alias ltsh.Status
+---| "unstarted" # known to its container, not yet added
+---| "waiting"
+---| "running"
+---| "exporting" # it has succeeded, its output is being saved
+---| "success"
+---| "failed"
+---| "stopped"
+---| "deleted"
+
+---Plain data: booleans, numbers, strings, ltsh.json.null and tables of those.
+---@alias ltsh.Data boolean|number|string|table|lightuserdata
+
+---A failure: a reason, or a table that says more. A function of a task or module may `return nil, failure` or raise it.
+---@alias ltsh.Failure string|ltsh.FailureTable
+
+---@class ltsh.FailureTable
+---@field reason? string What went wrong.
+---@field retry? boolean false: no further attempt is made.
+---@field retry_after? number Seconds until the next attempt, in place of the backoff.
+---@field snooze? number|true Not a failure: it is tried again after so many seconds, and no attempt is used. true: after 1 s, doubling to 30 s.
+
+---The wait before a retry grows by a factor with each attempt.
+---@class ltsh.Backoff
+---@field base number Seconds before the first retry.
+---@field factor? number What each further wait is multiplied with, 1 or more (default 2).
+---@field max? number Seconds that a wait is at most (default: no bound).
+---@field jitter? number How far a wait may be off by chance, a part from 0 to 1 (default 0.1).
+
+---A task as it is given to `scheduler:add`.
+---@class ltsh.NewTask
+---@field id? string 1 to 255 bytes of UTF-8 without control characters; made up if absent. One that has not ended is refused.
+---@field item? ltsh.Data What the actuator works on.
+---@field priority? integer Higher first (default 0); for containers that have priorities.
+---@field delay? number Seconds until it may begin.
+---@field run_at? number The time from which it may begin, Unix time in seconds.
+---@field expires? number Seconds within which it must have begun; else it fails with the reason "expired".
+---@field key? string What key_limit and rate go by, 1 to 255 bytes.
+---@field timeout? number Seconds that a run may take, in place of the scheduler's.
+---@field max_retries? integer Further attempts after a failed one, in place of the scheduler's.
+---@field backoff? number|ltsh.Backoff Seconds before a retry, in place of the scheduler's.
+---@field once? boolean Refused also if a task of this id has ended and is still known.
+
+---A task as it was at one moment. `pairs` goes over the fields that are set; assigning one changes only this object.
+---@class ltsh.Task
+---@field id string Its name, 1 to 255 bytes.
+---@field item? ltsh.Data What the actuator works on.
+---@field priority integer Higher first.
+---@field status ltsh.Status Its state.
+---@field attempts integer Runs that counted.
+---@field run? integer The number of its latest run: new for each, and never used again.
+---@field reason? string Why it failed or was stopped; of a task that waits again, why its last run failed.
+---@field output? ltsh.Data What the run returned.
+---@field progress? ltsh.Data What the run reported last.
+---@field handle? ltsh.Data The actuator's own, e.g. a container's id.
+---@field version? string The version of the module that ran it.
+---@field host? string The host that ran it.
+---@field key? string What key_limit and rate go by.
+---@field timeout? number Seconds that a run may take, if it has its own.
+---@field max_retries? integer Further attempts, if it has its own.
+---@field backoff? number|ltsh.Backoff Seconds before a retry, if it has its own.
+---@field once? boolean Whether it was added with `once`.
+---@field added_at? number When it was added, Unix time in seconds.
+---@field run_at? number When it may begin (again), Unix time in seconds.
+---@field expires_at? number By when it must have begun, Unix time in seconds.
+---@field started_at? number When its latest run began, Unix time in seconds.
+---@field ended_at? number When it ended, Unix time in seconds.
+---@field lost integer How often it was lost with its host.
+local Task = {}
+
+---In a func task: tells how far it is. Returns nil, a message and "stale" if this run is over.
+---@param progress ltsh.Data
+---@return true? ok
+---@return string? message
+---@return string? code
+function Task:report(progress) end
+
+---In a func task: whether it was told to end, and why.
+---@return boolean cancelled
+---@return string? why
+function Task:cancelled() end
+
+---One run of a task.
+---@class ltsh.Run
+---@field run integer Its number.
+---@field status? ltsh.Status The task's state, in the present or latest run.
+---@field start? number When it began, Unix time in seconds.
+---@field end? number When it ended, Unix time in seconds.
+---@field started_at? number The same as `start`.
+---@field ended_at? number The same as `end`.
+---@field reason? string Why it failed or was stopped.
+---@field version? string The version of the module that ran it.
+---@field host? string The host that ran it.
+
+--------------------------------------------------------------------------------------------------------------------------
+-- Schedulers
+
+---Makes a scheduler. It lives, also if nobody refers to it, until its tasks have ended.
+---@param options ltsh.SchedulerOptions
+---@return ltsh.Scheduler
+function ltsh.scheduler(options) end
+
+---Starts as token bucket: so many at once, refilled over `per` seconds.
+---@class ltsh.Rate
+---@field [1] integer The number of starts.
+---@field per number Seconds.
+---@field key? boolean true: for each key by itself.
+
+---How much of ended tasks is remembered.
+---@class ltsh.Keep
+---@field tasks? integer The number of tasks (default 10000).
+---@field bytes? integer|string Bytes, or a size such as "64M" (the default).
+
+---What `scheduler:set` can change.
+---@class ltsh.ChangeableOptions
+---@field limit? integer Tasks that run or export at once (default 1).
+---@field key_limit? integer|false|fun(key: string): integer Tasks of the same key that run at once (default: no limit).
+---@field rate? ltsh.Rate|false How many tasks start in how many seconds (default: no limit).
+---@field timeout? number|false Seconds that a run may take (default: no limit). Then it is stopped and fails with the reason "timeout".
+---@field export_timeout? number Seconds for `output` and `save` together (default 60).
+---@field max_retries? integer Further attempts after a failed one (default 0).
+---@field backoff? number|ltsh.Backoff|fun(attempt: integer, reason: string, task: ltsh.Task): number Seconds before a retry (default 0).
+---@field max_lost? integer Times that a task may be lost with its host before it fails with the reason "lost" (default 3).
+---@field schedule_interval? number Seconds between two questions to a container that cannot announce work (default 1).
+---@field poll_interval? number|false Seconds between two status polls of running tasks; false: none. Default: none for built-in actuators, else 1, or 10 with `attach`.
+---@field container_timeout? number Seconds that one call of a Lua container may take (default 30).
+---@field callback_timeout? number Seconds that one call of any other Lua method or handler may take (default 30).
+---@field max_stall? number Seconds that Lua code may hold the loop where it cannot be preempted (default 0.25).
+---@field shutdown_grace? number Seconds that running tasks have to end when the process ends (default 10).
+---@field on_shutdown? "stop"|"leave" What becomes of tasks that outlast it (default "stop"); "leave": durable ones go on without the host.
+
+---@class ltsh.SchedulerOptions: ltsh.ChangeableOptions
+---@field container ltsh.Container|ltsh.LuaContainer Where tasks live. It serves one scheduler.
+---@field actuator ltsh.Actuator|ltsh.LuaActuator What runs tasks.
+---@field persister? ltsh.LuaPersister Where outputs are saved (default: nowhere).
+---@field name? string In logs and metrics (default "scheduler-N").
+---@field global_limit? integer The limit over all schedulers on the queue, for containers that several hosts share.
+---@field callback? boolean|ltsh.LuaReceiver true: the actuator pushes changes (default if it has `attach`); or a receiver.
+---@field finished_size? integer Length of the finished list; 0: none (default 10000).
+---@field keep? ltsh.Keep Ended tasks that `get` still knows, in memory containers.
+
+---What can happen to a task, see `scheduler:on`.
+---@alias ltsh.Event "added"|"started"|"progress"|"output"|"retried"|"finished"
+
+---Codes of what can fail, the third result.
+---@alias ltsh.Code string
+
+---@class ltsh.ListOptions
+---@field status? ltsh.Status Only tasks in this state.
+---@field key? string Only tasks of this key.
+---@field limit? integer How many at most (default 1000).
+---@field offset? integer How many are left out at the beginning (default 0).
+---@field order? "oldest"|"newest" In the order of adding (the default), or the other way round.
+
+---@class ltsh.CountOptions
+---@field status? ltsh.Status Only tasks in this state.
+
+---@class ltsh.CloseOptions
+---@field drain? number Seconds that running tasks have to end (default 0).
+
+---Figures of a scheduler; counts are since it was made.
+---@class ltsh.Stats
+---@field waiting? integer Tasks that could begin. nil, as `delayed`, if the container cannot count.
+---@field delayed? integer Tasks that wait for their time.
+---@field running integer Tasks that run.
+---@field exporting integer Tasks whose output is being saved.
+---@field success integer Tasks that have succeeded.
+---@field failed integer Tasks that have failed.
+---@field stopped integer Tasks that were stopped.
+---@field retried integer Attempts that were followed by another.
+---@field finished_dropped integer Ends that fell out of the full finished list.
+---@field stale integer Changes of runs that were over already.
+---@field oldest_waiting number Seconds that the oldest waiting task has been waiting.
+---@field wait ltsh.Quantiles Seconds from due to start.
+---@field run ltsh.Quantiles Seconds from start to end.
+---@field rate number Ends a second, over the last ten seconds.
+
+---@class ltsh.Quantiles
+---@field p50 number The median, in seconds.
+---@field p99 number What one in a hundred exceeds, in seconds.
+
+---Runs the tasks of its container with its actuator. All methods may wait.
+---@class ltsh.Scheduler
+local Scheduler = {}
+
+---Adds a task. Codes: exists, full, closed, unstorable, refused.
+---@param task ltsh.NewTask|ltsh.Task
+---@param seconds? number how long to wait for room (default 0)
+---@return string? id
+---@return string? message
+---@return ltsh.Code? code
+function Scheduler:add(task, seconds) end
+
+---Adds all tasks of a list, or none.
+---@param tasks (ltsh.NewTask|ltsh.Task)[]
+---@param seconds? number how long to wait for room (default 0)
+---@return string[]? ids
+---@return string? message
+---@return ltsh.Code? code
+function Scheduler:add_all(tasks, seconds) end
+
+---The task of this id, if it is known.
+---@param id string
+---@return ltsh.Task? task
+---@return string? message
+---@return ltsh.Code? code
+function Scheduler:get(id) end
+
+---The tasks that are known, in the order of adding.
+---@param options? ltsh.ListOptions
+---@return ltsh.Task[]? tasks
+---@return string? message
+---@return ltsh.Code? code
+function Scheduler:list(options) end
+
+---How many tasks are known.
+---@param options? ltsh.CountOptions
+---@return integer? count
+---@return string? message
+---@return ltsh.Code? code
+function Scheduler:count(options) end
+
+---The output of a task: from the persister, else what is kept.
+---@param id string
+---@return ltsh.Data? output
+---@return string? message
+---@return ltsh.Code? code
+function Scheduler:output(id) end
+
+---The runs of a task, the oldest first.
+---@param id string
+---@return ltsh.Run[]? runs
+---@return string? message
+---@return ltsh.Code? code
+function Scheduler:history(id) end
+
+---Waits until a task has ended. Codes: timeout, unknown.
+---@param id string
+---@param seconds? number how long at most (default: as long as it takes)
+---@return ltsh.Task? task
+---@return string? message
+---@return ltsh.Code? code
+function Scheduler:wait(id, seconds) end
+
+---Stops a task, and returns it when it is dead.
+---@param id string
+---@param reason? string
+---@return ltsh.Task? task
+---@return string? message
+---@return ltsh.Code? code
+function Scheduler:stop(id, reason) end
+
+---Lets a task that has ended run again, as if it was new.
+---@param id string
+---@return ltsh.Task? task
+---@return string? message
+---@return ltsh.Code? code
+function Scheduler:retry(id) end
+
+---Forgets a task that does not run, and its saved output.
+---@param id string
+---@return true? ok
+---@return string? message
+---@return ltsh.Code? code
+function Scheduler:delete(id) end
+
+---Goes over the tasks that have ended here, each once: `for task in scheduler:finished() do`. It waits for the next one, and
+---ends when none is left to end.
+---@return fun(): ltsh.Task?
+function Scheduler:finished() end
+
+---Starts no tasks from now on.
+---@return true ok
+function Scheduler:pause() end
+
+---Starts tasks again.
+---@return true ok
+function Scheduler:resume() end
+
+---Changes options while it runs; those that cannot change raise.
+---@param options ltsh.ChangeableOptions
+---@return true? ok
+---@return string? message
+---@return ltsh.Code? code
+function Scheduler:set(options) end
+
+---How it stands.
+---@return ltsh.Stats? stats
+---@return string? message
+---@return ltsh.Code? code
+function Scheduler:stats() end
+
+---Calls fn(task, ...) after each such change, in order. Returns a function that ends this.
+---@param event ltsh.Event
+---@param fn fun(task: ltsh.Task, ...)
+---@return fun() remove
+---@overload fun(self: ltsh.Scheduler, event: "added"|"started"|"progress"|"finished", fn: fun(task: ltsh.Task)): fun()
+---@overload fun(self: ltsh.Scheduler, event: "output", fn: fun(task: ltsh.Task, stream: string, bytes: string)): fun()
+---@overload fun(self: ltsh.Scheduler, event: "retried", fn: fun(task: ltsh.Task, reason: string?, delay: number)): fun()
+function Scheduler:on(event, fn) end
+
+---Waits until it is closed or the process is told to end: for services.
+---@return true ok
+function Scheduler:run() end
+
+---Shows a progress bar on standard error whenever it has work. Returns a function that ends this.
+---@return fun() remove
+function Scheduler:progress_bar() end
+
+---Closes it: nothing more is started, what runs is stopped, what waits in memory ends as stopped. `local scheduler <close>`
+---does so too.
+---@param options? ltsh.CloseOptions
+---@return true ok
+function Scheduler:close(options) end
+
+--------------------------------------------------------------------------------------------------------------------------
+-- Containers
+
+---A built-in container.
+---@class ltsh.Container
+
+---@class ltsh.MemoryOptions
+---@field size? integer Tasks that have not ended, at most (default 1000000).
+
+---@class ltsh.container
+ltsh.container = {}
+
+---In memory: first in, first out.
+---@param options? ltsh.MemoryOptions
+---@return ltsh.Container
+function ltsh.container.queue(options) end
+
+---In memory: higher priority first, then first in, first out.
+---@param options? ltsh.MemoryOptions
+---@return ltsh.Container
+function ltsh.container.priority(options) end
+
+---Loads a container from a Lua file that returns its methods, or a function(options) that does. Raises if it cannot.
+---@param path string
+---@param options? any
+---@return ltsh.LuaContainer
+function ltsh.container.load(path, options) end
+
+---A container written in Lua. All methods may wait. A transition returns a true value; or nil and a message, and changes
+---nothing, if the task's status or run does not allow it. It has `claim`, or `waiting` and `to_running`.
+---@class ltsh.LuaContainer
+---@field add fun(self: ltsh.LuaContainer, task: ltsh.Task): any, string?, ltsh.Code? Takes a new task. Codes: exists, full, refused.
+---@field claim? fun(self: ltsh.LuaContainer, limit: integer, full_keys: string[]): ltsh.Task[], number? Takes up to `limit` due tasks from waiting to running. The second result: when the next one is due, Unix time in seconds.
+---@field waiting? fun(self: ltsh.LuaContainer, limit: integer): ltsh.Task[] Up to `limit` due tasks; removes nothing.
+---@field to_running? fun(self: ltsh.LuaContainer, task: ltsh.Task): any, string? It has been started.
+---@field to_waiting fun(self: ltsh.LuaContainer, task: ltsh.Task): any, string? It waits again, not before task.run_at.
+---@field to_exporting fun(self: ltsh.LuaContainer, task: ltsh.Task): any, string? It has succeeded, its output is being saved.
+---@field to_success fun(self: ltsh.LuaContainer, task: ltsh.Task): any, string? It has ended well.
+---@field to_failed fun(self: ltsh.LuaContainer, task: ltsh.Task, reason: string): any, string? It has failed for good.
+---@field to_stopped fun(self: ltsh.LuaContainer, task: ltsh.Task): any, string? It was stopped.
+---@field to_deleted fun(self: ltsh.LuaContainer, task: ltsh.Task): any, string? It is to be forgotten.
+---@field update_running? fun(self: ltsh.LuaContainer, task: ltsh.Task): any, string? Its handle or progress has changed.
+---@field running fun(self: ltsh.LuaContainer): ltsh.Task[] The tasks that run.
+---@field running_count fun(self: ltsh.LuaContainer): integer How many run.
+---@field add_running? fun(self: ltsh.LuaContainer, task: ltsh.Task): any, string? Takes a task that runs already; needed of the memory part of a combined container.
+---@field attach? fun(self: ltsh.LuaContainer, announce: fun()) Gets the function to call when there is work.
+---@field get? fun(self: ltsh.LuaContainer, id: string): ltsh.Task? The task of this id.
+---@field list? fun(self: ltsh.LuaContainer, options: ltsh.ListOptions): ltsh.Task[] The tasks that are known.
+---@field count? fun(self: ltsh.LuaContainer, options: ltsh.CountOptions): integer How many tasks are known.
+---@field close? fun(self: ltsh.LuaContainer) The scheduler is closed.
+
+--------------------------------------------------------------------------------------------------------------------------
+-- Actuators
+
+---A built-in actuator. It can serve several schedulers.
+---@class ltsh.Actuator
+
+---@class ltsh.FuncOptions
+---@field run fun(task: ltsh.Task): ltsh.Data?, ltsh.Failure? Runs a task, and returns its output; or nil and a failure.
+
+---@class ltsh.actuator
+ltsh.actuator = {}
+
+---Runs a Lua function for each task. What it returns is the output; nil and a failure, or an error: the run has failed.
+---@param fn fun(task: ltsh.Task): ltsh.Data?, ltsh.Failure?
+---@return ltsh.Actuator
+---@overload fun(options: ltsh.FuncOptions): ltsh.Actuator
+function ltsh.actuator.func(fn) end
+
+---Loads an actuator from a Lua file that returns its methods, or a function(options) that does. Raises if it cannot.
+---@param path string
+---@param options? any
+---@return ltsh.LuaActuator
+function ltsh.actuator.load(path, options) end
+
+---How a task stands, as an actuator or a receiver tells it.
+---@class ltsh.Report
+---@field status ltsh.Status Its state: "running", "success", "failed" or "stopped".
+---@field reason? string Why it failed or was stopped.
+---@field progress? ltsh.Data How far it is.
+---@field output? ltsh.Data What it has made.
+---@field retry? boolean false: a failure that no further attempt would change.
+---@field retry_after? number Seconds until the next attempt.
+---@field snooze? number|true Not a failure: seconds until it is tried again.
+
+---A change of a task that is pushed.
+---@class ltsh.Push: ltsh.Report
+---@field id string The task.
+---@field run? integer The run; one of an old run is dropped. It may be left out where the sender cannot know it.
+
+---An actuator written in Lua. All methods may wait. It has `status`, to be polled, or `attach`, to push changes.
+---@class ltsh.LuaActuator
+---@field start fun(self: ltsh.LuaActuator, task: ltsh.Task): ltsh.Data?, ltsh.Failure? Starts a run. Returns a handle or true; nil and a failure: the run has failed.
+---@field stop fun(self: ltsh.LuaActuator, task: ltsh.Task): any, ltsh.Failure? Returns true when the work is dead.
+---@field status? fun(self: ltsh.LuaActuator, tasks: ltsh.Task[]): ltsh.Report[] How tasks stand, in their order.
+---@field init? fun(self: ltsh.LuaActuator, task: ltsh.Task): ltsh.Task|ltsh.NewTask|nil, string? Called by `add` before anything is stored. May change all but the id; nil and a message: it is refused.
+---@field output? fun(self: ltsh.LuaActuator, task: ltsh.Task): ltsh.Data? The output of a task that has succeeded.
+---@field attach? fun(self: ltsh.LuaActuator, notify: fun(change: ltsh.Push)) Gets the function that pushes changes.
+---@field recover? fun(self: ltsh.LuaActuator, task: ltsh.Task): true|ltsh.Report|nil The task ran when its host died. true: it still runs; a report: it has ended; nil: it is gone.
+---@field close? fun(self: ltsh.LuaActuator) The scheduler is closed.
+
+--------------------------------------------------------------------------------------------------------------------------
+-- Persisters and receivers
+
+---@class ltsh.persister
+ltsh.persister = {}
+
+---Loads a persister from a Lua file that returns its methods, or a function(options) that does. Raises if it cannot.
+---@param path string
+---@param options? any
+---@return ltsh.LuaPersister
+function ltsh.persister.load(path, options) end
+
+---A persister written in Lua. All methods may wait.
+---@class ltsh.LuaPersister
+---@field save fun(self: ltsh.LuaPersister, task: ltsh.Task, data: ltsh.Data): any, ltsh.Failure? Saves an output; maybe twice for a run.
+---@field load fun(self: ltsh.LuaPersister, task: ltsh.Task): ltsh.Data? The saved output.
+---@field delete fun(self: ltsh.LuaPersister, task: ltsh.Task): any, ltsh.Failure? Forgets it.
+---@field close? fun(self: ltsh.LuaPersister) The scheduler is closed.
+
+---@class ltsh.callback
+ltsh.callback = {}
+
+---Loads a receiver from a Lua file that returns its methods, or a function(options) that does. Raises if it cannot.
+---@param path string
+---@param options? any
+---@return ltsh.LuaReceiver
+function ltsh.callback.load(path, options) end
+
+---A receiver written in Lua. All methods may wait.
+---@class ltsh.LuaReceiver
+---@field receive fun(self: ltsh.LuaReceiver, push: fun(change: ltsh.Push)) Gets the function to call with changes from elsewhere.
+---@field close? fun(self: ltsh.LuaReceiver) The scheduler is closed.
+
+--------------------------------------------------------------------------------------------------------------------------
+-- Log and JSON
+
+---Lines in the host's log, on standard error. Fields are shown behind the message: { name = text, number or boolean }.
+---@class ltsh.log
+ltsh.log = {}
+
+---What helps to find a fault; shown with --log-level debug.
+---@param message string
+---@param fields? table<string, string|number|boolean>
+function ltsh.log.debug(message, fields) end
+
+---What happens.
+---@param message string
+---@param fields? table<string, string|number|boolean>
+function ltsh.log.info(message, fields) end
+
+---What should be looked at.
+---@param message string
+---@param fields? table<string, string|number|boolean>
+function ltsh.log.warn(message, fields) end
+
+---What has gone wrong.
+---@param message string
+---@param fields? table<string, string|number|boolean>
+function ltsh.log.error(message, fields) end
+
+---@class ltsh.json
+---@field null lightuserdata What stands for null.
+ltsh.json = {}
+
+---@class ltsh.JsonOptions
+---@field pretty? boolean true: on several lines, indented.
+
+---The JSON text of a value. Raises for what JSON cannot say, naming the place.
+---@param value any
+---@param options? ltsh.JsonOptions
+---@return string text
+function ltsh.json.encode(value, options) end
+
+---The value of a JSON text; or nil, a message with line and column, "invalid".
+---@param text string
+---@return any value
+---@return string? message
+---@return ltsh.Code? code
+function ltsh.json.decode(text) end
+
+---Marks a table, or makes one, that is an array also when it is empty.
+---@param list? any[]
+---@return any[]
+function ltsh.json.array(list) end
+
+return ltsh
