@@ -27,7 +27,7 @@ function ltsh.spawn(fn, ...) end
 
 ---Calls fn(done) and waits until done(...) is called, by a callback of luv or whoever; returns what it was given.
 ---@param fn fun(done: fun(...))
----@return ...
+---@return any ...
 function ltsh.await(fn) end
 
 ---A function that ltsh.spawn runs.
@@ -35,7 +35,7 @@ function ltsh.await(fn) end
 local Job = {}
 
 ---Waits for the end. Returns what the function returned; nil and the error if it raised; nil, "cancelled", "cancelled".
----@return ...
+---@return any ...
 function Job:wait() end
 
 ---Makes its waiting calls raise; at the second one it is ended. Returns whether it was still running.
@@ -138,7 +138,6 @@ function Task:cancelled() end
 ---@field ended_at? number The same as `end`.
 ---@field reason? string Why it failed or was stopped.
 ---@field version? string The version of the module that ran it.
----@field host? string The host that ran it.
 
 --------------------------------------------------------------------------------------------------------------------------
 -- Schedulers

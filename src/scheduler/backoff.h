@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-/* base * factor^(attempt - 1), at most max, then spread by +- jitter (a share of it, 0 to 1). */
+/* base * factor^(attempt - 1), spread by +- jitter (a share of it, 0 to 1), and never more than max. */
 struct lt_backoff {
     double base;
     double factor;

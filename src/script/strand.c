@@ -268,7 +268,8 @@ static void end_if_told(lua_State *L, struct lt_strand *strand)
         return;
     }
     strand->raised = true;
-    luaL_error(L, "%s", strand->why);
+    lua_pushstring(L, strand->why); /* without a position: it is nobody's fault */
+    lua_error(L);
 }
 
 struct lt_strand *lt_wait_check(lua_State *L, const char *function)

@@ -50,9 +50,12 @@ static struct lt_bytes *bytes_of(struct lt_view view)
     return view.data != NULL ? lt_bytes_new(view.data, view.len) : NULL;
 }
 
+/* The script may have computed for a while since the clock was read. */
 static double wall(lua_State *L)
 {
-    return lt_loop_wall(lt_script_of(L)->loop);
+    struct lt_loop *loop = lt_script_of(L)->loop;
+    lt_loop_tick(loop);
+    return lt_loop_wall(loop);
 }
 
 static void set_options(lua_State *L, struct lt_task *task, const struct lt_given *given)
