@@ -2,8 +2,8 @@
 --
 --   scripts/ltsh examples/lua_parts.lua
 --
--- The actuator hands work to a far-away "oven" and returns at once. The oven rings when a loaf is done; the receiver hears that and
--- tells the scheduler. The actuator then fetches the loaf, and the persister puts it into a folder.
+-- The actuator hands work to a far-away "oven" and returns at once. The oven rings when a loaf is done; the receiver
+-- hears that and tells the scheduler. The actuator then fetches the loaf, and the persister puts it into a folder.
 local ltsh = require "ltsh"
 local uv = require "luv"
 

@@ -20,7 +20,7 @@ scheduler:add { id = "bread", item = "rye", key = "table 1" }
 scheduler:add { id = "steak", item = "rare", key = "table 2", priority = 5 }
 scheduler:add { id = "allergy", item = "no nuts", key = "table 3", priority = 10 } -- first of all
 scheduler:add { id = "dessert", item = "ice", key = "table 1", delay = 0.3 } -- not before
-scheduler:add { id = "special", item = "oysters", key = "table 4", priority = -1, expires = 0.02 } -- at once or not at all
+scheduler:add { id = "special", item = "oysters", key = "table 4", priority = -1, expires = 0.02 } -- at once
 scheduler:resume()
 
 local start = ltsh.now()

@@ -8,8 +8,8 @@ local path = package.searchpath("ltsh", package.path):gsub("init%.lua$", "ltsh.d
 -- Functions that modules of ltsh have for each other.
 local internal = { check = true, object = true }
 
--- The annotations: classes = { name = { parent =, fields = { name = { optional =, text = } }, methods = { name = doc } }
--- }, aliases = { name = { literal = true } }.
+-- The annotations: { classes = { name = { parent =, fields =, methods = } }, aliases = { name = { literal = true } } }
+-- with fields = { name = { optional =, text = } } and methods = { name = documentation }.
 local function read_annotations()
   local found = { classes = {}, aliases = {} }
   local locals = {} -- variables that stand for a class

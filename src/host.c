@@ -243,6 +243,8 @@ static void run(struct host *host, const struct lt_host_options *options)
         host->status = check(host, options);
         return;
     }
+    if (options->watch)
+        lt_log(LT_LOG_WARN, "--watch has no effect: this version does not reload modules");
     if (options->progress && call_module(L, "ltsh.progress", "all", NULL) != LUA_OK)
         print_error(options->program, lua_tostring(L, -1));
     lua_settop(L, options->progress ? 1 : lua_gettop(L));

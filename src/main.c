@@ -24,7 +24,6 @@ static void help(void)
          "\n"
          "  -e CODE                  run CODE\n"
          "  -c, --check              compile the script, load and check its module files; run nothing\n"
-         "  -w, --watch              reload changed module files while running\n"
          "  -p, --progress           a progress bar of all schedulers on standard error\n"
          "  -l, --log-level LEVEL    debug, info, warn or error (default: info)\n"
          "      --log-format FORMAT  text or json (default: text)\n"

@@ -4,7 +4,8 @@ local check = require "ltsh.check_args"
 
 local actuator = {}
 
--- A built-in actuator as the script holds it: one of these can serve several schedulers, each of which makes its own object from it.
+-- A built-in actuator as the script holds it: one of these can serve several schedulers, each of which makes its own
+-- object from it.
 local Builtin = {}
 Builtin.__index = Builtin
 Builtin.__name = "actuator"

@@ -396,7 +396,7 @@ local function attempt(fn, ...)
   return table.unpack(results, 1, results.n)
 end
 
--- All faults that the check of load finds. It raises the first one: what that names is put right, and the check repeated.
+-- All faults that the check of load finds. It raises the first one: what that names is put right, and it is repeated.
 local function faults_of(kind, path, methods)
   local faults, mended = {}, {}
   local view = setmetatable({}, {

@@ -35,7 +35,8 @@ local function nearest(name, known)
   for candidate in pairs(known) do
     local d = type(candidate) == "string" and distance(name, candidate, 3) or 99
     if d < 99 and candidate:find(name, 1, true) == 1 and #name >= 3 then d = math.min(d, 2) end
-    if d <= 3 and d < #candidate and (best == nil or d < best_distance or (d == best_distance and candidate < best)) then
+    local closer = best == nil or d < best_distance or (d == best_distance and candidate < best)
+    if d <= 3 and d < #candidate and closer then
       best, best_distance = candidate, d
     end
   end

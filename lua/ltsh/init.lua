@@ -1,4 +1,5 @@
--- ltsh: the module that scripts require. What is written in C comes from ltsh.core; what is better written in Lua, from the files beside this one.
+-- ltsh: the module that scripts require. What is written in C comes from ltsh.core; what is better written in Lua, from
+-- the files beside this one.
 local core = require "ltsh.core"
 
 local ltsh = {
@@ -18,7 +19,6 @@ local lazy = {
   actuator = "ltsh.actuator",
   persister = "ltsh.persister",
   callback = "ltsh.callback",
-  every = "ltsh.every",
 }
 
 return setmetatable(ltsh, {

@@ -3,7 +3,8 @@ local check = require "ltsh.check_args"
 
 local module = {}
 
--- Loads the file at `path`, which returns a table of methods or a function(options) that returns one. Raises with the file and the line.
+-- Loads the file at `path`, which returns a table of methods or a function(options) that returns one. Raises with the
+-- file and the line.
 -- @param kind "container", ...: for messages
 -- @param methods (table) the table is checked with methods(where, table)
 function module.load(kind, path, options, methods)

@@ -23,7 +23,9 @@ function readers.rate(where, value, config)
     burst = check.integer(where, "rate[1]", value[1], 1),
     per = check.seconds(where, "rate.per", value.per, true),
   }
-  if value.key ~= nil and type(value.key) ~= "boolean" then check.fail(where, "rate.key", "true or false", value.key) end
+  if value.key ~= nil and type(value.key) ~= "boolean" then
+    check.fail(where, "rate.key", "true or false", value.key)
+  end
   config[value.key and "key_rate" or "rate"] = rate
 end
 
@@ -100,7 +102,9 @@ local function read_poll(where, value, config, can)
     if not can.builtin and can.status then config.poll_interval = can.attach and 10 or 1 end
   elseif value ~= false then
     config.poll_interval = check.seconds(where, "poll_interval", value, true)
-    if not can.status then error(where .. ": poll_interval: the actuator has no method 'status' to be polled with", 0) end
+    if not can.status then
+      error(where .. ": poll_interval: the actuator has no method 'status' to be polled with", 0)
+    end
   end
 end
 
@@ -199,7 +203,8 @@ local statuses = {
 
 local function check_status(where, status)
   if status ~= nil and not statuses[status] then
-    check.fail(where, "status", "one of unstarted, waiting, running, exporting, success, failed, stopped, deleted", status)
+    local names = "one of unstarted, waiting, running, exporting, success, failed, stopped, deleted"
+    check.fail(where, "status", names, status)
   end
   return status
 end

@@ -78,6 +78,19 @@ static const struct lt_task *task_known(const struct lt_record *record)
     return record != NULL && record->place != LT_RECORD_GUEST ? record->task : NULL;
 }
 
+/* Gives a task that the table returned what is known here of the same task as it waits, and returns that; NULL if nothing is. To be
+ * done before a limit is asked: the key may be among it. */
+static const struct lt_task *complete(const struct lua_container *c, const struct lt_record *record,
+                                      struct lt_task *task)
+{
+    const struct newcomer *newcomer = lua_container_find_newcomer(c, task);
+    const struct lt_task *waiting = newcomer != NULL ? newcomer->task : task_known(record);
+    if (newcomer == NULL && (waiting == NULL || waiting->status != LT_WAITING))
+        return NULL;
+    lt_task_inherit(task, waiting);
+    return waiting;
+}
+
 /* Reading lists. */
 
 /* Whether the table at `index` is a list, and not one thing with fields. */
@@ -148,8 +161,6 @@ static void read_next_run(struct lt_claim_call *claim, lua_State *L, int count)
 static bool has_expired(const struct lt_task *task, const struct lt_task *known, double now)
 {
     const struct lt_task_options *options = task->options;
-    if (options == NULL && known != NULL)
-        options = known->options;
     if (options == NULL || options->expires_at <= 0 || now < options->expires_at)
         return false;
     if (known != NULL)
@@ -262,8 +273,6 @@ static void make_running(struct lua_container *c, struct lt_task *task, const st
     if (numbered && c->last_run < given)
         c->last_run = given;
     uint64_t run = numbered ? given : new_run(c, task, known);
-    if (known != NULL)
-        lt_task_inherit(task, known);
     clear_run(task);
     task->attempts = attempts;
     lt_task_apply_claimed(task, run, started_at);
@@ -337,7 +346,8 @@ static bool handle_claimed(struct lt_claim_call *claim, struct lt_task *task)
     }
     bool beyond = claim->tried++ >= claim->op->limit;
     bool busy = record != NULL && record->busy;
-    if (!beyond && !busy && has_expired(task, task_known(record), lua_container_wall(c))) {
+    const struct lt_task *waiting = complete(c, record, task);
+    if (!beyond && !busy && has_expired(task, waiting, lua_container_wall(c))) {
         expire(claim, task);
         return true;
     }
@@ -409,8 +419,6 @@ static void make_run(struct lt_claim_call *claim, struct lt_task *task)
     const struct lt_task *known = task_known(lt_records_find(&c->records, task));
     uint64_t run = new_run(c, task, known);
     task->status = LT_WAITING;
-    if (known != NULL)
-        lt_task_inherit(task, known);
     clear_run(task);
     claim->task = task;
     claim->record = lt_records_hold(&c->records, task);
@@ -436,7 +444,8 @@ static bool handle_waiting(struct lt_claim_call *claim, struct lt_task *task)
     }
     if (lua_container_find_newcomer(c, task) != NULL || claim->tried >= claim->op->limit)
         return false;
-    if (has_expired(task, task_known(record), lua_container_wall(c))) {
+    const struct lt_task *waiting = complete(c, record, task);
+    if (has_expired(task, waiting, lua_container_wall(c))) {
         expire(claim, task);
         return true;
     }

@@ -195,7 +195,8 @@ static bool is_active(const struct lt_task *task)
     return task->status == LT_RUNNING || task->status == LT_EXPORTING;
 }
 
-/* The record may go on to another object before the answer that refers to this one is delivered. */
+/* The record may go on to another object before the answer that refers to this one is delivered. That is posted after this turn, which
+ * may be posted already: objects are let go of by the second one. */
 static void lend(struct lua_container *c, struct lt_task *task)
 {
     lt_tasks_push(&c->lent, lt_task_ref(task));
@@ -205,26 +206,30 @@ static void lend(struct lua_container *c, struct lt_task *task)
 static void take_back(struct lt_turn *turn)
 {
     struct lua_container *c = (struct lua_container *)((char *)turn - offsetof(struct lua_container, lent_turn));
+    struct lt_tasks delivered = c->lent_before;
+    c->lent_before = c->lent;
+    c->lent = delivered;
     lt_tasks_clear(&c->lent);
+    if (c->lent_before.count > 0)
+        lt_loop_post(c->env.loop, turn);
     lua_container_go_on_closing(c);
 }
 
+/* An ended object never changes any more: its retry and its deletion have objects of their own. */
 static void apply(struct lt_change_call *change)
 {
     struct lua_container *c = change->c;
     struct lt_change_op *op = change->op;
-    if (op->transition.to == LT_DELETED) {
-        lt_records_forget(&c->records, change->record);
-        lt_task_apply(op->task, &op->transition);
-        return;
-    }
-    if (lt_status_ended(op->task->status)) { /* a retry */
+    if (lt_status_ended(op->task->status)) {
         op->task = change->shown;
         lend(c, op->task);
     } else {
         lt_task_apply(op->task, &op->transition);
     }
-    lt_records_file(&c->records, op->task, lua_container_wall(c));
+    if (op->transition.to == LT_DELETED)
+        lt_records_delete(&c->records, change->record, op->task);
+    else
+        lt_records_file(&c->records, op->task, lua_container_wall(c));
     c->pause = 0;
 }
 
@@ -450,7 +455,7 @@ void lua_container_go_on_closing(struct lua_container *c)
         return;
     lt_timer_stop(c->env.loop, &c->pay_again);
     pay(c);
-    if (!LIST_EMPTY(&c->adapter.calls) || !STAILQ_EMPTY(&c->debts) || c->lent.count > 0)
+    if (!LIST_EMPTY(&c->adapter.calls) || !STAILQ_EMPTY(&c->debts) || c->lent_turn.posted)
         return;
     c->table_closing = true;
     lt_adapter_close(&c->adapter, closed);
@@ -477,6 +482,7 @@ static void free_container(struct lt_adapter *adapter)
     lt_map_free(&c->adding);
     lt_tasks_free(&c->expired);
     lt_tasks_free(&c->lent);
+    lt_tasks_free(&c->lent_before);
     free(c);
 }
 

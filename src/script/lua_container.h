@@ -34,7 +34,8 @@ struct lua_container {
     double pay_pause;
     bool in_pay;
 
-    struct lt_tasks lent; /* objects that an answer refers to which was not delivered yet */
+    struct lt_tasks lent; /* objects that an answer refers to which may not be delivered yet */
+    struct lt_tasks lent_before;
     struct lt_turn lent_turn;
 
     struct lt_adapter_call *attaching;

@@ -166,6 +166,15 @@ void lt_records_forget(struct lt_records *records, struct lt_record *record)
     lt_records_tidy(records, record);
 }
 
+void lt_records_delete(struct lt_records *records, struct lt_record *record, struct lt_task *deleted)
+{
+    take_out(records, record);
+    lt_task_ref(deleted);
+    lt_task_unref(record->task);
+    record->task = deleted;
+    lt_records_tidy(records, record);
+}
+
 static void trim(struct lt_records *records)
 {
     struct lt_record *oldest;

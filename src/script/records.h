@@ -60,6 +60,9 @@ struct lt_record *lt_records_hold(struct lt_records *records, struct lt_task *ta
 /* It is nobody's any more: dropped, or a guest while there is something to be asked about it. */
 void lt_records_forget(struct lt_records *records, struct lt_record *record);
 
+/* As lt_records_forget, of a task that was deleted: what is still to be asked about it sees that. */
+void lt_records_delete(struct lt_records *records, struct lt_record *record, struct lt_task *deleted);
+
 /* Drops it if it is a guest that nothing is asked about any more. */
 void lt_records_tidy(struct lt_records *records, struct lt_record *record);
 

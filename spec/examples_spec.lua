@@ -1,0 +1,52 @@
+-- Each example runs as a user would run it, and says what it should.
+local run = require "spec.support.run"
+
+local function example(...)
+  local result = run.ltsh { ... }
+  assert.equal(0, result.code, result.stderr)
+  return result.stdout
+end
+
+local function count(text, pattern) return select(2, text:gsub(pattern, "")) end
+
+describe("examples/add.lua", function()
+  for _, mode in ipairs { "callback", "poll", "both" } do
+    it("adds ten times in mode " .. mode, function()
+      local text = example("examples/add.lua", "--mode", mode)
+      for i = 1, 10 do
+        assert.matches(string.format("task %-2d success after %%d attempts?: %d\n", i, i + i * i), text)
+      end
+      assert.equal(2, count(text, ": bad luck, tried again\n"))
+      assert.equal(4, count(text, ": timeout, tried again\n"))
+      assert.matches("\n10 done, 0 failed, 6 retries, in mode " .. mode .. "\n$", text)
+    end)
+  end
+
+  it("says how it is called", function()
+    local result = run.ltsh { "examples/add.lua", "--mode", "none" }
+    assert.equal(2, result.code)
+    assert.matches("^usage:", result.stderr)
+  end)
+end)
+
+describe("examples/priorities.lua", function()
+  it("serves the kitchen's orders in their order", function()
+    local text = example "examples/priorities.lua"
+    local started = {}
+    for id in text:gmatch "(%w+) +started" do started[#started + 1] = id end
+    assert.same({ "allergy", "steak", "soup", "bread", "dessert" }, started)
+    assert.matches("special  failed: expired\n", text)
+    assert.equal(5, count(text, "success: served\n"))
+  end)
+end)
+
+describe("examples/lua_parts.lua", function()
+  it("bakes with four parts in Lua", function()
+    local text = example "examples/lua_parts.lua"
+    for _, kind in ipairs { "rye", "wheat", "spelt", "oat" } do
+      assert.matches(string.format("%-8s success: loaf %s/%%d+\n", kind, kind), text)
+    end
+    assert.matches("charcoal failed: it would burn\n", text)
+    assert.matches("saved:   loaf rye/%d+\n", text)
+  end)
+end)
