@@ -564,7 +564,7 @@ describe("a signal", function()
         s:add { id = "short", item = 0.1 }
         s:add { id = "long", item = 3600 }
         s:add { id = "waiting", item = 0 }
-        ltsh.sleep(0)
+        while s:stats().running < 2 do ltsh.sleep(0) end
         say "ready"
         local n = 0
         for task in s:finished() do n = n + 1 end
@@ -586,10 +586,9 @@ describe("a signal", function()
 
   it("the second time stops at once", function()
     local child = start [[
-      local s = new(function(task) ltsh.sleep(3600) end, { shutdown_grace = 3600 })
+      local s = new(function(task) say "ready" ltsh.sleep(3600) end, { shutdown_grace = 3600 })
       s:on("finished", function(task) say(task.id, task.status, task.reason) end)
       s:add { id = "long" }
-      say "ready"
       s:run()]]
     child:expect "ready"
     child:kill "sigterm"
@@ -673,10 +672,12 @@ describe("a signal", function()
 
   it("stops a task that takes no notice", function()
     local child = start [[
-      local s = new(function(task) while true do pcall(ltsh.sleep, 1) end end, { shutdown_grace = 0.05 })
+      local s = new(function(task)
+        say "ready"
+        while true do pcall(ltsh.sleep, 1) end
+      end, { shutdown_grace = 0.05 })
       s:on("finished", function(task) say(task.status, task.reason) end)
       s:add {}
-      say "ready"
       s:run()]]
     child:expect "ready"
     child:kill "sigterm"

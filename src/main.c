@@ -119,7 +119,7 @@ int main(int argc, char **argv)
 {
     struct lt_host_options options = {.program = "ltsh"};
     srand48((long)(uv_hrtime() ^ (uint64_t)getpid() << 32)); /* of the backoff's jitter: hosts must not agree on it */
-    signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error where it is written to */
+    signal(SIGPIPE, SIG_IGN);                                /* a closed pipe is an error where it is written to */
     int status = read_options(argc, argv, &options);
     return status >= 0 ? status : lt_host_run(&options);
 }

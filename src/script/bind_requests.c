@@ -187,10 +187,12 @@ static int take(lua_State *L, struct question *question, double seconds)
         return count;
     }
     const char *function = question->function;
-    if (!lt_wait_ready(L))
-        cancel(&question->wait); /* the next line raises */
-    struct lt_strand *strand = lt_wait_check(L, function);
-    question->strand = strand;
+    if (!lt_wait_ready(L)) {
+        cancel(&question->wait);
+        lt_wait_check(L, function); /* raises */
+        return 0;
+    }
+    struct lt_strand *strand = question->strand = lt_wait_check(L, function);
     struct lt_loop *loop = question->bound->script->loop;
     if (seconds >= 0)
         lt_timer_start(loop, &question->timer, lt_loop_tick(loop) + seconds, time_over);

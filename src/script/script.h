@@ -41,8 +41,8 @@ struct lt_script {
     lua_CFunction assert;
     unsigned scheduler_count;                         /* ever made: for their default names */
     void (*exit)(struct lt_script *script, int code); /* os.exit: close everything, then end the process */
-    void (*closed)(struct lt_script *script); /* no scheduler is left; again when no handler of theirs runs */
-    unsigned handlers;                        /* event handlers that run */
+    void (*closed)(struct lt_script *script);         /* no scheduler is left; again when no handler of theirs runs */
+    unsigned handlers;                                /* event handlers that run */
     void *host;
 };
 
