@@ -1110,7 +1110,7 @@ describe("--check", function()
     assert.equal(1, result.code)
     result = run.ltsh({ "-c", "-" }, { cwd = folder, stdin = code })
     lacks(result.stdout, "ran")
-    contains(result.stdout, "standard input: ")
+    contains(result.stdout, "stdin: ")
   end)
 
   it("leaves nothing behind when modules do more than they should", function()

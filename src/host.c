@@ -75,11 +75,16 @@ static void end(struct host *host, int status, bool at_once, const char *reason)
         host->status = status;
     host->ending = true;
     host->at_once = host->at_once || at_once;
+    double now = lt_loop_tick(&host->loop);
     struct lt_bound *bound;
-    TAILQ_FOREACH(bound, &host->script->schedulers, link)
-        lt_scheduler_close(bound->scheduler, host->at_once ? 0 : bound->shutdown_grace, reason, NULL);
+    TAILQ_FOREACH(bound, &host->script->schedulers, link) {
+        double grace = host->at_once ? 0 : bound->shutdown_grace;
+        if (now + grace > host->grace_until)
+            host->grace_until = now + grace;
+        lt_scheduler_close(bound->scheduler, grace, reason, NULL);
+    }
     if (host->at_once && !lt_timer_active(&host->patience))
-        lt_timer_start(&host->loop, &host->patience, lt_loop_tick(&host->loop) + PATIENCE, give_up);
+        lt_timer_start(&host->loop, &host->patience, now + PATIENCE, give_up);
     on_closed(host->script);
 }
 
@@ -181,25 +186,23 @@ static int load(lua_State *L, const struct lt_host_options *options)
     return luaL_loadfile(L, strcmp(options->script, "-") == 0 ? NULL : options->script);
 }
 
-/* Runs a function of lua/ltsh/ to its end before the script, e.g. the check. */
-static int call_module(lua_State *L, const char *module, const char *function, const char *argument)
+/* Calls a function of lua/ltsh/ before the script runs, with two texts (NULL: nil). Its result, or the error, is on top of the stack. */
+static bool call_module(lua_State *L, const char *module, const char *function, const char *first, const char *second)
 {
     lua_getglobal(L, "require");
     lua_pushstring(L, module);
     if (lua_pcall(L, 1, 1, 0) != LUA_OK)
-        return LUA_ERRRUN;
+        return false;
     lua_getfield(L, -1, function);
     lua_remove(L, -2);
-    lua_pushstring(L, argument);
-    return lua_pcall(L, 1, 1, 0);
+    lua_pushstring(L, first);
+    lua_pushstring(L, second);
+    return lua_pcall(L, 2, 1, 0) == LUA_OK;
 }
 
-static int check(struct host *host, const struct lt_host_options *options)
+static int check(lua_State *L, const struct lt_host_options *options)
 {
-    lua_State *L = host->script->L;
-    lua_pushstring(L, options->code);
-    lua_setglobal(L, "_check_code");
-    if (call_module(L, "ltsh.check", "run", options->script) != LUA_OK) {
+    if (!call_module(L, "ltsh.check", "run", options->script, options->code)) {
         print_error(options->program, lua_tostring(L, -1));
         return 1;
     }
@@ -233,21 +236,20 @@ static void start_main(struct host *host, const struct lt_host_options *options)
 static void run(struct host *host, const struct lt_host_options *options)
 {
     lua_State *L = host->script->L;
+    if (options->check) {
+        host->status = check(L, options);
+        return;
+    }
+    if (options->watch)
+        lt_log(LT_LOG_WARN, "--watch has no effect: this version does not reload modules");
+    if (options->progress && !call_module(L, "ltsh.progress", "all", NULL, NULL))
+        print_error(options->program, lua_tostring(L, -1));
+    lua_settop(L, 0);
     if (load(L, options) != LUA_OK) {
         print_error(options->program, lua_tostring(L, -1));
         host->status = 1;
         return;
     }
-    if (options->check) {
-        lua_pop(L, 1);
-        host->status = check(host, options);
-        return;
-    }
-    if (options->watch)
-        lt_log(LT_LOG_WARN, "--watch has no effect: this version does not reload modules");
-    if (options->progress && call_module(L, "ltsh.progress", "all", NULL) != LUA_OK)
-        print_error(options->program, lua_tostring(L, -1));
-    lua_settop(L, options->progress ? 1 : lua_gettop(L));
     watch_signals(host);
     start_main(host, options);
     if (!host->ending || !TAILQ_EMPTY(&host->script->schedulers))
@@ -285,6 +287,7 @@ int lt_host_run(const struct lt_host_options *options)
     run(&host, options);
     close_all(&host);
     lt_script_end(host.script);
+    close_all(&host); /* of what was begun by variables that were closed just now */
     lt_loop_finish(&host.loop);
     lt_script_close(host.script);
     lt_loop_close(&host.loop);

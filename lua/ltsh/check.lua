@@ -446,13 +446,10 @@ end
 
 local function read_source(script, code)
   if code then return code end
-  if script ~= "-" then
-    local file = assert(io.open(script, "rb"))
-    local source = file:read "a"
-    file:close()
-    return source
-  end
-  return io.stdin:seek "set" and io.stdin:read "a" or nil -- it was read once, to be compiled
+  if script == "-" then return io.read "a" end
+  local file <close>, message = io.open(script, "rb")
+  if not file then return nil, "cannot open " .. message end
+  return file:read "a"
 end
 
 local function count_of(number, what)
@@ -492,16 +489,20 @@ local function check_call(name, call, tally)
   for _, fault in ipairs(faults) do report("%s (%s, loaded in %s)", fault, kinds[call.kind], place) end
 end
 
---- Checks the module files of a script that has been compiled. Returns whether there is no fault.
+--- Compiles a script and checks the module files that it names. Returns whether there is no fault.
 -- @param script the file's name; "-" for standard input; nil for code of the command line
 -- @param code (string, optional) the source, where it is no file
 function check.run(script, code)
-  code = code or rawget(_G, "_check_code")
-  rawset(_G, "_check_code", nil)
-  local name = script == "-" and "standard input" or script or "-e"
-  local source = read_source(script, code)
+  local name = script == "-" and "stdin" or script or "-e"
+  local source, message = read_source(script, code)
+  local compiled = source and source:gsub("^#[^\n]*", "")
+  if compiled then compiled, message = load(compiled, (script and script ~= "-" and "@" or "=") .. name) end
+  if not compiled then
+    report("ltsh: %s", message)
+    return false
+  end
   local tally = { checked = 0, unchecked = 0, faults = 0 }
-  if not source or source:find "^\27Lua" then
+  if source:find "^\27Lua" then
     tally.unchecked = 1
     tell("%s: unchecked: which modules it names cannot be seen", name)
     source = ""

@@ -134,10 +134,9 @@ function Task:cancelled() end
 ---@field status? ltsh.Status The task's state, in the present or latest run.
 ---@field start? number When it began, Unix time in seconds.
 ---@field end? number When it ended, Unix time in seconds.
----@field started_at? number The same as `start`.
----@field ended_at? number The same as `end`.
 ---@field reason? string Why it failed or was stopped.
 ---@field version? string The version of the module that ran it.
+---@field host string The name of the host that ran it.
 
 --------------------------------------------------------------------------------------------------------------------------
 -- Schedulers

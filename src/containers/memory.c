@@ -10,6 +10,7 @@
  * cost O(1), with priorities or delays O(log n), however many wait. */
 #include "containers/memory.h"
 
+#include <math.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,9 +164,9 @@ static void store(struct memory *memory, struct lt_task *task)
     struct lt_task *known = lt_map_find(&memory->ids, task->hash, task->data, task->id_len);
     if (known != NULL)
         forget(memory, known);
-    /* Each a microsecond after the one before, at least: the order of adding can be read from it. */
-    double now = wall(memory);
-    memory->last_added = now > memory->last_added + 1e-6 ? now : memory->last_added + 1e-6;
+    /* Each later than the one before: the order of adding can be read from it. */
+    lt_loop_tick(memory->env.loop);
+    memory->last_added = fmax(wall(memory), nextafter(memory->last_added, INFINITY));
     lt_task_apply_added(task, memory->last_added);
     lt_map_put(&memory->ids, task->hash, lt_task_ref(task));
     memory->counts[LT_WAITING]++;

@@ -405,12 +405,12 @@ static void push_run(lua_State *L, const struct lt_past_run *run)
     lua_createtable(L, 0, 5);
     lua_pushinteger(L, (lua_Integer)run->run);
     lua_setfield(L, -2, "run");
-    set_time(L, "started_at", run->started_at);
-    set_time(L, "ended_at", run->ended_at);
     set_time(L, "start", run->started_at);
     set_time(L, "end", run->ended_at);
     set_bytes(L, "reason", run->reason);
     set_bytes(L, "version", run->version);
+    lt_task_push_host(L);
+    lua_setfield(L, -2, "host");
 }
 
 /* Its runs, the oldest first; the last one is the present or latest. */

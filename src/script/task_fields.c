@@ -248,6 +248,11 @@ static void push_option(lua_State *L, int index, struct lt_task_object *object, 
         lua_pushnil(L);
 }
 
+void lt_task_push_host(lua_State *L)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &host_key);
+}
+
 static void push_run(lua_State *L, const struct lt_task_object *object, enum lt_field field)
 {
     if (object->run == 0)
@@ -255,7 +260,7 @@ static void push_run(lua_State *L, const struct lt_task_object *object, enum lt_
     else if (field == LT_FIELD_RUN)
         lua_pushinteger(L, (lua_Integer)object->run);
     else
-        lua_rawgetp(L, LUA_REGISTRYINDEX, &host_key);
+        lt_task_push_host(L);
 }
 
 /* Scalars and what is made from them. */

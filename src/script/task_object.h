@@ -33,6 +33,9 @@ struct lt_task *lt_task_read_new(lua_State *L, int index, const char *function, 
  * NULL with a message. */
 struct lt_task *lt_task_read(lua_State *L, int index, struct lt_error *error);
 
+/* Pushes the name of this host. */
+void lt_task_push_host(lua_State *L);
+
 /* Whether the value at `index` is a task object. */
 bool lt_is_task(lua_State *L, int index);
 
