@@ -1,5 +1,6 @@
 #include "scheduler/task.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -60,14 +61,13 @@ bool lt_task_id_valid(const char *id, size_t len)
 struct lt_task *lt_task_new(const char *id, size_t id_len, const char *item, size_t item_len)
 {
     struct lt_task *task = lt_alloc(sizeof *task + id_len + 1 + item_len);
-    *task = (struct lt_task){
-        .refs = 1,
-        .hash = lt_hash(id, id_len),
-        .status = LT_UNSTARTED,
-        .id_len = (uint8_t)id_len,
-        .heap_place = LT_HEAP_NONE,
-        .item_len = (uint32_t)item_len,
-    };
+    memset(task, 0, offsetof(struct lt_task, link));
+    task->refs = 1;
+    task->hash = lt_hash(id, id_len);
+    task->status = LT_UNSTARTED;
+    task->id_len = (uint8_t)id_len;
+    task->heap_place = LT_HEAP_NONE;
+    task->item_len = (uint32_t)item_len;
     memcpy(task->data, id, id_len);
     task->data[id_len] = '\0';
     if (item_len > 0)

@@ -3,7 +3,8 @@
  *     known here? -> add(self, copy) ... -> filed in the records
  *                         no: those before it are taken out again with to_deleted
  *
- * While tasks are being added their ids are taken; those of several are not to be claimed before the last one is in. */
+ * While a task is being added its record is busy: a claim that gets it early waits for the answer, and so does what else is asked about it.
+ * Those of several are given back by a claim: they are not to run before the last one is in. */
 #include "script/lua_container.h"
 
 #include <stdlib.h>
@@ -117,32 +118,36 @@ static bool step(struct lt_adapter_call *call)
     return true;
 }
 
+/* The tasks are in, or not: what came for them meanwhile goes on. */
 static void leave(struct add_call *add, uint32_t count)
 {
-    for (uint32_t i = 0; i < count; i++)
-        lt_map_remove(&add->c->adding, add->op->tasks[i]->hash, &add->newcomers[i]);
+    struct lua_container *c = add->c;
+    for (uint32_t i = 0; i < count; i++) {
+        struct lt_record *record = add->newcomers[i].record;
+        lt_map_remove(&c->adding, add->op->tasks[i]->hash, &add->newcomers[i]);
+        lua_container_not_returning(c, record);
+        record->busy = false;
+        lua_container_settle(c, record);
+    }
 }
 
-/* Those that were claimed before add returned have other objects by now, and records that are ahead of this. */
-static void file(struct add_call *add, uint32_t i)
+static void file(struct add_call *add)
 {
     struct lua_container *c = add->c;
-    struct lt_task *task = add->op->tasks[i];
-    lt_task_apply_added(task, added_at(add, i));
-    if (!add->newcomers[i].claimed)
+    for (uint32_t i = 0; i < add->op->count; i++) {
+        struct lt_task *task = add->op->tasks[i];
+        lt_task_apply_added(task, added_at(add, i));
         lt_records_file(&c->records, task, lua_container_wall(c));
+    }
+    c->pause = 0;
 }
 
 static void over(struct lt_adapter_call *call)
 {
     struct add_call *add = (struct add_call *)call;
-    struct lua_container *c = add->c;
+    if (add->code == LT_OK)
+        file(add);
     leave(add, add->op->count);
-    if (add->code == LT_OK) {
-        c->pause = 0;
-        for (uint32_t i = 0; i < add->op->count; i++)
-            file(add, i);
-    }
     lt_reply_send(call->reply, add->code, add->message != NULL ? add->message->data : NULL);
     lt_adapter_call_free(call);
 }
@@ -152,6 +157,8 @@ static int check_known(const struct lua_container *c, const struct lt_task *task
     if (lua_container_find_newcomer(c, task) != NULL)
         return lt_fail(error, LT_EXISTS, "task '%s' is being added already", lt_task_id(task));
     const struct lt_record *record = lt_records_find(&c->records, task);
+    if (record != NULL && record->busy)
+        return lt_fail(error, LT_EXISTS, "task '%s' exists and is being changed", lt_task_id(task));
     if (record == NULL || record->place == LT_RECORD_GUEST)
         return LT_OK;
     bool once = task->options != NULL && task->options->once;
@@ -180,7 +187,10 @@ void lua_container_add(struct lt_container *container, struct lt_add_op *op)
             lt_adapter_call_free(&add->call);
             return;
         }
-        add->newcomers[i] = (struct newcomer){.task = op->tasks[i], .batch = op->count > 1};
+        struct lt_record *record = lt_records_hold(&c->records, op->tasks[i]);
+        record->busy = true;
+        record->returning = op->count == 1;
+        add->newcomers[i] = (struct newcomer){.task = op->tasks[i], .record = record, .batch = op->count > 1};
         lt_map_put(&c->adding, op->tasks[i]->hash, &add->newcomers[i]);
     }
     double now = lua_container_wall(c);

@@ -80,15 +80,13 @@ static const struct lt_task *task_known(const struct lt_record *record)
 
 /* Gives a task that the table returned what is known here of the same task as it waits, and returns that; NULL if nothing is. To be
  * done before a limit is asked: the key may be among it. */
-static const struct lt_task *complete(const struct lua_container *c, const struct lt_record *record,
-                                      struct lt_task *task)
+static const struct lt_task *complete(const struct lt_record *record, struct lt_task *task)
 {
-    const struct newcomer *newcomer = lua_container_find_newcomer(c, task);
-    const struct lt_task *waiting = newcomer != NULL ? newcomer->task : task_known(record);
-    if (newcomer == NULL && (waiting == NULL || waiting->status != LT_WAITING))
+    const struct lt_task *known = task_known(record);
+    if (known == NULL || known->status != LT_WAITING)
         return NULL;
-    lt_task_inherit(task, waiting);
-    return waiting;
+    lt_task_inherit(task, known);
+    return known;
 }
 
 /* Reading lists. */
@@ -283,9 +281,6 @@ static void take(struct lt_claim_call *claim, struct lt_task *task)
     struct lua_container *c = claim->c;
     double now = lua_container_wall(c);
     make_running(c, task, task_known(lt_records_find(&c->records, task)), now);
-    struct newcomer *newcomer = lua_container_find_newcomer(c, task);
-    if (newcomer != NULL)
-        newcomer->claimed = true;
     lt_records_file(&c->records, task, now);
     lt_tasks_push(&claim->op->claimed, lt_task_ref(task));
     claim->progressed = true;
@@ -346,7 +341,7 @@ static bool handle_claimed(struct lt_claim_call *claim, struct lt_task *task)
     }
     bool beyond = claim->tried++ >= claim->op->limit;
     bool busy = record != NULL && record->busy;
-    const struct lt_task *waiting = complete(c, record, task);
+    const struct lt_task *waiting = complete(record, task);
     if (!beyond && !busy && has_expired(task, waiting, lua_container_wall(c))) {
         expire(claim, task);
         return true;
@@ -442,9 +437,9 @@ static bool handle_waiting(struct lt_claim_call *claim, struct lt_task *task)
         ignore(claim, task, "its status is not waiting");
         return false;
     }
-    if (lua_container_find_newcomer(c, task) != NULL || claim->tried >= claim->op->limit)
+    if (claim->tried >= claim->op->limit)
         return false;
-    const struct lt_task *waiting = complete(c, record, task);
+    const struct lt_task *waiting = complete(record, task);
     if (has_expired(task, waiting, lua_container_wall(c))) {
         expire(claim, task);
         return true;

@@ -171,6 +171,14 @@ static void free_change(struct lt_adapter_call *call)
     lt_bytes_unref(change->refusal);
 }
 
+void lua_container_not_returning(struct lua_container *c, struct lt_record *record)
+{
+    record->returning = false;
+    if (record->awaited != NULL)
+        lt_loop_post(c->env.loop, record->awaited);
+    record->awaited = NULL;
+}
+
 static struct lt_task *task_of(const struct lt_change_call *change)
 {
     return change->op != NULL ? change->op->task : change->update->task;
@@ -182,10 +190,8 @@ static void answer(struct lt_change_call *change, int code, const char *message)
     struct lt_record *record = change->record;
     lt_reply_send(change->call.reply, code, message);
     lt_adapter_call_free(&change->call);
-    record->busy = record->returning = false;
-    if (record->awaited != NULL)
-        lt_loop_post(c->env.loop, record->awaited);
-    record->awaited = NULL;
+    lua_container_not_returning(c, record);
+    record->busy = false;
     lua_container_settle(c, record);
     lua_container_go_on_closing(c);
 }
@@ -247,6 +253,7 @@ static void refused(struct lt_change_call *change, int code, const char *message
         answer(change, LT_UNKNOWN, message);
     } else if (c->claiming != NULL) {
         change->refusal = lt_bytes_new(message, strlen(message));
+        lua_container_not_returning(c, change->record); /* the claim must not wait for it as well */
         STAILQ_INSERT_TAIL(&c->parked, change, link);
     } else {
         answer(change, LT_REFUSED, message);

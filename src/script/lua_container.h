@@ -76,6 +76,9 @@ bool lua_container_forgive(struct lua_container *c, const struct lt_task *task, 
 /* Something about the record was answered (record->busy is false again): the next in its queue. The record may be gone then. */
 void lua_container_settle(struct lua_container *c, struct lt_record *record);
 
+/* The table has answered whether the task waits: a claim that got it early goes on. */
+void lua_container_not_returning(struct lua_container *c, struct lt_record *record);
+
 /* The claim is over: those that waited for it. */
 void lua_container_unpark(struct lua_container *c);
 
@@ -96,8 +99,8 @@ double lua_container_oldest(const struct lt_container *container);
 /* lua_add.c */
 struct newcomer {
     const struct lt_task *task;
-    bool batch;   /* of several, all or none */
-    bool claimed; /* before add returned */
+    struct lt_record *record;
+    bool batch; /* of several, all or none */
 };
 void lua_container_add(struct lt_container *container, struct lt_add_op *op);
 void lua_container_adding_open(struct lua_container *c);

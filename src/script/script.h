@@ -36,6 +36,8 @@ struct lt_script {
     unsigned spare_count;
     struct lt_buffer scratch; /* for encoding; whoever uses it is through with it before Lua runs again */
     struct lt_bound_list schedulers;
+    int small_task_meta; /* the metatables of task objects, as references: an index into an array */
+    int holding_task_meta;
     const void *scheduler_meta; /* the metatable of scheduler objects, to know them by */
     lua_CFunction error;        /* the standard functions: an error that they raise was meant */
     lua_CFunction assert;

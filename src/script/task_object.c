@@ -9,8 +9,6 @@
 
 enum { SMALL = 512 };
 
-static const char small_key, holding_key; /* their addresses are keys in the registry */
-
 /* The object at 1, or an error that names `function`. */
 static struct lt_task_object *check(lua_State *L, const char *function)
 {
@@ -131,7 +129,8 @@ static struct lt_task_object *push(lua_State *L, struct lt_task *task)
         copy_bytes(object, task, blobs);
     else
         hold(object, task, blobs);
-    lua_rawgetp(L, LUA_REGISTRYINDEX, size > 0 ? &small_key : &holding_key);
+    const struct lt_script *script = lt_script_of(L);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, size > 0 ? script->small_task_meta : script->holding_task_meta);
     lua_setmetatable(L, -2);
     if (size == 0)
         account(L, object);
@@ -350,9 +349,9 @@ void lt_task_object_open(lua_State *L)
 {
     lt_fields_open(L);
     push_metatable(L);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &small_key);
+    lt_script_of(L)->small_task_meta = luaL_ref(L, LUA_REGISTRYINDEX);
     push_metatable(L);
     lua_pushcfunction(L, finalize);
     lua_setfield(L, -2, "__gc");
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &holding_key);
+    lt_script_of(L)->holding_task_meta = luaL_ref(L, LUA_REGISTRYINDEX);
 }
