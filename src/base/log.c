@@ -165,10 +165,12 @@ static void put_name(struct lt_buffer *out, const char *name)
     put_word(out, name, strlen(name), " \"=");
 }
 
+/* Longer texts are cut: a log is read by people. */
 static size_t string_len(const struct lt_log_field *field)
 {
+    enum { LONGEST = 16384 };
     size_t len = field->value.string.len;
-    return len == SIZE_MAX ? strlen(field->value.string.data) : len;
+    return len == SIZE_MAX ? strnlen(field->value.string.data, LONGEST) : len < LONGEST ? len : LONGEST;
 }
 
 static bool present(const struct lt_log_field *field)

@@ -13,7 +13,8 @@ enum lt_log_level { LT_LOG_DEBUG, LT_LOG_INFO, LT_LOG_WARN, LT_LOG_ERROR };
 
 enum lt_log_kind { LT_LOG_STRING, LT_LOG_INTEGER, LT_LOG_NUMBER, LT_LOG_BOOLEAN };
 
-/* One field of a line. Strings are bytes of any kind: what is not printable UTF-8 is escaped. */
+/* One field of a line. Strings are bytes of any kind: what is not printable UTF-8 is escaped, and what is
+ * beyond 16 KiB is cut. */
 struct lt_log_field {
     const char *name;
     enum lt_log_kind kind;

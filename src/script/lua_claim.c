@@ -177,6 +177,7 @@ static void expired(struct lt_adapter_call *call, int code, lua_State *L, int co
         lt_task_apply(claim->task, &claim->expiry);
         lt_records_file(&c->records, claim->task, lua_container_wall(c));
         lt_tasks_push(&claim->op->expired, lt_task_ref(claim->task));
+        claim->progressed = true;
     } else if (!lua_container_trouble(code)) {
         lt_records_forget(&c->records, record);
     } else {
@@ -507,12 +508,12 @@ static double next_time(struct lua_container *c, double now)
     return next > 0 && next <= now ? now + SHORTEST_PAUSE : next;
 }
 
-/* Whether something should be due that the table did not return: its clock may be coarse, or somebody else has it. */
+/* Whether something should be due that the table did not return, or returned in vain: its clock may be coarse, or somebody else has it. */
 static bool is_missing(const struct lt_claim_call *claim, bool due, double now)
 {
     const struct lua_container *c = claim->c;
     bool explained = claim->progressed || claim->no_room || claim->key_full || claim->full_keys;
-    return !explained && (due || (c->next_at > 0 && c->next_at <= now));
+    return !explained && (due || claim->listed >= claim->asked || (c->next_at > 0 && c->next_at <= now));
 }
 
 /* Then it is asked again soon, but ever more rarely. */
@@ -530,12 +531,14 @@ static void conclude(struct lt_claim_call *claim)
     struct lua_container *c = claim->c;
     struct lt_claim_op *op = claim->op;
     double now = lua_container_wall(c);
+    uint32_t delayed = c->records.delayed.count;
     bool due = lt_records_any_due(&c->records, now);
+    bool due_since = c->records.delayed.count < delayed; /* it was asked */
     bool full_list = claim->listed >= claim->asked;
     c->unseen = full_list || c->next_at > 0;
     if (claim->progressed)
         c->pause = 0;
-    op->more = full_list && (claim->progressed || claim->no_room);
+    op->more = due_since || (full_list && (claim->progressed || claim->no_room));
     op->next_at = is_missing(claim, due, now) ? be_patient(c, now) : next_time(c, now);
 }
 
