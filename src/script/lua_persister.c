@@ -44,9 +44,7 @@ static void acted(struct lt_adapter_call *call, int code, lua_State *L, int coun
     struct lt_error error;
     if (code != LT_OK)
         lt_adapter_send_failed(call, code, message);
-    else if (is_nothing(L, count))
-        lt_reply_ok(call->reply);
-    else if (lt_adapter_answer(call, LT_OK, L, count, NULL, LT_ERROR, &error) == LT_OK)
+    else if (is_nothing(L, count) || lt_adapter_answer(call, LT_OK, L, count, NULL, LT_ERROR, &error) == LT_OK)
         lt_reply_ok(call->reply);
     else
         lt_reply_send(call->reply, LT_ERROR, error.message);
@@ -72,9 +70,8 @@ static void loaded(struct lt_adapter_call *call, int code, lua_State *L, int cou
         lt_adapter_send_failed(call, code, message);
     else if (lt_adapter_failed(L, count, &error))
         lt_reply_send(call->reply, LT_ERROR, error.message);
-    else if (is_nothing(L, count))
-        lt_reply_ok(call->reply);
-    else if ((op->data = lt_adapter_encode(L, lua_gettop(L) - count + 1, "data", &error)) != NULL)
+    else if (is_nothing(L, count) ||
+             (op->data = lt_adapter_encode(L, lua_gettop(L) - count + 1, "data", &error)) != NULL)
         lt_reply_ok(call->reply);
     else
         lt_reply_send(call->reply, LT_UNSTORABLE, error.message);
