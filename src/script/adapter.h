@@ -1,8 +1,9 @@
 /* Adapters: what the four interfaces that are made from Lua tables have in common (lua_parts.h).
  *
- * - Calls: each is allocated for itself, so that any number can be under way; the adapter knows them all, and ends them when it is closed.
- * - A gate: functions that were given to the script (notify, push, announce) reach their adapter through it; once that is
- *   closed they find nobody and do nothing.
+ * - Calls: each is allocated for itself, so that any number can be under way; the adapter knows them all, and ends
+ *   them when it is closed.
+ * - A gate: functions that were given to the script (notify, push, announce) reach their adapter through it; once that
+ *   is closed they find nobody and do nothing.
  * - An end: closed (after the table's own `close`) and released by its owner, in any order, it is freed. */
 #ifndef LTSH_SCRIPT_ADAPTER_H
 #define LTSH_SCRIPT_ADAPTER_H
@@ -49,8 +50,8 @@ void lt_adapter_init(struct lt_adapter *adapter, lua_State *L, int index, const 
                      void (*free_it)(struct lt_adapter *adapter));
 void lt_adapter_open(struct lt_adapter *adapter, struct lt_loop *loop, double call_timeout);
 
-/* Ends the calls that are under way (their replies get LT_CLOSED), shuts the gate, calls the table's `close` if it has one, then
- * `closed` (NULL is fine). The adapter may be gone after that. */
+/* Ends the calls that are under way (their replies get LT_CLOSED), shuts the gate, calls the table's `close` if it has
+ * one, then `closed` (NULL is fine). The adapter may be gone after that. */
 void lt_adapter_close(struct lt_adapter *adapter,
                       void (*closed)(struct lt_adapter *adapter, int code, const char *message));
 void lt_adapter_release(struct lt_adapter *adapter);
@@ -71,15 +72,18 @@ void lt_adapter_call_abort(struct lt_adapter_call *call);
 /* Lets the reply's owner give the operation up. To be called before the method is. */
 void lt_adapter_call_cancellable(struct lt_adapter_call *call);
 
-/* Runs call->step until it has a call under way or is over. `done` calls this too: however many calls return at once, they do not nest. */
+/* Runs call->step until it has a call under way or is over. `done` calls this too: however many calls return at once,
+ * they do not nest. */
 void lt_adapter_go(struct lt_adapter_call *call);
 
-/* Reads the answer of a method that says yes with any true value, and no with nil (or false), a reason and maybe a code. LT_OK; for a no,
- * the code that was named or else `refusal`, with the reason as it was given; LT_ERROR for nonsense; the code of a failed call. */
+/* Reads the answer of a method that says yes with any true value, and no with nil (or false), a reason and maybe a
+ * code. LT_OK; for a no, the code that was named or else `refusal`, with the reason as it was given; LT_ERROR for
+ * nonsense; the code of a failed call. */
 int lt_adapter_answer(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message, int refusal,
                       struct lt_error *error);
 
-/* Whether a method that returns data returned nil, a failure and maybe a code instead: then `error` says which, LT_ERROR if it named no code. */
+/* Whether a method that returns data returned nil, a failure and maybe a code instead: then `error` says which,
+ * LT_ERROR if it named no code. */
 bool lt_adapter_failed(lua_State *L, int count, struct lt_error *error);
 
 /* Sends the answer of a call that failed: the reason that was raised, or the message. */
@@ -88,7 +92,7 @@ void lt_adapter_send_failed(struct lt_adapter_call *call, int code, const char *
 /* Logs an error of the module, gated. `task` may be NULL. */
 void lt_adapter_log(struct lt_adapter *adapter, const char *what, const struct lt_task *task, const char *error);
 
-/* Encodes the value at `index` into bytes with a reference for the caller; NULL with an error if it cannot be stored. */
+/* Encodes the value at `index` into bytes with a reference for the caller; NULL with an error if it cannot. */
 struct lt_bytes *lt_adapter_encode(lua_State *L, int index, const char *root, struct lt_error *error);
 
 /* Pushes what `bytes` encodes; nil for NULL. */
@@ -98,12 +102,13 @@ void lt_adapter_decode(lua_State *L, struct lt_bytes *bytes);
 void lt_adapter_push_function(struct lt_adapter *adapter, lua_State *L, lua_CFunction function);
 struct lt_adapter *lt_adapter_of_function(lua_State *L);
 
-/* Reads { status=, reason=, output=, progress= } and the fields of a failure from the table at `index`; its other fields do not matter. False
- * with an error and nothing in the report. An output that cannot be stored is an error, or with `fails` a failure of the task. */
+/* Reads { status=, reason=, output=, progress= } and the fields of a failure from the table at `index`; its other
+ * fields do not matter. False with an error and nothing in the report. An output that cannot be stored is an error, or
+ * with `fails` a failure of the task. */
 bool lt_report_read(lua_State *L, int index, bool fails, struct lt_report *report, struct lt_error *error);
 
-/* The body of notify and push, called `name` by the script: its one argument names a task; with what it says it goes to `push`. Raises for bad arguments.
- * Does nothing when the adapter is closed. */
+/* The body of notify and push, called `name` by the script: its one argument names a task; with what it says it goes
+ * to `push`. Raises for bad arguments. Does nothing when the adapter is closed. */
 int lt_adapter_push(lua_State *L, const char *name, void (*push)(struct lt_adapter *adapter, struct lt_push *push));
 
 #endif

@@ -3,7 +3,8 @@
  *     scheduler -- start, stop, status, output --> a call of the method, with a task object of that moment
  *     notify{ id=, run=, ... } --> env->push: the scheduler knows which runs are its own, and drops what is late
  *
- * Nothing is kept of a run here: the handle that `start` returned is stored with the task, and shown to every later method. */
+ * Nothing is kept of a run here: the handle that `start` returned is stored with the task, and shown to every later
+ * method. */
 #include "scheduler/actuator.h"
 
 #include <stddef.h>

@@ -3,8 +3,8 @@
  *     known here? -> add(self, copy) ... -> filed in the records
  *                         no: those before it are taken out again with to_deleted
  *
- * While a task is being added its record is busy: a claim that gets it early waits for the answer, and so does what else is asked about it.
- * Those of several are given back by a claim: they are not to run before the last one is in. */
+ * While a task is being added its record is busy: a claim that gets it early waits for the answer, and so does what
+ * else is asked about it. Those of several are given back by a claim: they are not to run before the last one is in. */
 #include "script/lua_container.h"
 
 #include <stdlib.h>

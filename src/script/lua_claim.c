@@ -1,10 +1,10 @@
 /* Claiming from a container in Lua, and taking over what ran on a host that died.
  *
- *     claim(self, limit, full_keys) -> tasks[, next_run_at]      they are running then; what may not start goes back with to_waiting
+ *     claim(self, limit, full_keys) -> tasks[, next_run_at]      they run then; to_waiting for what may not start
  *     waiting(self, limit) -> tasks, to_running(self, task)      each is asked for; what may not start is left alone
  *
- * What a table returns is checked: no task runs twice at once, none beyond the limits, whatever it says. The slot of a task is taken before
- * to_running is called, so that none is passed in the meantime. */
+ * What a table returns is checked: no task runs twice at once, none beyond the limits, whatever it says. The slot of a
+ * task is taken before to_running is called, so that none is passed in the meantime. */
 #include "script/lua_container.h"
 
 #include <math.h>
@@ -78,8 +78,8 @@ static const struct lt_task *task_known(const struct lt_record *record)
     return record != NULL && record->place != LT_RECORD_GUEST ? record->task : NULL;
 }
 
-/* Gives a task that the table returned what is known here of the same task as it waits, and returns that; NULL if nothing is. To be
- * done before a limit is asked: the key may be among it. */
+/* Gives a task that the table returned what is known here of the same task as it waits, and returns that; NULL if
+ * nothing is. To be done before a limit is asked: the key may be among it. */
 static const struct lt_task *complete(const struct lt_record *record, struct lt_task *task)
 {
     const struct lt_task *known = task_known(record);
@@ -105,7 +105,8 @@ static bool is_list(lua_State *L, int index)
     return false;
 }
 
-/* Reads the list that a method returned first. What is no task is left out, with an error in the log. Returns its length, or -1 with an error. */
+/* Reads the list that a method returned first. What is no task is left out, with an error in the log. Returns its
+ * length, or -1 with an error. */
 static int64_t read_tasks(struct lt_adapter_call *call, lua_State *L, int count, struct lt_tasks *tasks,
                           struct lt_error *error)
 {
@@ -456,7 +457,8 @@ static bool handle_waiting(struct lt_claim_call *claim, struct lt_task *task)
 
 static void ask(struct lt_claim_call *claim, uint32_t limit);
 
-/* Full keys at the head of the list must not hold up what is behind them: `waiting` knows nothing of keys, but may be asked for more. */
+/* Full keys at the head of the list must not hold up what is behind them: `waiting` knows nothing of keys, but may be
+ * asked for more. */
 static bool must_look_further(const struct lt_claim_call *claim)
 {
     bool stuck = claim->key_full && !claim->no_room && claim->tried < claim->op->limit;
@@ -508,7 +510,8 @@ static double next_time(struct lua_container *c, double now)
     return next > 0 && next <= now ? now + SHORTEST_PAUSE : next;
 }
 
-/* Whether something should be due that the table did not return, or returned in vain: its clock may be coarse, or somebody else has it. */
+/* Whether something should be due that the table did not return, or returned in vain: its clock may be coarse, or
+ * somebody else has it. */
 static bool is_missing(const struct lt_claim_call *claim, bool due, double now)
 {
     const struct lua_container *c = claim->c;

@@ -4,7 +4,8 @@
  *                                true: the change is applied to the task itself, and filed in the records
  *                                nil, message: it is elsewhere by now; anything else: tried again by who asked
  *
- * What is asked about one task goes one after the other, in the order in which it came; different tasks do not wait for each other. */
+ * What is asked about one task goes one after the other, in the order in which it came; different tasks do not wait
+ * for each other. */
 #include "script/lua_container.h"
 
 #include <stddef.h>
@@ -201,8 +202,8 @@ static bool is_active(const struct lt_task *task)
     return task->status == LT_RUNNING || task->status == LT_EXPORTING;
 }
 
-/* The record may go on to another object before the answer that refers to this one is delivered. That is posted after this turn, which
- * may be posted already: objects are let go of by the second one. */
+/* The record may go on to another object before the answer that refers to this one is delivered. That is posted after
+ * this turn, which may be posted already: objects are let go of by the second one. */
 static void lend(struct lua_container *c, struct lt_task *task)
 {
     lt_tasks_push(&c->lent, lt_task_ref(task));
@@ -239,7 +240,8 @@ static void apply(struct lt_change_call *change)
     c->pause = 0;
 }
 
-/* The table said no. Where the task is running here, it is another's by now; else somebody asks for it who did not know what the table knows. */
+/* The table said no. Where the task is running here, it is another's by now; else somebody asks for it who did not
+ * know what the table knows. */
 static void refused(struct lt_change_call *change, int code, const char *message)
 {
     struct lua_container *c = change->c;
@@ -436,7 +438,8 @@ static void open_container(struct lt_container *container, const struct lt_conta
     lt_adapter_call_run(c->attaching, 1);
 }
 
-/* A container that does not outlive the host: its waiting tasks are stopped at once, and the table is told before it is closed. */
+/* A container that does not outlive the host: its waiting tasks are stopped at once, and the table is told before it
+ * is closed. */
 static void abandon(struct lt_container *container, struct lt_bytes *reason, double now, struct lt_tasks *stopped)
 {
     struct lua_container *c = lua_container_of(container);

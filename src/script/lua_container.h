@@ -66,14 +66,15 @@ void lua_container_tell(struct lt_adapter_call *call, struct lt_task *shown,
                         void (*done)(struct lt_adapter_call *call, int code, lua_State *L, int count,
                                      const char *message));
 
-/* Goes on telling the table until it answers. `shown` is a reference that moves; `task`, also one, or NULL: what ends with it, by
- * expiring, and is delivered then. */
+/* Goes on telling the table until it answers. `shown` is a reference that moves; `task`, also one, or NULL: what ends
+ * with it, by expiring, and is delivered then. */
 void lua_container_owe(struct lua_container *c, struct lt_task *shown, struct lt_task *task);
 
 /* The table gave this task away (again): what it was owed is void. False if it is being told right now, of `run`. */
 bool lua_container_forgive(struct lua_container *c, const struct lt_task *task, uint64_t *run);
 
-/* Something about the record was answered (record->busy is false again): the next in its queue. The record may be gone then. */
+/* Something about the record was answered (record->busy is false again): the next in its queue. The record may be gone
+ * then. */
 void lua_container_settle(struct lua_container *c, struct lt_record *record);
 
 /* The table has answered whether the task waits: a claim that got it early goes on. */
@@ -82,8 +83,8 @@ void lua_container_not_returning(struct lua_container *c, struct lt_record *reco
 /* The claim is over: those that waited for it. */
 void lua_container_unpark(struct lua_container *c);
 
-/* Closes the table when nothing is under way any more. To be called at the end of every call that a closing scheduler does not wait for; it
- * may be the end of the container. */
+/* Closes the table when nothing is under way any more. To be called at the end of every call that a closing scheduler
+ * does not wait for; it may be the end of the container. */
 void lua_container_go_on_closing(struct lua_container *c);
 
 /* The reason of a task that expired, with a reference for the caller. */

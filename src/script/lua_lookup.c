@@ -1,7 +1,7 @@
 /* Looking into a container in Lua: get, list, count.
  *
- * A table that has the methods is asked, since it may be shared or filled from elsewhere, but for the tasks that run here: nobody knows
- * more of them. For a table without them the records answer. */
+ * A table that has the methods is asked, since it may be shared or filled from elsewhere, but for the tasks that run
+ * here: nobody knows more of them. For a table without them the records answer. */
 #include "script/lua_container.h"
 
 #include <stdlib.h>
@@ -48,7 +48,8 @@ static void get_known(struct lt_get_op *op, const struct lt_record *record)
     lt_reply_send(&op->reply, known ? LT_OK : LT_UNKNOWN, "no such task");
 }
 
-/* The table knows better where a task is that does not run here: the record follows. Returns the object to show, with a reference. */
+/* The table knows better where a task is that does not run here: the record follows. Returns the object to show, with
+ * a reference. */
 static struct lt_task *follow(struct lua_container *c, struct lt_record *record, struct lt_task *task)
 {
     if (record == NULL || record->busy)

@@ -1,6 +1,7 @@
 /* A persister in Lua: save(self, task, data), load(self, task) -> data, delete(self, task), close(self).
  *
- * Data crosses encoded: what a persister is given is a copy of its own, and what it returns is stored or shown as it was then. */
+ * Data crosses encoded: what a persister is given is a copy of its own, and what it returns is stored or shown as it
+ * was then. */
 #include "scheduler/persister.h"
 
 #include <stddef.h>

@@ -1,7 +1,8 @@
 /* A receiver in Lua: receive(self, push), close(self).
  *
- * `receive` is called once and may go on for ever, waiting in a loop; or it gives `push` away, to a callback or a server, and returns. If it raises
- * it is called again, after a pause that grows: a broken connection must not mean that no end is heard of any more. */
+ * `receive` is called once and may go on for ever, waiting in a loop; or it gives `push` away, to a callback or a
+ * server, and returns. If it raises it is called again, after a pause that grows: a broken connection must not mean
+ * that no end is heard of any more. */
 #include "scheduler/receiver.h"
 
 #include <stddef.h>

@@ -50,8 +50,8 @@ void lt_records_close(struct lt_records *records);
 struct lt_record *lt_records_find(const struct lt_records *records, const struct lt_task *task);
 struct lt_record *lt_records_find_id(const struct lt_records *records, const char *id, size_t len);
 
-/* Files a task under its status at `now` (Unix seconds): in a new record, or in the one of its id, which shows this object from then
- * on. The oldest ended ones beyond `keep` go, those aside that something is asked about. */
+/* Files a task under its status at `now` (Unix seconds): in a new record, or in the one of its id, which shows this
+ * object from then on. The oldest ended ones beyond `keep` go, those aside that something is asked about. */
 void lt_records_file(struct lt_records *records, struct lt_task *task, double now);
 
 /* The record of the task's id, made as a guest if there is none. */
