@@ -18,92 +18,127 @@ local ltsh = require "ltsh"
 local Container = { durable = false }
 Container.__index = Container
 
--- Each task that has not ended has an entry { task =, order = }; those that wait are also in the list `waiting`.
+-- A heap: its first element is the one that comes before all others.
+local function push(heap, place, before)
+  local i = #heap + 1
+  while i > 1 and before(place, heap[i // 2]) do
+    heap[i] = heap[i // 2]
+    i = i // 2
+  end
+  heap[i] = place
+end
+
+local function pop(heap, before)
+  local first, last = heap[1], table.remove(heap)
+  local i, count = 1, #heap
+  if count == 0 then return first end
+  while 2 * i <= count do
+    local child = 2 * i
+    if child < count and before(heap[child + 1], heap[child]) then child = child + 1 end
+    if not before(heap[child], last) then break end
+    heap[i] = heap[child]
+    i = child
+  end
+  heap[i] = last
+  return first
+end
+
 local function comes_first(a, b)
-  local left, right = a.task.priority or 0, b.task.priority or 0
-  if left ~= right then return left > right end
+  if a.priority ~= b.priority then return a.priority > b.priority end
   return a.order < b.order
 end
 
-local function put_waiting(self, entry)
-  local low, high = 1, #self.waiting + 1
-  while low < high do
-    local middle = (low + high) // 2
-    if comes_first(entry, self.waiting[middle]) then high = middle else low = middle + 1 end
+local function is_due_first(a, b)
+  return a.run_at < b.run_at
+end
+
+-- Each task that has not ended has a place { task =, order =, ... }, by its id. Those that wait are also in one of the
+-- heaps; one that is found there but does not wait any more was stopped or deleted.
+local function put_waiting(self, place)
+  place.waiting = true
+  place.priority, place.run_at = place.task.priority or 0, place.task.run_at or 0
+  if place.run_at > ltsh.now() then
+    push(self.delayed, place, is_due_first)
+  else
+    push(self.ready, place, comes_first)
   end
-  table.insert(self.waiting, low, entry)
 end
 
-local function new_entry(self, task)
-  self.unfinished, self.last_order = self.unfinished + 1, self.last_order + 1
-  self.entries[task.id] = { task = task, order = self.last_order }
-  return self.entries[task.id]
+local function next_order(self)
+  self.last_order = self.last_order + 1
+  return self.last_order
 end
 
--- The entry of the task that a transition is meant for.
+local function new_place(self, task)
+  self.unfinished = self.unfinished + 1
+  self.places[task.id] = { task = task, order = next_order(self) }
+  return self.places[task.id]
+end
+
+-- The place of the task that a transition is meant for.
 local function find(self, task, statuses)
-  local entry = self.entries[task.id]
-  if not entry then return nil, string.format("task '%s' is not here", task.id) end
-  local known = entry.task
+  local place = self.places[task.id]
+  if not place then return nil, string.format("task '%s' is not here", task.id) end
+  local known = place.task
   if not statuses[known.status] then return nil, string.format("task '%s' is %s", task.id, known.status) end
   if known.run ~= task.run then return nil, string.format("task '%s' is at run %d", task.id, known.run or 0) end
-  return entry
+  return place
 end
 
 local WAITING, RUNNING = { waiting = true }, { running = true }
 local ACTIVE, UNFINISHED = { running = true, exporting = true }, { waiting = true, running = true, exporting = true }
 
 function Container:add(task)
-  if self.entries[task.id] then return nil, string.format("task '%s' is here already", task.id), "exists" end
+  if self.places[task.id] then return nil, string.format("task '%s' is here already", task.id), "exists" end
   if self.unfinished >= self.size then return nil, string.format("there is room for %d tasks", self.size), "full" end
-  put_waiting(self, new_entry(self, task))
+  put_waiting(self, new_place(self, task))
   return true
 end
 
--- `full_keys` are the keys of which no more may run now: their tasks stay where they are. The second result is the
--- time at which to ask again, because something will be due then.
+-- `full_keys` are the keys of which no more may run now: their tasks stay where they are. The second result is the time
+-- at which to ask again, because something will be due then.
 function Container:claim(limit, full_keys)
-  local now, tasks, next_run_at, is_full = ltsh.now(), {}, nil, {}
+  local now, tasks, passed_over, is_full = ltsh.now(), {}, {}, {}
   for _, key in ipairs(full_keys) do is_full[key] = true end
-  local i = 1
-  while #tasks < limit and self.waiting[i] do
-    local task = self.waiting[i].task
-    local run_at = task.run_at or 0
-    if run_at > now then
-      next_run_at = math.min(next_run_at or run_at, run_at)
-      i = i + 1
-    elseif task.key and is_full[task.key] then
-      i = i + 1
-    else
-      table.remove(self.waiting, i)
+  while self.delayed[1] and self.delayed[1].run_at <= now do
+    push(self.ready, pop(self.delayed, is_due_first), comes_first)
+  end
+  while #tasks < limit and self.ready[1] do
+    local place = pop(self.ready, comes_first)
+    local task = place.task
+    if place.waiting and task.key and is_full[task.key] then
+      passed_over[#passed_over + 1] = place
+    elseif place.waiting then
+      place.waiting = false
       self.last_run = self.last_run + 1
       task.status, task.run, task.attempts, task.started_at = "running", self.last_run, task.attempts + 1, now
       tasks[#tasks + 1] = task
     end
   end
-  return tasks, next_run_at
+  for _, place in ipairs(passed_over) do push(self.ready, place, comes_first) end
+  while self.delayed[1] and not self.delayed[1].waiting do pop(self.delayed, is_due_first) end
+  return tasks, self.delayed[1] and self.delayed[1].run_at
 end
 
 -- A running task is to be tried again (then it is at the end of the line), or it was not started after all, or
 -- snoozed: no attempt was used, and it keeps its place. Or an ended one, which is not here any more, is to be retried.
 function Container:to_waiting(task)
-  local entry, message = find(self, task, ACTIVE)
-  if self.entries[task.id] and not entry then return nil, message end
-  if not entry then
-    entry = new_entry(self, task)
-  elseif task.attempts == entry.task.attempts then
-    self.last_order = self.last_order + 1
-    entry.order = self.last_order
+  local place, message = find(self, task, ACTIVE)
+  if self.places[task.id] and not place then return nil, message end
+  if not place then
+    place = new_place(self, task)
+  elseif task.attempts == place.task.attempts then
+    place.order = next_order(self)
   end
-  entry.task = task
-  put_waiting(self, entry)
+  place.task = task
+  put_waiting(self, place)
   return true
 end
 
 function Container:to_exporting(task)
-  local entry, message = find(self, task, RUNNING)
-  if not entry then return nil, message end
-  entry.task = task
+  local place, message = find(self, task, RUNNING)
+  if not place then return nil, message end
+  place.task = task
   return true
 end
 
@@ -112,15 +147,10 @@ Container.update_running = Container.to_exporting
 
 -- Ended tasks are not kept here: the scheduler remembers the latest of them for `get` and `retry`.
 local function finish(self, task)
-  local entry, message = find(self, task, UNFINISHED)
-  if not entry then return nil, message end
-  for i = 1, entry.task.status == "waiting" and #self.waiting or 0 do
-    if self.waiting[i] == entry then
-      table.remove(self.waiting, i)
-      break
-    end
-  end
-  self.entries[task.id] = nil
+  local place, message = find(self, task, UNFINISHED)
+  if not place then return nil, message end
+  place.waiting = false
+  self.places[task.id] = nil
   self.unfinished = self.unfinished - 1
   return true
 end
@@ -129,9 +159,9 @@ Container.to_success, Container.to_failed, Container.to_stopped = finish, finish
 
 -- A waiting task; of an ended one nothing is left here.
 function Container:to_deleted(task)
-  if not self.entries[task.id] then return true end
-  local entry, message = find(self, task, WAITING)
-  if not entry then return nil, message end
+  if not self.places[task.id] then return true end
+  local place, message = find(self, task, WAITING)
+  if not place then return nil, message end
   return finish(self, task)
 end
 
@@ -139,8 +169,8 @@ end
 -- has this from its store.
 function Container:running()
   local tasks = {}
-  for _, entry in pairs(self.entries) do
-    if ACTIVE[entry.task.status] then tasks[#tasks + 1] = entry.task end
+  for _, place in pairs(self.places) do
+    if ACTIVE[place.task.status] then tasks[#tasks + 1] = place.task end
   end
   return tasks
 end
@@ -158,6 +188,6 @@ end
 return function(options)
   local size = options and options.size or 100000
   return setmetatable({
-    size = size, unfinished = 0, entries = {}, waiting = {}, last_order = 0, last_run = 0,
+    size = size, unfinished = 0, places = {}, ready = {}, delayed = {}, last_order = 0, last_run = 0,
   }, Container)
 end

@@ -317,6 +317,18 @@ return function(name, make, supports)
         assert.same({ "waiting", "delayed", "running" }, ids_of(ends_of(scheduler)))
       end)
 
+      it("leaves nothing to wait for", function()
+        local scheduler = open()
+        local began = ltsh.now()
+        add(scheduler, { id = "a", delay = 100 })
+        add(scheduler, { id = "b", delay = 100 })
+        ltsh.sleep(0.03)
+        scheduler:stop "a"
+        scheduler:delete "b"
+        assert.same({ "a" }, ids_of(ends_of(scheduler)))
+        assert.is_true(ltsh.now() < began + 10)
+      end)
+
       it("ends a running task when it is dead", function()
         local gate = door()
         local scheduler = open(gate.pass, { max_retries = 5 })

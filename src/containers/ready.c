@@ -145,13 +145,14 @@ struct lt_task *lt_ready_claim(struct lt_ready *ready, struct lt_limiter *limite
     while ((first = lt_heap_first(&ready->open)) != NULL) {
         struct lt_group *group = first->object;
         struct lt_task *task = group_first(ready, group);
-        if (lt_limiter_admit(limiter, task)) {
+        enum lt_admission admission = lt_limiter_admit(limiter, task);
+        if (admission == LT_NO_ROOM)
+            return NULL;
+        if (admission == LT_ADMITTED) {
             take_out(ready, group, task);
             place_group(ready, group);
             return task;
         }
-        if (group->key == NULL)
-            return NULL; /* not its key's doing: there is no room at all */
         lt_heap_remove(&ready->open, group->place);
         group->set_aside = true;
         place_group(ready, group);

@@ -152,15 +152,23 @@ static void close_foreign(uv_handle_t *handle, void *arg)
         uv_close(handle, NULL);
 }
 
+static void look_again(uv_timer_t *clock)
+{
+    (void)clock;
+}
+
 void lt_loop_finish(struct lt_loop *loop)
 {
-    enum { TRIES = 100 }; /* callbacks may open new ones, and so on */
+    static const double LONGEST = 5; /* seconds: callbacks may open new handles, and so on; a request may hang */
+    enum { PAUSE_MS = 50 };
     uv_unref((uv_handle_t *)&loop->check);
-    for (int i = 0; i < TRIES; i++) {
+    double until = lt_loop_tick(loop) + LONGEST;
+    while (lt_loop_tick(loop) < until) {
         uv_walk(&loop->uv, close_foreign, loop);
         if (!uv_loop_alive(&loop->uv))
             break;
-        uv_run(&loop->uv, UV_RUN_DEFAULT);
+        uv_timer_start(&loop->clock, look_again, PAUSE_MS, 0); /* so that this returns */
+        uv_run(&loop->uv, UV_RUN_ONCE);
     }
 }
 

@@ -128,10 +128,13 @@ static bool out_of_tokens(const struct lt_limiter *limiter, const struct key *ke
 /* Puts a key up for review at a time, always after now: the nanosecond more also rounds up. */
 static void come_back(struct lt_limiter *limiter, struct key *key, double at)
 {
+    int64_t rank = lt_heap_time(at);
+    if (rank < INT64_MAX)
+        rank++;
     if (key->place == LT_HEAP_NONE)
-        lt_heap_push(&limiter->reopening, lt_heap_time(at) + 1, 0, key);
+        lt_heap_push(&limiter->reopening, rank, 0, key);
     else
-        lt_heap_change(&limiter->reopening, key->place, lt_heap_time(at) + 1, 0);
+        lt_heap_change(&limiter->reopening, key->place, rank, 0);
 }
 
 /* Remembers when a key without a token gets one: then it is full no more, or its entry has no use any more. */
@@ -197,23 +200,23 @@ static void take(struct lt_limiter *limiter, struct key *key)
         key->tokens -= 1;
 }
 
-bool lt_limiter_admit(struct lt_limiter *limiter, const struct lt_task *task)
+enum lt_admission lt_limiter_admit(struct lt_limiter *limiter, const struct lt_task *task)
 {
     if (limiter->running >= limiter->limits.slots)
-        return false;
+        return LT_NO_ROOM;
     if (limiter->limits.rate.per > 0 && !has_token(limiter->tokens))
-        return false;
+        return LT_NO_ROOM;
     struct key *key = task->options != NULL ? key_of(limiter, task, true) : NULL;
     if (key != NULL) {
         refill_key(limiter, key);
         if (slots_full(key) || out_of_tokens(limiter, key)) {
             key->refused = true;
             await_token(limiter, key);
-            return false;
+            return LT_KEY_FULL;
         }
     }
     take(limiter, key);
-    return true;
+    return LT_ADMITTED;
 }
 
 void lt_limiter_adopt(struct lt_limiter *limiter, const struct lt_task *task)
@@ -236,6 +239,7 @@ void lt_limiter_set(struct lt_limiter *limiter, const struct lt_limits *limits, 
 {
     lt_limiter_room(limiter, now); /* what was earned at the old rate stays */
     bool had_rate = limiter->limits.rate.per > 0;
+    bool had_key_rate = limiter->limits.key_rate.per > 0;
     limiter->limits = *limits;
     limiter->filled_at = now;
     if (!had_rate || limiter->tokens > limits->rate.burst)
@@ -247,7 +251,7 @@ void lt_limiter_set(struct lt_limiter *limiter, const struct lt_limits *limits, 
         key->place = LT_HEAP_NONE;
         key->limit = limit_of(limiter, key->name);
         key->filled_at = now;
-        if (key->tokens > limits->key_rate.burst)
+        if (!had_key_rate || key->tokens > limits->key_rate.burst)
             key->tokens = limits->key_rate.burst;
         come_back(limiter, key, now); /* not here: a review may change the map */
     }

@@ -52,8 +52,14 @@ void lt_limiter_set(struct lt_limiter *limiter, const struct lt_limits *limits, 
  * and rate allow. */
 uint32_t lt_limiter_room(struct lt_limiter *limiter, double now);
 
-/* Takes a slot and the tokens for this task's start: true. False: its key is full, or there is no room. */
-bool lt_limiter_admit(struct lt_limiter *limiter, const struct lt_task *task);
+enum lt_admission {
+    LT_ADMITTED, /* it has its slot and its tokens */
+    LT_KEY_FULL, /* its key is full: key_open tells when it has room again */
+    LT_NO_ROOM,  /* no slot, or no token, for anybody */
+};
+
+/* Takes a slot and the tokens for this task's start, if it can. */
+enum lt_admission lt_limiter_admit(struct lt_limiter *limiter, const struct lt_task *task);
 
 /* Takes a slot for a task that runs already (it outlived its host): no limit is asked. */
 void lt_limiter_adopt(struct lt_limiter *limiter, const struct lt_task *task);

@@ -32,18 +32,27 @@ static void on_claim(struct lt_reply *reply)
     for (uint32_t i = 0; i < op->claimed.count; i++)
         lt_run_claimed(s, op->claimed.items[i]);
     op->claimed.count = 0; /* the references moved to the runs */
+    if (s->closing)
+        lt_run_stop_claimed(s, s->close_reason);
     struct lt_tasks expired = op->expired;
     op->expired = (struct lt_tasks){0};
     for (uint32_t i = 0; i < expired.count; i++)
         lt_end(s, expired.items[i]);
     lt_tasks_free(&expired);
+    lt_requests_claimed(s);
     lt_pump_post(s);
+}
+
+/* Whether the container can be asked at all now. */
+static bool may_claim(const struct lt_scheduler *s)
+{
+    return s->recovered && !s->closing && !lt_reply_pending(&s->claim.reply);
 }
 
 /* Claims, if there is room and may be work. True: it was answered at once, so look again. */
 static bool claim(struct lt_scheduler *s)
 {
-    if (!s->recovered || s->closing || lt_reply_pending(&s->claim.reply))
+    if (!may_claim(s))
         return false;
     double now = lt_loop_now(s->loop);
     if (s->ask_at > 0 && now >= s->ask_at) {
@@ -80,9 +89,13 @@ static double earlier(double a, double b)
 /* Sets the timer for whatever will come by time alone. */
 static void plan_wake(struct lt_scheduler *s)
 {
+    if (!may_claim(s)) { /* what makes that possible posts the pump */
+        lt_timer_stop(s->loop, &s->wake);
+        return;
+    }
     double now = lt_loop_now(s->loop);
-    double at = s->closing ? 0 : s->ask_at;
-    if (s->next_at > 0 && !s->closing) {
+    double at = s->ask_at;
+    if (s->next_at > 0) {
         double in = s->next_at - lt_loop_wall(s->loop);
         at = earlier(at, now + (in < LONGEST_SLEEP ? in : LONGEST_SLEEP));
     }
@@ -97,6 +110,8 @@ static void plan_wake(struct lt_scheduler *s)
 static void pump(struct lt_turn *turn)
 {
     struct lt_scheduler *s = lt_container_of(turn, struct lt_scheduler, pump);
+    if (s->closed)
+        return;
     double until = lt_loop_now(s->loop) + TURN;
     for (;;) {
         if (!lt_run_some(s, until) || lt_loop_now(s->loop) >= until) {
@@ -112,7 +127,8 @@ static void pump(struct lt_turn *turn)
 
 void lt_pump_post(struct lt_scheduler *s)
 {
-    lt_loop_post(s->loop, &s->pump);
+    if (!s->closed) /* from then on it may be freed at any time */
+        lt_loop_post(s->loop, &s->pump);
 }
 
 static void announce(void *arg)

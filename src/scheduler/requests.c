@@ -52,20 +52,38 @@ static void stop_waiting_for_room(struct lt_reply *reply, void *arg)
     end(request->scheduler);
 }
 
+static void wait_for_room(struct lt_add_request *request)
+{
+    struct lt_scheduler *s = request->scheduler;
+    if (request->waited) /* it was the first of them */
+        TAILQ_INSERT_HEAD(&s->for_room, request, link);
+    else
+        TAILQ_INSERT_TAIL(&s->for_room, request, link);
+    request->waited = true;
+    request->reply.cancel = stop_waiting_for_room;
+    request->reply.cancel_arg = request;
+}
+
 static void on_add(struct lt_reply *reply)
 {
     struct lt_add_request *request = lt_container_of(reply, struct lt_add_request, add.reply);
     struct lt_scheduler *s = request->scheduler;
-    if (reply->code == LT_OK) {
-        added(request);
-    } else if (reply->code == LT_FULL && request->waits && !s->closing) {
-        TAILQ_INSERT_TAIL(&s->for_room, request, link);
-        request->reply.cancel = stop_waiting_for_room;
-        request->reply.cancel_arg = request;
-    } else {
-        answer_add(request, reply->code, lt_reply_message(reply));
+    bool was_first = request->waited;
+    bool may_wait = request->waits && !s->closing && s->config.container->ops->pending(s->config.container) > 0;
+    if (was_first)
+        s->admitting = false;
+    if (reply->code == LT_FULL && may_wait) {
+        lt_reply_clear(reply);
+        wait_for_room(request);
+        return;
     }
-    lt_reply_clear(&request->add.reply);
+    if (reply->code == LT_OK)
+        added(request);
+    else
+        answer_add(request, reply->code, lt_reply_message(reply));
+    lt_reply_clear(reply);
+    if (was_first)
+        lt_requests_room(s); /* there may be room for the next */
 }
 
 static void store(struct lt_add_request *request)
@@ -83,7 +101,9 @@ static void on_init(struct lt_reply *reply)
     struct lt_add_request *request = lt_container_of(reply, struct lt_add_request, init.reply);
     request->tasks[request->next++] = request->init.task;
     int code = reply->code;
-    if (code == LT_OK) {
+    if (code == LT_OK && request->asking) {
+        request->go_on = true;
+    } else if (code == LT_OK) {
         add_next(request);
     } else {
         answer_add(request, code == LT_TIMEOUT ? LT_TIMEOUT : LT_REFUSED, lt_reply_message(reply));
@@ -91,23 +111,35 @@ static void on_init(struct lt_reply *reply)
     }
 }
 
+/* Asks the actuator about one task. False: the answer will come, or it was a refusal. */
+static bool init_one(struct lt_add_request *request)
+{
+    struct lt_scheduler *s = request->scheduler;
+    request->init.task = request->tasks[request->next];
+    request->asking = true;
+    request->go_on = false;
+    lt_reply_begin(&request->init.reply, s->loop, on_init);
+    s->config.actuator->ops->init(s->config.actuator, &request->init);
+    lt_reply_end(&request->init.reply);
+    request->asking = false;
+    return request->go_on;
+}
+
 /* Asks the actuator about each task in turn, then stores them all. */
 static void add_next(struct lt_add_request *request)
 {
     struct lt_scheduler *s = request->scheduler;
-    if (s->closing) {
+    bool asks = s->config.actuator->ops->init != NULL;
+    while (!s->closing && asks && request->next < request->count) {
+        if (!init_one(request))
+            return;
+    }
+    if (s->closing)
         answer_add(request, LT_CLOSED, "the scheduler is closed");
-        return;
-    }
-    struct lt_actuator *actuator = s->config.actuator;
-    if (actuator->ops->init == NULL || request->next == request->count) {
+    else if (request->waits && !TAILQ_EMPTY(&s->for_room))
+        wait_for_room(request); /* behind those who came before */
+    else
         store(request);
-        return;
-    }
-    request->init.task = request->tasks[request->next];
-    lt_reply_begin(&request->init.reply, s->loop, on_init);
-    actuator->ops->init(actuator, &request->init);
-    lt_reply_end(&request->init.reply);
 }
 
 void lt_scheduler_add(struct lt_scheduler *s, struct lt_add_request *request)
@@ -118,12 +150,13 @@ void lt_scheduler_add(struct lt_scheduler *s, struct lt_add_request *request)
     add_next(request);
 }
 
-/* Lets those in who wait for room, in their order, as far as there is some. */
+/* Lets in the first of those who wait for room; its answer lets in the next. */
 void lt_requests_room(struct lt_scheduler *s)
 {
     struct lt_add_request *request = TAILQ_FIRST(&s->for_room);
-    if (request == NULL)
+    if (request == NULL || s->admitting)
         return;
+    s->admitting = true;
     TAILQ_REMOVE(&s->for_room, request, link);
     request->reply.cancel = NULL;
     store(request);
@@ -249,9 +282,9 @@ static void fetch(struct lt_task_request *request);
 static void answer(struct lt_task_request *request, int code, const char *message)
 {
     end(request->scheduler);
-    lt_reply_clear(&request->get.reply);
     lt_bytes_set(&request->own_reason, NULL);
-    lt_reply_send(&request->reply, code, message);
+    lt_reply_send(&request->reply, code, message); /* the message may be of one of those below */
+    lt_reply_clear(&request->get.reply);
     lt_reply_clear(&request->change.reply);
     lt_reply_clear(&request->load.reply);
 }
@@ -348,7 +381,7 @@ static void stop(struct lt_task_request *request)
     struct lt_task *task = request->task;
     struct lt_bytes *reason = request->reason != NULL ? lt_bytes_ref(request->reason) : lt_bytes_printf("stopped");
     struct lt_run *run = lt_run_find(s, task->data, task->id_len);
-    if (task->status == LT_WAITING && run == NULL) {
+    if (task->status == LT_WAITING) { /* and a run that there may be is of its past */
         /* on_change may come later, when the reason is gone */
         lt_bytes_set(&request->own_reason, lt_bytes_ref(reason));
         change(request, LT_STOPPED, request->own_reason);
@@ -357,6 +390,10 @@ static void stop(struct lt_task_request *request)
         request->task = NULL;
         TAILQ_INSERT_TAIL(&run->waiters, request, link);
         lt_run_stop(run, WHY_STOP, reason);
+    } else if (lt_reply_pending(&s->claim.reply)) { /* it may be among those whose claim is not answered yet */
+        lt_task_unref(request->task);
+        request->task = NULL;
+        TAILQ_INSERT_TAIL(&s->for_claim, request, link);
     } else {
         refuse(request, "stopped");
     }
@@ -377,6 +414,18 @@ void lt_requests_run_gone(struct lt_scheduler *s, struct lt_request_list *waiter
         } else {
             fetch(request);
         }
+    }
+}
+
+/* A claim was answered: those who wait for that look again. */
+void lt_requests_claimed(struct lt_scheduler *s)
+{
+    struct lt_request_list waiters = TAILQ_HEAD_INITIALIZER(waiters);
+    TAILQ_CONCAT(&waiters, &s->for_claim, link);
+    struct lt_task_request *request;
+    while ((request = TAILQ_FIRST(&waiters)) != NULL) {
+        TAILQ_REMOVE(&waiters, request, link);
+        fetch(request);
     }
 }
 

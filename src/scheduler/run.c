@@ -375,8 +375,9 @@ static void export_failed(struct lt_run *run, const char *reason)
     }
     lt_log(LT_LOG_WARN, "the output was not saved, it will be tried again", LT_S("scheduler", s->name),
            LT_S("task", task->data), LT_S("error", reason));
+    double delay = backoff(run, message);
     set_state(run, RUN_EXPORT_REST);
-    lt_timer_start(s->loop, &run->timer, lt_loop_now(s->loop) + backoff(run, message), export_again);
+    lt_timer_start(s->loop, &run->timer, lt_loop_now(s->loop) + delay, export_again);
 }
 
 static void on_save(struct lt_reply *reply)
@@ -482,8 +483,10 @@ static void store_update(struct lt_run *run)
 static void set_progress(struct lt_run *run, struct lt_bytes *progress)
 {
     lt_bytes_set(&lt_task_extra(run->work.task)->progress, progress);
+    run->refs++; /* the script may end it in either */
     store_update(run);
     lt_emit(run->scheduler, LT_EVENT_PROGRESS, run->work.task, NULL);
+    unref(run);
 }
 
 bool lt_scheduler_progress(struct lt_scheduler *s, struct lt_work *work, struct lt_bytes *progress)
@@ -553,7 +556,7 @@ uint32_t lt_run_collect(struct lt_scheduler *s)
     }
     struct lt_run *run;
     TAILQ_FOREACH(run, &s->active, link) {
-        if (run->state != RUN_RUNNING)
+        if (run->state != RUN_RUNNING || run->looking)
             continue;
         run->refs++;
         run->work.seen = LT_REPORT(LT_RUNNING);
@@ -636,24 +639,25 @@ void lt_run_stop(struct lt_run *run, enum run_why why, struct lt_bytes *reason)
     }
 }
 
-void lt_run_stop_all(struct lt_scheduler *s, struct lt_bytes *reason)
+void lt_run_stop_claimed(struct lt_scheduler *s, struct lt_bytes *reason)
 {
-    /* A stop may end a run at once and free it, or let the script stop others: begin again after each. */
     struct lt_run *run;
     while ((run = TAILQ_FIRST(&s->to_start)) != NULL)
         lt_run_stop(run, WHY_SHUTDOWN, reason);
-    bool found = true;
-    while (found) {
-        found = false;
-        TAILQ_FOREACH(run, &s->active, link) {
-            bool open = run->state != RUN_SETTLING && run->why < WHY_STOP && !run->reported;
-            bool exporting = run->state > RUN_STOPPING && run->state < RUN_SETTLING && run->why < WHY_STOP;
-            if (open || exporting) {
-                lt_run_stop(run, WHY_SHUTDOWN, reason);
-                found = true;
-                break;
-            }
-        }
+}
+
+/* A stop may end a run at once, and the script may end others meanwhile: so each is taken from the head and put at the tail before. */
+void lt_run_stop_all(struct lt_scheduler *s, struct lt_bytes *reason)
+{
+    lt_run_stop_claimed(s, reason);
+    struct lt_run *run;
+    for (uint32_t n = s->limiter.running; n > 0 && (run = TAILQ_FIRST(&s->active)) != NULL; n--) {
+        TAILQ_REMOVE(&s->active, run, link);
+        TAILQ_INSERT_TAIL(&s->active, run, link);
+        bool paused = run->state == RUN_STOPPING || run->state == RUN_MARKING || run->state == RUN_SETTLING;
+        if (paused && lt_timer_active(&run->timer)) /* before a repetition: at once, then */
+            lt_timer_start(s->loop, &run->timer, lt_loop_now(s->loop), run->timer.fn);
+        lt_run_stop(run, WHY_SHUTDOWN, reason);
     }
 }
 
@@ -709,7 +713,9 @@ static void deadline(struct lt_timer *timer)
     if (run->reported)
         return;
     bool polls = s->config.poll_interval > 0 && s->config.actuator->can_status;
-    if (run->state == RUN_RUNNING && polls && !lt_reply_pending(&s->poll.reply) && !run->looking)
+    if (run->state == RUN_RUNNING && polls && lt_reply_pending(&s->poll.reply)) /* that is the last look, then */
+        lt_timer_start(s->loop, &run->timer, lt_loop_now(s->loop) + LAST_LOOK, look_over);
+    else if (run->state == RUN_RUNNING && polls && !run->looking)
         last_look(run);
     else
         time_out(run); /* while it is starting: stopped when it has started */
@@ -756,12 +762,13 @@ static void on_start(struct lt_reply *reply)
         return;
     }
     run->state = RUN_RUNNING;
-    if (has_handle)
-        store_update(run);
-    if (run->why != WHY_WORK)
+    if (run->why != WHY_WORK) {
         begin_stop(run);
-    else
-        lt_pump_poll(s);
+        return;
+    }
+    lt_pump_poll(s);
+    if (has_handle)
+        store_update(run); /* the last thing: the script may end it there */
 }
 
 static void start(struct lt_run *run)
@@ -798,7 +805,9 @@ bool lt_run_some(struct lt_scheduler *s, double until)
         TAILQ_INSERT_TAIL(&s->active, run, link);
         over(run);
     }
-    while ((run = TAILQ_FIRST(&s->to_start)) != NULL) {
+    if (s->closing)
+        lt_run_stop_claimed(s, s->close_reason);
+    while ((run = TAILQ_FIRST(&s->to_start)) != NULL && !s->paused && !s->closing) {
         if (lt_loop_now(s->loop) >= until)
             return false;
         start(run);

@@ -38,6 +38,7 @@ struct lt_scheduler *lt_scheduler_open(struct lt_loop *loop, const struct lt_sch
     TAILQ_INIT(&s->reported);
     TAILQ_INIT(&s->spare);
     TAILQ_INIT(&s->for_room);
+    TAILQ_INIT(&s->for_claim);
     STAILQ_INIT(&s->closers);
     for (int i = 0; i < RATE_SECONDS; i++)
         s->rate_second[i] = -1;
@@ -94,6 +95,8 @@ void lt_scheduler_set(struct lt_scheduler *s)
 
 void lt_scheduler_pause(struct lt_scheduler *s, bool paused)
 {
+    if (s->closing)
+        return;
     s->paused = paused;
     s->work = true;
     lt_pump_post(s);
@@ -170,7 +173,7 @@ static void advance_close(struct lt_scheduler *s)
 {
     if (s->container_closing)
         return;
-    bool over = lt_loop_now(s->loop) >= s->close_at;
+    bool over = !lt_timer_active(&s->close_timer);
     if (s->limiter.running > 0 && over && !s->stopping) {
         s->stopping = true;
         lt_run_stop_all(s, s->close_reason);

@@ -92,7 +92,10 @@ struct lt_add_request {
     /* private */
     struct lt_scheduler *scheduler;
     uint32_t next;
-    union { /* one after the other */
+    bool asking; /* init is being called */
+    bool go_on;  /* and it was answered at once */
+    bool waited; /* for room */
+    union {      /* one after the other */
         struct lt_init_op init;
         struct lt_add_op add;
     };

@@ -102,8 +102,10 @@ struct lt_scheduler {
 
     /* requests.c */
     TAILQ_HEAD(, lt_add_request) for_room;
-    uint32_t requests;   /* under way */
-    struct lt_map waits; /* by task id */
+    bool admitting;                   /* the first of them is being stored */
+    struct lt_request_list for_claim; /* stops of tasks whose claim is not answered yet */
+    uint32_t requests;                /* under way */
+    struct lt_map waits;              /* by task id */
 
     /* ends.c */
     struct lt_task **finished; /* a ring */
@@ -143,7 +145,8 @@ bool lt_run_some(struct lt_scheduler *s,
                  double until); /* handles ends and starts runs until then; false: more is to be done */
 struct lt_run *lt_run_find(struct lt_scheduler *s, const char *id, size_t id_len);
 void lt_run_stop(struct lt_run *run, enum run_why why, struct lt_bytes *reason);
-void lt_run_report(struct lt_run *run, struct lt_report *report); /* takes over the report's bytes */
+void lt_run_report(struct lt_run *run, struct lt_report *report);          /* takes over the report's bytes */
+void lt_run_stop_claimed(struct lt_scheduler *s, struct lt_bytes *reason); /* those that have not started */
 void lt_run_stop_all(struct lt_scheduler *s, struct lt_bytes *reason);
 uint32_t lt_run_collect(struct lt_scheduler *s);   /* fills poll_works with all that run, each with a reference */
 void lt_run_polled(struct lt_run *run, bool seen); /* takes the reference back; seen: its status was filled in */
@@ -157,6 +160,7 @@ void lt_ends_close(struct lt_scheduler *s);
 
 /* requests.c */
 void lt_requests_ended(struct lt_scheduler *s, struct lt_task *task); /* answers those who wait for it, and for room */
+void lt_requests_claimed(struct lt_scheduler *s);
 void lt_requests_room(struct lt_scheduler *s);
 void lt_requests_run_gone(struct lt_scheduler *s, struct lt_request_list *waiters, struct lt_task *task);
 void lt_requests_close(struct lt_scheduler *s);  /* closing: nobody waits for room any more */

@@ -28,6 +28,8 @@ struct lt_bound *lt_bound_check(lua_State *L, const char *function)
         is = lua_topointer(L, -1) == lt_script_of(L)->scheduler_meta;
         lua_pop(L, 1);
     }
+    if (is && lt_script_of(L)->asking > 0)
+        luaL_error(L, "%s: cannot be called in key_limit or backoff, which only answer", function);
     if (is && *object != NULL) /* NULL: it is being collected */
         return *object;
     luaL_error(L, "%s: called without its scheduler: write scheduler%s", function, strchr(function, ':'));
@@ -187,13 +189,20 @@ static void on_event(void *arg, enum lt_event event, struct lt_task *task, const
     lua_pop(L, 3);
 }
 
-/* Calls a function of the configuration that answers with a number and may not wait. False if it did not. */
+/* Calls a function of the configuration that answers with a number. It may not wait, and neither it nor a finalizer may call a scheduler:
+ * it is asked in the middle of a decision. False if it did not answer. */
 static bool call_function(struct lt_bound *bound, lua_State *L, int arguments, const char *name, double *result)
 {
     struct lt_frame frame = {.L = L, .parent = bound->script->frame};
+    bool collects = lua_gc(L, LUA_GCISRUNNING);
+    lua_gc(L, LUA_GCSTOP);
     bound->script->frame = &frame;
+    bound->script->asking++;
     bool ok = lua_pcall(L, arguments, 1, 0) == LUA_OK;
+    bound->script->asking--;
     bound->script->frame = frame.parent;
+    if (collects)
+        lua_gc(L, LUA_GCRESTART);
     *result = lua_tonumber(L, -1);
     if (!ok || lua_type(L, -1) != LUA_TNUMBER || !(*result >= 0) || !isfinite(*result)) {
         char got[256];
@@ -346,6 +355,8 @@ static struct lt_bound *new_bound(lua_State *L)
 /* core.scheduler(config) -> object */
 static int make_scheduler(lua_State *L)
 {
+    if (lt_script_of(L)->closing)
+        return luaL_error(L, "ltsh.scheduler: the process is ending");
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
     struct lt_bound *bound = new_bound(L); /* at 2 */
@@ -426,7 +437,7 @@ static void subscribe(lua_State *L, struct lt_bound *bound)
         lua_pop(L, 1);
     }
     lua_pop(L, 1);
-    if (bound->scheduler != NULL)
+    if (bound != NULL && bound->scheduler != NULL)
         lt_scheduler_subscribe(bound->scheduler, events);
 }
 
@@ -576,8 +587,12 @@ static int to_string(lua_State *L)
 static int pause_scheduler(lua_State *L, const char *function, bool paused)
 {
     struct lt_bound *bound = lt_bound_check(L, function);
-    if (bound->scheduler == NULL)
-        return 0;
+    if (bound->scheduler == NULL || lt_scheduler_closing(bound->scheduler)) {
+        lua_pushnil(L);
+        lua_pushliteral(L, "the scheduler is closed");
+        lua_pushliteral(L, "closed");
+        return 3;
+    }
     lt_scheduler_pause(bound->scheduler, paused);
     lua_pushboolean(L, 1);
     return 1;

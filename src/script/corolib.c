@@ -86,7 +86,7 @@ static int resumed(lua_State *L, int result)
 {
     if (result == RESUMED_SUSPENDED) {
         lua_settop(L, 1); /* the coroutine, to find it again */
-        return lt_pass_suspension(L, 0, resume_again);
+        return lt_pass_suspension(L, lua_tothread(L, 1), resume_again);
     }
     if (result == RESUMED_ERROR) {
         lua_pushboolean(L, 0);
@@ -146,7 +146,7 @@ static int wrap_again(lua_State *L, int status, lua_KContext context)
 static int wrapped(lua_State *L, lua_State *co, int result)
 {
     if (result == RESUMED_SUSPENDED)
-        return lt_pass_suspension(L, 0, wrap_again);
+        return lt_pass_suspension(L, co, wrap_again);
     if (result == RESUMED_ERROR)
         return wrap_error(L, co);
     return result;

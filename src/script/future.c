@@ -152,6 +152,8 @@ int lt_spawn(lua_State *L)
         return lt_argument_error(L, "ltsh.spawn", "fn", "a function", 1);
     int arguments = lua_gettop(L);
     struct lt_script *script = lt_script_of(L);
+    if (script->closing)
+        return luaL_error(L, "ltsh.spawn: the process is ending");
     struct future *future = new_future(L);
     lua_insert(L, 1);
     lua_pushvalue(L, 1);

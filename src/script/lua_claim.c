@@ -292,7 +292,7 @@ static void take(struct lt_claim_call *claim, struct lt_task *task)
 static bool admit(struct lt_claim_call *claim, const struct lt_task *task)
 {
     struct lt_limiter *limiter = claim->op->limiter;
-    if (lt_limiter_admit(limiter, task))
+    if (lt_limiter_admit(limiter, task) == LT_ADMITTED)
         return true;
     bool room = lt_limiter_room(limiter, lt_loop_now(claim->c->env.loop)) > 0;
     claim->no_room = claim->no_room || !room;
@@ -529,6 +529,13 @@ static double be_patient(struct lua_container *c, double now)
     return earlier(next, now + c->pause);
 }
 
+/* Whether the table spoke of a time that is not that of a delayed task which is known here (to about a second). */
+static bool is_other_time(const struct lua_container *c)
+{
+    double known = lt_records_next(&c->records);
+    return c->next_at > 0 && (known == 0 || fabs(known - c->next_at) > 1);
+}
+
 static void conclude(struct lt_claim_call *claim)
 {
     struct lua_container *c = claim->c;
@@ -538,7 +545,7 @@ static void conclude(struct lt_claim_call *claim)
     bool due = lt_records_any_due(&c->records, now);
     bool due_since = c->records.delayed.count < delayed; /* it was asked */
     bool full_list = claim->listed >= claim->asked;
-    c->unseen = full_list || c->next_at > 0;
+    c->unseen = full_list || is_other_time(c);
     if (claim->progressed)
         c->pause = 0;
     op->more = due_since || (full_list && (claim->progressed || claim->no_room));

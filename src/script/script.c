@@ -111,14 +111,15 @@ void lt_script_close(struct lt_script *script)
 {
     struct lt_strand *strand;
     lt_script_end(script); /* callbacks may have begun something */
+    script->closing = true;
     while ((strand = TAILQ_FIRST(&script->spare)) != NULL) {
         TAILQ_REMOVE(&script->spare, strand, link);
-        free(strand);
+        lt_strand_free(strand);
     }
     lua_close(script->L);
     while ((strand = TAILQ_FIRST(&script->dead)) != NULL) {
         TAILQ_REMOVE(&script->dead, strand, link);
-        free(strand);
+        lt_strand_free(strand);
     }
     lt_buffer_free(&script->scratch);
     free(script);

@@ -44,7 +44,9 @@ struct lt_script {
     unsigned scheduler_count;                         /* ever made: for their default names */
     void (*exit)(struct lt_script *script, int code); /* os.exit: close everything, then end the process */
     void (*closed)(struct lt_script *script);         /* no scheduler is left; again when no handler of theirs runs */
-    unsigned handlers;                                /* event handlers that run */
+    unsigned asking;   /* a function of a configuration runs, which must not call a scheduler */
+    bool closing;      /* the state is being closed: nothing new can be begun */
+    unsigned handlers; /* event handlers that run */
     void *host;
 };
 

@@ -17,12 +17,18 @@ static struct lt_strand *strand_of(struct lt_turn *turn)
 
 static void resume(struct lt_strand *strand, int arguments);
 
+void lt_strand_free(struct lt_strand *strand)
+{
+    free(strand->passing);
+    free(strand);
+}
+
 static void woken(struct lt_turn *turn)
 {
     struct lt_strand *strand = strand_of(turn);
     if (strand->dead) {
         TAILQ_REMOVE(&strand->script->dead, strand, link);
-        free(strand);
+        lt_strand_free(strand);
     } else if (strand->suspended)
         resume(strand, 0);
 }
@@ -74,7 +80,7 @@ static void discard(struct lt_strand *strand)
     if (strand->dead)
         TAILQ_INSERT_TAIL(&strand->script->dead, strand, link);
     else
-        free(strand);
+        lt_strand_free(strand);
 }
 
 /* Tells the owner; then the strand goes back to the pool, or away if its coroutine cannot be used again. */
@@ -113,8 +119,14 @@ void lt_frame_leave(struct lt_script *script, struct lt_frame *frame)
 /* Closes what the coroutine left open; nothing in it can wait any more. */
 static void close_variables(struct lt_strand *strand)
 {
-    struct lt_frame frame = {.L = strand->L, .strand = strand, .parent = strand->script->frame};
+    struct lt_frame frame = {.strand = strand, .parent = strand->script->frame};
     strand->script->frame = &frame;
+    for (unsigned i = 0; i < strand->passing_count; i++) { /* each is referred to by the next one outwards */
+        frame.L = strand->passing[i];
+        lua_resetthread(frame.L);
+        lua_settop(frame.L, 0);
+    }
+    frame.L = strand->L;
     lua_resetthread(strand->L);
     strand->script->frame = frame.parent;
     lua_settop(strand->L, 0);
@@ -185,6 +197,7 @@ static void resume(struct lt_strand *strand, int arguments)
     lua_State *from = script->frame != NULL ? script->frame->L : NULL;
     int count = 0;
     strand->suspended = false;
+    strand->passing_count = 0;
     strand->running = true;
     script->frame = &frame;
     int status = lua_resume(strand->L, from, arguments, &count);
@@ -233,10 +246,21 @@ bool lt_is_suspension(lua_State *L, int index)
     return lua_type(L, index) == LUA_TLIGHTUSERDATA && lua_touserdata(L, index) == (const void *)&suspension;
 }
 
-int lt_pass_suspension(lua_State *L, lua_KContext context, lua_KFunction k)
+static void note_passing(struct lt_strand *strand, lua_State *inner)
 {
+    if (strand->passing_count == strand->passing_size) {
+        strand->passing_size = strand->passing_size > 0 ? strand->passing_size * 2 : 4;
+        strand->passing = lt_realloc(strand->passing, strand->passing_size * sizeof(lua_State *));
+    }
+    strand->passing[strand->passing_count++] = inner;
+}
+
+int lt_pass_suspension(lua_State *L, lua_State *inner, lua_KFunction k)
+{
+    if (inner != NULL)
+        note_passing(lt_script_of(L)->frame->strand, inner);
     lua_pushlightuserdata(L, (void *)(uintptr_t)&suspension);
-    return lua_yieldk(L, 1, context, k);
+    return lua_yieldk(L, 1, 0, k);
 }
 
 bool lt_wait_possible(lua_State *L)
@@ -264,7 +288,7 @@ static void end_if_told(lua_State *L, struct lt_strand *strand)
     if (!strand->told)
         return;
     if (strand->raised) {
-        lt_pass_suspension(L, 0, ended);
+        lt_pass_suspension(L, NULL, ended);
         return;
     }
     strand->raised = true;
@@ -295,7 +319,7 @@ int lt_wait(lua_State *L, struct lt_strand *strand, struct lt_wait *wait, lua_KF
         let_go(strand);
         end_if_told(L, strand);
     }
-    return lt_pass_suspension(L, 0, k);
+    return lt_pass_suspension(L, NULL, k);
 }
 
 struct lt_wait *lt_wait_over(lua_State *L)

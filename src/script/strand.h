@@ -50,6 +50,8 @@ struct lt_strand {
     struct lt_turn wake;
     struct lt_timer timer; /* of ltsh.sleep */
     struct lt_wait sleep;
+    lua_State **passing; /* the script's coroutines that the present suspension passed through, innermost first */
+    unsigned passing_count, passing_size;
     bool running;               /* is being resumed right now */
     bool suspended;             /* in a waiting call */
     bool told;                  /* lt_strand_end was called: waiting calls raise */
@@ -64,6 +66,9 @@ struct lt_strand {
 /* A strand from the pool. Push the function and its arguments on strand->L, then lt_strand_run. */
 struct lt_strand *lt_strand_new(struct lt_script *script, enum lt_strand_kind kind, void *owner,
                                 void (*done)(struct lt_strand *strand, enum lt_outcome outcome, int count));
+
+/* Frees the memory of one that is over and in no list (script.c, at the end). */
+void lt_strand_free(struct lt_strand *strand);
 
 /* Runs it until it waits or ends. `done` may be called before this returns; after `done` the strand is back in the
  * pool. */
@@ -106,8 +111,8 @@ bool lt_is_suspension(lua_State *L, int index);
 void lt_frame_enter(struct lt_script *script, struct lt_frame *frame, lua_State *L, bool can_yield);
 void lt_frame_leave(struct lt_script *script, struct lt_frame *frame);
 
-/* Passes a suspension on to the next resume outwards; k continues the inner one. */
-int lt_pass_suspension(lua_State *L, lua_KContext context, lua_KFunction k);
+/* Passes a suspension on to the next resume outwards; k continues the inner one, in the coroutine `inner` (NULL: none). */
+int lt_pass_suspension(lua_State *L, lua_State *inner, lua_KFunction k);
 
 /* The strand that runs now, or NULL. */
 static inline struct lt_strand *lt_strand_now(const struct lt_script *script)
