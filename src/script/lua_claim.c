@@ -291,13 +291,10 @@ static void take(struct lt_claim_call *claim, struct lt_task *task)
 /* Takes the slot, or notes why it could not. */
 static bool admit(struct lt_claim_call *claim, const struct lt_task *task)
 {
-    struct lt_limiter *limiter = claim->op->limiter;
-    if (lt_limiter_admit(limiter, task) == LT_ADMITTED)
-        return true;
-    bool room = lt_limiter_room(limiter, lt_loop_now(claim->c->env.loop)) > 0;
-    claim->no_room = claim->no_room || !room;
-    claim->key_full = claim->key_full || room;
-    return false;
+    enum lt_admission admission = lt_limiter_admit(claim->op->limiter, task);
+    claim->no_room = claim->no_room || admission == LT_NO_ROOM;
+    claim->key_full = claim->key_full || admission == LT_KEY_FULL;
+    return admission == LT_ADMITTED;
 }
 
 static bool is_batch(const struct lua_container *c, const struct lt_task *task)
