@@ -137,7 +137,7 @@ local function idle()
   end
 end
 
+waiting() -- first: later there is memory that is free for it already
 throughput()
-waiting()
 latency()
 idle()
