@@ -39,7 +39,7 @@ struct lt_call {
      * traceback was logged. */
     void (*done)(struct lt_call *call, int code, lua_State *L, int count, const char *message);
     void *owner;
-    struct lt_report *failure; /* where a raised failure goes (it may be a table, see API.md); NULL: only the message */
+    struct lt_report *failure; /* where a raised failure goes (it may be a table, see lt_failure_read); NULL: only the message */
     struct lt_error error;
 };
 
@@ -63,7 +63,7 @@ int lt_call_nonsense(struct lt_call *call, lua_State *L, int index, const char *
 void lt_call_answer(struct lt_call *call, int code, lua_State *L, int count, const char *message, int refusal,
                     struct lt_reply *reply);
 
-/* A failure as API.md defines it (a string, or a table with reason, retry, retry_after, snooze) from the value at
+/* A failure as the README defines it (a string, or a table with reason, retry, retry_after, snooze) from the value at
  * `index` of L into a report; false with a message if it is none. Numbers are accepted as reasons and turned into text.
  */
 struct lt_report;

@@ -1,6 +1,6 @@
 /* Task objects: what Lua sees of a task.
  *
- * A userdata with the fields of API.md by name, as they were when it was made. `item`, `output`, `progress` and
+ * A userdata with a task's fields by name, as they were when it was made. `item`, `output`, `progress` and
  * `handle` are decoded when they are first read. Assigning a field changes only this object. */
 #ifndef LTSH_SCRIPT_TASK_OBJECT_H
 #define LTSH_SCRIPT_TASK_OBJECT_H
