@@ -39,7 +39,7 @@ struct lt_call {
      * traceback was logged. */
     void (*done)(struct lt_call *call, int code, lua_State *L, int count, const char *message);
     void *owner;
-    struct lt_report *failure; /* where a raised failure goes (it may be a table, see lt_failure_read); NULL: only the message */
+    struct lt_report *failure; /* where a raised failure goes, which may be a table; NULL: only the message */
     struct lt_error error;
 };
 
