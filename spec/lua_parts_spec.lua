@@ -466,6 +466,53 @@ describe("a persister in Lua", function()
     end)
   end
 
+  -- Calls of a method that gives `failures` one after the other and then works, and the task when it has ended.
+  local function exported(method, failures, options)
+    local calls = 0
+    local function try()
+      calls = calls + 1
+      if failures[calls] then return failures[calls]() end
+      return true
+    end
+    options.persister = method == "save" and persister { save = try } or nil
+    local task = run(instant(method == "output" and { output = try } or nil), options)
+    return calls, task
+  end
+
+  for _, method in ipairs { "save", "output" } do
+    for how, give in pairs {
+      returned = function(failure) return function() return nil, failure end end,
+      raised = function(failure) return function() error(failure) end end,
+    } do
+      it("is not tried again when a failure that " .. method .. " " .. how .. " says so", function()
+        local calls, task = exported(method, { give { reason = "never", retry = false } }, { max_retries = 5 })
+        assert.same({ 1, "failed", "never" }, { calls, task.status, task.reason })
+      end)
+
+      it("is tried again when a failure that " .. method .. " " .. how .. " says", function()
+        local late = give { reason = "busy", retry_after = 0.001 }
+        local calls, task = exported(method, { late, late }, { max_retries = 2, backoff = 1000 })
+        assert.same({ 3, "success" }, { calls, task.status })
+      end)
+
+      it("uses no try when " .. method .. " " .. how .. " a snooze", function()
+        local snooze = give { reason = "not yet", snooze = 0.001 }
+        local calls, task = exported(method, { snooze, snooze, snooze }, { max_retries = 0 })
+        assert.same({ 4, "success" }, { calls, task.status })
+      end)
+    end
+  end
+
+  it("is tried again with a backoff that grows", function()
+    local tries = {}
+    local broken = function() error "disk full" end
+    exported("save", { broken, broken, broken }, { max_retries = 3, backoff = function(try)
+      tries[#tries + 1] = try
+      return 0
+    end })
+    assert.same({ 1, 2, 3 }, tries)
+  end)
+
   it("has saved when save returns anything else", function()
     for _, value in ipairs { true, 1, "text", {} } do
       assert.equal("success", run(instant(), { persister = persister { save = function() return value end } }).status)

@@ -41,7 +41,7 @@ struct lt_work {
     struct lt_reply start;     /* answer of start */
     struct lt_reply stop;      /* answer of stop */
     struct lt_reply output;    /* answer of output */
-    struct lt_report failure;  /* filled by start before it answers LT_ERROR */
+    struct lt_report failure;  /* filled by start, and may be by output, before LT_ERROR is answered */
     struct lt_bytes *handle;   /* filled by start: the actuator's own name of the work, encoded; NULL: none */
     struct lt_bytes *data_out; /* filled by output: encoded, with a reference for the scheduler */
     struct lt_report seen;     /* filled by status */

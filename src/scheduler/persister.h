@@ -3,12 +3,14 @@
 #define LTSH_SCHEDULER_PERSISTER_H
 
 #include "loop/reply.h"
+#include "scheduler/actuator.h"
 #include "scheduler/task.h"
 
 struct lt_save_op {
     struct lt_reply reply;
     struct lt_task *task;  /* borrowed */
     struct lt_bytes *data; /* borrowed, encoded; NULL: nil */
+    struct lt_report *failure; /* of the caller's, empty: may be filled before LT_ERROR, with when to try again */
 };
 
 struct lt_load_op {

@@ -158,12 +158,18 @@ static void gone(struct lt_run *run)
 
 /* Storing the last transition. */
 
-static void pause_then(struct lt_run *run, void (*fn)(struct lt_timer *timer))
+static double grow_pause(struct lt_run *run)
 {
     run->pause = run->pause > 0 ? run->pause * 2 : FIRST_PAUSE;
     if (run->pause > LONGEST_PAUSE)
         run->pause = LONGEST_PAUSE;
-    lt_timer_start(run->scheduler->loop, &run->timer, lt_loop_now(run->scheduler->loop) + run->pause, fn);
+    return run->pause;
+}
+
+static void pause_then(struct lt_run *run, void (*fn)(struct lt_timer *timer))
+{
+    struct lt_loop *loop = run->scheduler->loop;
+    lt_timer_start(loop, &run->timer, lt_loop_now(loop) + grow_pause(run), fn);
 }
 
 static void submit_again(struct lt_timer *timer)
@@ -231,6 +237,7 @@ static void submit(struct lt_run *run)
 static void settle(struct lt_run *run, struct lt_transition transition)
 {
     set_state(run, RUN_SETTLING);
+    run->pause = 0;
     lt_timer_stop(run->scheduler->loop, &run->timer);
     run->change.transition = transition;
     run->change.transition.now = lt_loop_wall(run->scheduler->loop);
@@ -267,31 +274,35 @@ static struct lt_bytes *own_reason(struct lt_run *run, const char *text)
     return run->report.reason;
 }
 
-static double backoff(struct lt_run *run, struct lt_bytes *reason)
+/* Before the next try, after so many. */
+static double backoff(struct lt_run *run, struct lt_bytes *reason, uint32_t tries)
 {
     struct lt_scheduler *s = run->scheduler;
     struct lt_task *task = run->work.task;
     if (run->report.retry_after >= 0)
         return run->report.retry_after;
     if (task->options != NULL && task->options->has_backoff)
-        return lt_backoff_delay(&task->options->backoff, task->attempts);
+        return lt_backoff_delay(&task->options->backoff, tries);
     if (s->config.backoff_fn && s->config.hooks.backoff != NULL)
-        return s->config.hooks.backoff(s->config.hooks.arg, task->attempts, reason, task);
-    return lt_backoff_delay(&s->config.backoff, task->attempts);
+        return s->config.hooks.backoff(s->config.hooks.arg, tries, reason, task);
+    return lt_backoff_delay(&s->config.backoff, tries);
+}
+
+static int64_t max_retries(const struct lt_run *run)
+{
+    const struct lt_task *task = run->work.task;
+    bool own = task->options != NULL && task->options->max_retries >= 0;
+    return own ? task->options->max_retries : run->scheduler->config.max_retries;
 }
 
 static void failed(struct lt_run *run, struct lt_bytes *reason)
 {
-    const struct lt_task *task = run->work.task;
-    int64_t max = run->scheduler->config.max_retries;
-    if (task->options != NULL && task->options->max_retries >= 0)
-        max = task->options->max_retries;
     if (reason == NULL)
         reason = own_reason(run, "failed");
-    if (run->report.no_retry || (int64_t)task->attempts > max)
+    if (run->report.no_retry || (int64_t)run->work.task->attempts > max_retries(run))
         settle_ended(run, LT_FAILED, reason);
     else
-        settle_waiting(run, backoff(run, reason), reason, false, false);
+        settle_waiting(run, backoff(run, reason, run->work.task->attempts), reason, false, false);
 }
 
 static void snoozed(struct lt_run *run)
@@ -357,27 +368,34 @@ static void export_again(struct lt_timer *timer)
     export(lt_container_of(timer, struct lt_run, timer));
 }
 
+static void rest_then_export(struct lt_run *run, double delay)
+{
+    struct lt_loop *loop = run->scheduler->loop;
+    set_state(run, RUN_EXPORT_REST);
+    lt_timer_start(loop, &run->timer, lt_loop_now(loop) + delay, export_again);
+}
+
+/* `work.failure` tells more, if the module did. A snooze is no failure here either: no try is used. */
 static void export_failed(struct lt_run *run, const char *reason)
 {
     struct lt_scheduler *s = run->scheduler;
-    const struct lt_task *task = run->work.task;
+    struct lt_bytes *message = own_reason(run, reason);
+    const struct lt_report *failure = &run->work.failure;
     lt_timer_stop(s->loop, &run->timer);
     if (run->why != WHY_WORK) {
         ended_from_outside(run);
-        return;
-    }
-    struct lt_bytes *message = own_reason(run, reason);
-    int64_t max =
-        task->options != NULL && task->options->max_retries >= 0 ? task->options->max_retries : s->config.max_retries;
-    if ((int64_t)++run->tries > max) {
+    } else if (failure->snooze > 0) {
+        rest_then_export(run, failure->snooze);
+    } else if (failure->snooze < 0) {
+        rest_then_export(run, grow_pause(run));
+    } else if (failure->no_retry || (int64_t)++run->tries > max_retries(run)) {
         settle_ended(run, LT_FAILED, message);
-        return;
+    } else {
+        lt_log(LT_LOG_WARN, "the output was not saved, it will be tried again", LT_S("scheduler", s->name),
+               LT_S("task", run->work.task->data), LT_S("error", message->data));
+        run->report.retry_after = failure->retry_after;
+        rest_then_export(run, backoff(run, message, run->tries));
     }
-    lt_log(LT_LOG_WARN, "the output was not saved, it will be tried again", LT_S("scheduler", s->name),
-           LT_S("task", task->data), LT_S("error", reason));
-    double delay = backoff(run, message);
-    set_state(run, RUN_EXPORT_REST);
-    lt_timer_start(s->loop, &run->timer, lt_loop_now(s->loop) + delay, export_again);
 }
 
 static void on_save(struct lt_reply *reply)
@@ -399,6 +417,7 @@ static void save(struct lt_run *run)
     set_state(run, RUN_SAVING);
     run->save.task = run->work.task;
     run->save.data = run->report.output;
+    run->save.failure = &run->work.failure;
     lt_reply_begin(&run->save.reply, run->scheduler->loop, on_save);
     persister->ops->save(persister, &run->save);
     lt_reply_end(&run->save.reply);
@@ -432,6 +451,8 @@ static void export(struct lt_run *run)
         ended_from_outside(run);
         return;
     }
+    lt_report_clear(&run->work.failure);
+    run->work.failure = LT_REPORT(LT_RUNNING);
     if (s->config.export_timeout > 0)
         lt_timer_start(s->loop, &run->timer, lt_loop_now(s->loop) + s->config.export_timeout, export_late);
     if (!actuator->has_output) {

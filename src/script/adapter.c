@@ -242,6 +242,18 @@ void lt_adapter_send_failed(struct lt_adapter_call *call, int code, const char *
     lt_reply_send(call->reply, code, raised ? call->failure.reason->data : message);
 }
 
+void lt_adapter_send_failure(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message,
+                             struct lt_report *failure)
+{
+    struct lt_error error;
+    if (code == LT_OK && count >= 2)
+        lt_failure_read(L, lua_gettop(L) - count + 2, &call->failure, &error); /* not one: the message says so */
+    lt_report_clear(failure);
+    *failure = call->failure;
+    call->failure = LT_REPORT(LT_FAILED);
+    lt_reply_send(call->reply, code != LT_OK ? code : LT_ERROR, failure->reason != NULL ? failure->reason->data : message);
+}
+
 void lt_adapter_log(struct lt_adapter *adapter, const char *what, const struct lt_task *task, const char *error)
 {
     lt_log_gated(&adapter->log, LT_LOG_ERROR, what, LT_S("module", adapter->module.name),

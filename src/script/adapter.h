@@ -89,6 +89,12 @@ bool lt_adapter_failed(lua_State *L, int count, struct lt_error *error);
 /* Sends the answer of a call that failed: the reason that was raised, or the message. */
 void lt_adapter_send_failed(struct lt_adapter_call *call, int code, const char *message);
 
+/* The same for `output` and `save`, of which a try that failed may say when the next one makes sense: what was raised,
+ * or returned as `count` results (code LT_OK: nil and a failure, told by `message`), goes to `failure`, which is
+ * replaced. */
+void lt_adapter_send_failure(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message,
+                             struct lt_report *failure);
+
 /* Logs an error of the module, gated. `task` may be NULL. */
 void lt_adapter_log(struct lt_adapter *adapter, const char *what, const struct lt_task *task, const char *error);
 

@@ -217,39 +217,6 @@ int lt_call_nonsense(struct lt_call *call, lua_State *L, int index, const char *
     return lt_fail(error, LT_ERROR, "%s: %s must return %s, got %s", call->module->name, call->method, expected, got);
 }
 
-static int code_of(const char *name, int otherwise)
-{
-    for (int code = LT_EXISTS; name != NULL && code >= LT_UNSUPPORTED; code--) {
-        if (strcmp(lt_code_name(code), name) == 0)
-            return code;
-    }
-    return otherwise;
-}
-
-void lt_call_answer(struct lt_call *call, int code, lua_State *L, int count, const char *message, int refusal,
-                    struct lt_reply *reply)
-{
-    struct lt_error error;
-    if (code != LT_OK) {
-        lt_reply_send(reply, code, message);
-        return;
-    }
-    int first = lua_gettop(L) - count + 1;
-    if (count > 0 && lua_toboolean(L, first)) {
-        lt_reply_ok(reply);
-        return;
-    }
-    if (count < 2 || lua_type(L, first + 1) != LUA_TSTRING) {
-        lua_pushnil(L); /* so that there is something to describe */
-        lt_call_nonsense(call, L, count > 0 ? first : -1, "true, or nil and a message", &error);
-        lt_reply_send(reply, error.code, error.message);
-        return;
-    }
-    const char *name = count > 2 && lua_type(L, first + 2) == LUA_TSTRING ? lua_tostring(L, first + 2) : NULL;
-    lt_fail(&error, code_of(name, refusal), "%s: %s: %s", call->module->name, call->method, lua_tostring(L, first + 1));
-    lt_reply_send(reply, error.code, error.message);
-}
-
 /* Failures. */
 
 static int raw_field(lua_State *L, int index, const char *name)

@@ -58,11 +58,6 @@ void lt_call_abort(struct lt_call *call);
  * `index` is in L. */
 int lt_call_nonsense(struct lt_call *call, lua_State *L, int index, const char *expected, struct lt_error *error);
 
-/* The usual answer of a method that returns (true) or (nil, message[, code]), sent to `reply`: any true value is LT_OK;
- * nil or false with a message is `refusal` with that message; anything else is nonsense (LT_ERROR). */
-void lt_call_answer(struct lt_call *call, int code, lua_State *L, int count, const char *message, int refusal,
-                    struct lt_reply *reply);
-
 /* A failure as the README defines it (a string, or a table with reason, retry, retry_after, snooze) from the value at
  * `index` of L into a report; false with a message if it is none. Numbers are accepted as reasons and turned into text.
  */

@@ -315,9 +315,9 @@ static void put_out(struct lt_adapter_call *base, int code, lua_State *L, int co
     struct lt_error error;
     lt_bytes_set(&work->data_out, NULL);
     if (code != LT_OK) {
-        lt_adapter_send_failed(base, code, message);
+        lt_adapter_send_failure(base, code, L, count, message, &work->failure);
     } else if (lt_adapter_failed(L, count, &error)) {
-        lt_reply_send(base->reply, LT_ERROR, error.message);
+        lt_adapter_send_failure(base, LT_OK, L, count, error.message, &work->failure);
     } else if (count == 0 || lua_isnil(L, first_of(L, count))) {
         lt_reply_ok(base->reply);
     } else {

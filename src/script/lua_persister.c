@@ -39,27 +39,52 @@ static bool is_nothing(lua_State *L, int count)
     return count == 0 || (lua_isnil(L, first) && (count == 1 || lua_isnil(L, first + 1)));
 }
 
+struct save_call {
+    struct lt_adapter_call call;
+    struct lt_save_op *op;
+};
+
 /* Saving and deleting have worked unless the method raised, or returned a failure, or false. */
-static void acted(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
+static bool has_worked(struct lt_adapter_call *call, int code, lua_State *L, int count, struct lt_error *error)
+{
+    if (code != LT_OK)
+        return false;
+    return is_nothing(L, count) || lt_adapter_answer(call, LT_OK, L, count, NULL, LT_ERROR, error) == LT_OK;
+}
+
+static void saved(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
 {
     struct lt_error error;
-    if (code != LT_OK)
-        lt_adapter_send_failed(call, code, message);
-    else if (is_nothing(L, count) || lt_adapter_answer(call, LT_OK, L, count, NULL, LT_ERROR, &error) == LT_OK)
+    if (has_worked(call, code, L, count, &error))
         lt_reply_ok(call->reply);
     else
-        lt_reply_send(call->reply, LT_ERROR, error.message);
+        lt_adapter_send_failure(call, code, L, count, code != LT_OK ? message : error.message,
+                                ((struct save_call *)call)->op->failure);
     lt_adapter_call_free(call);
 }
 
 static void save(struct lt_persister *persister, struct lt_save_op *op)
 {
-    struct lt_adapter_call *call = lt_adapter_call_new(adapter_of(persister), sizeof *call, &op->reply);
-    lua_State *L = lt_adapter_call_begin(call, "save", acted);
+    struct save_call *save = lt_adapter_call_new(adapter_of(persister), sizeof *save, &op->reply);
+    struct lt_adapter_call *call = &save->call;
+    save->op = op;
+    lua_State *L = lt_adapter_call_begin(call, "save", saved);
     lt_task_push(L, op->task);
     lt_adapter_decode(L, op->data);
     lt_adapter_call_cancellable(call);
     lt_adapter_call_run(call, 2);
+}
+
+static void deleted(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
+{
+    struct lt_error error;
+    if (has_worked(call, code, L, count, &error))
+        lt_reply_ok(call->reply);
+    else if (code != LT_OK)
+        lt_adapter_send_failed(call, code, message);
+    else
+        lt_reply_send(call->reply, LT_ERROR, error.message);
+    lt_adapter_call_free(call);
 }
 
 static void loaded(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
@@ -91,7 +116,7 @@ static void load(struct lt_persister *persister, struct lt_load_op *op)
 static void erase(struct lt_persister *persister, struct lt_load_op *op)
 {
     struct lt_adapter_call *call = lt_adapter_call_new(adapter_of(persister), sizeof *call, &op->reply);
-    lua_State *L = lt_adapter_call_begin(call, "delete", acted);
+    lua_State *L = lt_adapter_call_begin(call, "delete", deleted);
     lt_task_push(L, op->task);
     lt_adapter_call_run(call, 1);
 }
