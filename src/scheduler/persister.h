@@ -8,8 +8,8 @@
 
 struct lt_save_op {
     struct lt_reply reply;
-    struct lt_task *task;  /* borrowed */
-    struct lt_bytes *data; /* borrowed, encoded; NULL: nil */
+    struct lt_task *task;      /* borrowed */
+    struct lt_bytes *data;     /* borrowed, encoded; NULL: nil */
     struct lt_report *failure; /* of the caller's, empty: may be filled before LT_ERROR, with when to try again */
 };
 

@@ -251,7 +251,8 @@ void lt_adapter_send_failure(struct lt_adapter_call *call, int code, lua_State *
     lt_report_clear(failure);
     *failure = call->failure;
     call->failure = LT_REPORT(LT_FAILED);
-    lt_reply_send(call->reply, code != LT_OK ? code : LT_ERROR, failure->reason != NULL ? failure->reason->data : message);
+    lt_reply_send(call->reply, code != LT_OK ? code : LT_ERROR,
+                  failure->reason != NULL ? failure->reason->data : message);
 }
 
 void lt_adapter_log(struct lt_adapter *adapter, const char *what, const struct lt_task *task, const char *error)
