@@ -2,8 +2,11 @@
  *
  *     add      requests.c   init -> container.add
  *     pump     pump.c       slots, rate, keys? -> container.claim -> a run for each task
- *     run      run.c        start -> ends once: report | poll | deadline | stop | shutdown -> retry, fail, or
- *     export   run.c        output -> save -> success
+ *     run      run.c        start
+ *              report.c     -> ends once: a push or a poll says so,
+ *              stop.c          or the deadline, a stop, shutdown
+ *              settle.c     -> waits again, fails, is stopped, or has succeeded:
+ *     export   export.c     output -> save -> success
  *     end      ends.c       events, finished list, those who wait -> the slot is free -> pump
  *
  * Everything happens on the loop's thread. No function here calls back into its caller but through the replies and the

@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "scheduler/scheduler.h"
 
-/* A run's way. Only run.c changes it. */
+/* A run's way. Only the files of run.h change it. */
 enum run_state {
     RUN_CLAIMED,    /* has its slot; not started yet */
     RUN_RECOVERING, /* taken over from a dead host; the actuator is asked */
