@@ -244,6 +244,8 @@ static void run(struct host *host, const struct lt_host_options *options)
         lt_log(LT_LOG_WARN, "--watch has no effect: this version does not reload modules");
     if (options->progress && !call_module(L, "ltsh.progress", "all", NULL, NULL))
         print_error(options->program, lua_tostring(L, -1));
+    if (!call_module(L, "ltsh.base", "install", NULL, NULL))
+        print_error(options->program, lua_tostring(L, -1));
     lua_settop(L, 0);
     if (load(L, options) != LUA_OK) {
         print_error(options->program, lua_tostring(L, -1));

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 
 #include "loop/reply.h"
+#include "scheduler/call_limits.h"
 #include "scheduler/task.h"
 
 /* What is known of a run. Values are encoded; all bytes carry a reference that goes to who receives the report. */
@@ -37,6 +38,7 @@ void lt_report_clear(struct lt_report *report);
 struct lt_work {
     struct lt_task *task; /* shared with the scheduler: read only, but for handle and progress in start and status */
     uint64_t run;
+    double deadline;           /* monotonic seconds at which the scheduler stops it; 0: none */
     void *data;                /* the actuator's own */
     struct lt_reply start;     /* answer of start */
     struct lt_reply stop;      /* answer of stop */
@@ -85,7 +87,7 @@ struct lt_actuator;
 
 struct lt_actuator_env {
     struct lt_loop *loop;
-    double call_timeout;
+    struct lt_call_limits call_limits;             /* of one call, if it is written in Lua */
     struct lt_notify notify;                       /* for those that have the work at hand */
     void (*push)(void *arg, struct lt_push *push); /* for others; takes over the report's bytes */
     void *push_arg;

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "loop/reply.h"
+#include "scheduler/call_limits.h"
 #include "scheduler/limiter.h"
 #include "scheduler/task.h"
 
@@ -86,8 +87,8 @@ struct lt_container_env {
     struct lt_loop *loop;
     uint64_t keep_tasks; /* memory containers: ended tasks that `get` still knows, and their bytes */
     uint64_t keep_bytes;
-    double call_timeout;         /* seconds that one call of a container in Lua may take */
-    void (*announce)(void *arg); /* to be called when there may be work that a claim did not give; never from an
+    struct lt_call_limits call_limits; /* of one call, if it is written in Lua */
+    void (*announce)(void *arg);       /* to be called when there may be work that a claim did not give; never from an
                                     operation of the scheduler's own */
     void *announce_arg;
 };

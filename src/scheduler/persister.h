@@ -23,7 +23,7 @@ struct lt_persister;
 
 struct lt_persister_ops {
     const char *name;
-    void (*open)(struct lt_persister *persister, struct lt_loop *loop, double call_timeout);
+    void (*open)(struct lt_persister *persister, struct lt_loop *loop, struct lt_call_limits call_limits);
     void (*save)(struct lt_persister *persister, struct lt_save_op *op); /* may be called twice for a run */
     void (*load)(struct lt_persister *persister, struct lt_load_op *op);
     void (*erase)(struct lt_persister *persister, struct lt_load_op *op); /* data is not used */

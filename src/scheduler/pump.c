@@ -192,7 +192,7 @@ void lt_pump_open(struct lt_scheduler *s)
                                         .loop = s->loop,
                                         .keep_tasks = s->config.keep_tasks,
                                         .keep_bytes = s->config.keep_bytes,
-                                        .call_timeout = s->config.container_timeout,
+                                        .call_limits = {s->config.container_timeout, s->config.max_stall},
                                         .announce = announce,
                                         .announce_arg = s,
                                     });

@@ -45,14 +45,15 @@ struct lt_scheduler *lt_scheduler_open(struct lt_loop *loop, const struct lt_sch
     lt_limiter_open(&s->limiter, &s->config.limits, lt_loop_now(loop));
     struct lt_actuator_env env = {
         .loop = loop,
-        .call_timeout = s->config.callback_timeout,
+        .call_limits = {s->config.callback_timeout, s->config.max_stall},
         .notify = {notified, s},
         .push = pushed,
         .push_arg = s,
         .attach = s->config.attach,
     };
     if (s->config.persister != NULL)
-        s->config.persister->ops->open(s->config.persister, loop, s->config.callback_timeout);
+        s->config.persister->ops->open(s->config.persister, loop,
+                                       (struct lt_call_limits){s->config.callback_timeout, s->config.max_stall});
     s->config.actuator->ops->open(s->config.actuator, &env);
     if (s->config.receiver != NULL)
         s->config.receiver->ops->open(s->config.receiver, &env);

@@ -75,6 +75,7 @@ struct lt_scheduler_config {
     uint64_t keep_bytes;
     double container_timeout;
     double callback_timeout;
+    double max_stall; /* seconds that Lua may hold the loop where it cannot be preempted */
     double shutdown_grace;
     struct lt_scheduler_hooks hooks;
 };

@@ -198,7 +198,7 @@ void lt_run_over(struct lt_run *run)
     double ended = run->report.ended_at > 0 ? run->report.ended_at : lt_loop_tick(s->loop);
     if (run->started > 0)
         lt_histogram_add(&s->run_times, ended - run->started);
-    if (run->why == WHY_WORK && run->deadline > 0 && run->report.ended_at > run->deadline)
+    if (run->why == WHY_WORK && run->work.deadline > 0 && run->report.ended_at > run->work.deadline)
         run->why = WHY_TIMEOUT;
     if (run->why == WHY_STOP || run->why == WHY_SHUTDOWN)
         lt_run_ended_from_outside(run);

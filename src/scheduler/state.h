@@ -45,7 +45,6 @@ struct lt_run {
     uint32_t refs;         /* the scheduler's, and those of polls under way */
     uint32_t tries;        /* of output and save */
     double started;        /* monotonic */
-    double deadline;       /* monotonic; 0: none */
     double pause;          /* before a failed stop or transition is tried again; grows */
     struct lt_timer timer; /* the deadline; later the pause */
     struct lt_bytes *stop_reason;

@@ -157,7 +157,7 @@ void lt_run_set_deadline(struct lt_run *run, double started)
     double timeout = task->options != NULL && task->options->timeout >= 0 ? task->options->timeout : s->config.timeout;
     run->started = started;
     if (timeout > 0) {
-        run->deadline = started + timeout;
-        lt_timer_start(s->loop, &run->timer, run->deadline, deadline);
+        run->work.deadline = started + timeout;
+        lt_timer_start(s->loop, &run->timer, run->work.deadline, deadline);
     }
 }

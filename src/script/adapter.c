@@ -18,10 +18,10 @@ void lt_adapter_init(struct lt_adapter *adapter, lua_State *L, int index, const 
     adapter->free = free_it;
 }
 
-void lt_adapter_open(struct lt_adapter *adapter, struct lt_loop *loop, double call_timeout)
+void lt_adapter_open(struct lt_adapter *adapter, struct lt_loop *loop, struct lt_call_limits limits)
 {
     adapter->loop = loop;
-    adapter->call_timeout = call_timeout;
+    adapter->call_limits = limits;
     adapter->open = true;
 }
 
@@ -138,7 +138,7 @@ lua_State *lt_adapter_call_begin(struct lt_adapter_call *call, const char *metho
     lt_report_clear(&call->failure);
     call->failure = LT_REPORT(LT_FAILED);
     LIST_INSERT_HEAD(&adapter->calls, call, link);
-    lua_State *L = lt_call_begin(&call->call, &adapter->module, method, adapter->call_timeout, call, done);
+    lua_State *L = lt_call_begin(&call->call, &adapter->module, method, adapter->call_limits, call, done);
     call->call.failure = &call->failure;
     return L;
 }

@@ -18,7 +18,7 @@ LIST_HEAD(lt_adapter_calls, lt_adapter_call);
 struct lt_adapter {
     struct lt_module module;
     struct lt_loop *loop; /* since it was opened */
-    double call_timeout;
+    struct lt_call_limits call_limits;
     struct lt_adapter_calls calls; /* under way */
     struct lt_adapter **gate;      /* a userdata of Lua's; NULL: no function was given away */
     int gate_ref;
@@ -48,7 +48,7 @@ struct lt_adapter_call {
 /* Takes the table at `index`. `free_it` is called when it is released and closed, or was never opened. */
 void lt_adapter_init(struct lt_adapter *adapter, lua_State *L, int index, const char *kind,
                      void (*free_it)(struct lt_adapter *adapter));
-void lt_adapter_open(struct lt_adapter *adapter, struct lt_loop *loop, double call_timeout);
+void lt_adapter_open(struct lt_adapter *adapter, struct lt_loop *loop, struct lt_call_limits limits);
 
 /* Ends the calls that are under way (their replies get LT_CLOSED), shuts the gate, calls the table's `close` if it has
  * one, then `closed` (NULL is fine). The adapter may be gone after that. */

@@ -8,7 +8,7 @@
 
 #include "base/log.h"
 #include "script/bind_core.h"
-#include "script/script.h"
+#include "script/preempt.h"
 
 static int traceback(lua_State *L)
 {
@@ -21,14 +21,11 @@ static int call_back(lua_State *L, int arguments, int results, int flags)
 {
     (void)flags;
     struct lt_script *script = lt_script_of(L);
-    struct lt_frame frame = {.L = L, .parent = script->frame};
     int base = lua_gettop(L) - arguments;
     lua_pushcfunction(L, traceback);
     lua_insert(L, base);
     lt_loop_tick(script->loop);
-    script->frame = &frame;
-    int status = lua_pcall(L, arguments, results, base);
-    script->frame = frame.parent;
+    int status = lt_guarded_call(script, L, arguments, results, base);
     lua_remove(L, base);
     if (status == LUA_OK)
         return results == LUA_MULTRET ? lua_gettop(L) - base + 1 : results;

@@ -112,6 +112,9 @@ static void handler_done(struct lt_strand *strand, enum lt_outcome outcome, int 
 {
     (void)count;
     struct handling *handling = strand->owner;
+    if (outcome == LT_ENDED && strand->bounds.cut != LT_CUT_NOT)
+        lt_log(LT_LOG_ERROR, "an event handler held the host where it cannot be preempted and was ended",
+               LT_S("scheduler", handling->name), LT_S("event", handling->event));
     if (outcome == LT_RAISED && !strand->told) {
         struct lt_report failure = LT_REPORT(LT_FAILED);
         struct lt_bytes *traceback;
@@ -145,7 +148,9 @@ static void handler_late(struct lt_timer *timer)
 static void run_handler(struct lt_bound *bound, struct lt_strand *strand, const char *event, int arguments)
 {
     struct handling handling = {.timer = LT_TIMER_INIT, .strand = strand, .event = event, .name = bound->name};
-    double timeout = lt_scheduler_config(bound->scheduler)->callback_timeout;
+    const struct lt_scheduler_config *config = lt_scheduler_config(bound->scheduler);
+    double timeout = config->callback_timeout;
+    strand->bounds.max_stall = config->max_stall;
     strand->owner = &handling;
     bound->script->handlers++;
     lt_strand_run(strand, arguments);
@@ -193,14 +198,11 @@ static void on_event(void *arg, enum lt_event event, struct lt_task *task, const
  * it is asked in the middle of a decision. False if it did not answer. */
 static bool call_function(struct lt_bound *bound, lua_State *L, int arguments, const char *name, double *result)
 {
-    struct lt_frame frame = {.L = L, .parent = bound->script->frame};
     bool collects = lua_gc(L, LUA_GCISRUNNING);
     lua_gc(L, LUA_GCSTOP);
-    bound->script->frame = &frame;
     bound->script->asking++;
-    bool ok = lua_pcall(L, arguments, 1, 0) == LUA_OK;
+    bool ok = lt_guarded_call(bound->script, L, arguments, 1, 0) == LUA_OK;
     bound->script->asking--;
-    bound->script->frame = frame.parent;
     if (collects)
         lua_gc(L, LUA_GCRESTART);
     *result = lua_tonumber(L, -1);
@@ -317,6 +319,7 @@ static void read_config(lua_State *L, struct lt_bound *bound, struct lt_schedule
     config->poll_interval = number_field(L, "poll_interval", 0);
     config->container_timeout = number_field(L, "container_timeout", 30);
     config->callback_timeout = number_field(L, "callback_timeout", 30);
+    config->max_stall = number_field(L, "max_stall", 0.25);
     config->shutdown_grace = number_field(L, "shutdown_grace", 10);
     bound->shutdown_grace = config->shutdown_grace;
 }

@@ -52,6 +52,7 @@ void lt_module_open(struct lt_module *module, lua_State *L, int index, const cha
     index = lua_absindex(L, index);
     module->script = lt_script_of(L);
     module->kind = kind;
+    lt_group_init(&module->group);
     const char *name = NULL;
     if (lua_type(L, index) == LUA_TTABLE) {
         lua_pushliteral(L, "name");
@@ -93,7 +94,7 @@ bool lt_module_has(const struct lt_module *module, const char *method)
     lua_pushcfunction(L, look_up);
     lua_rawgeti(L, LUA_REGISTRYINDEX, module->methods);
     lua_pushstring(L, method);
-    bool found = lua_pcall(L, 2, 1, 0) == LUA_OK && !lua_isnil(L, -1);
+    bool found = lt_guarded_call(module->script, L, 2, 1, 0) == LUA_OK && !lua_isnil(L, -1);
     lua_pop(L, 1);
     return found;
 }
@@ -136,6 +137,22 @@ static void raised(struct lt_call *call, struct lt_strand *strand)
     lt_bytes_unref(traceback);
 }
 
+static void late(struct lt_call *call)
+{
+    lt_fail(&call->error, LT_TIMEOUT, "%s: %s did not return within %g s", call->module->name, call->method,
+            call->limits.timeout);
+}
+
+/* Ended where it could not be preempted. */
+static void cut(struct lt_call *call, enum lt_cut why)
+{
+    if (why == LT_CUT_LATE)
+        late(call);
+    else
+        lt_fail(&call->error, LT_ERROR, "%s: %s held the host for %g s where it cannot be preempted",
+                call->module->name, call->method, call->limits.max_stall);
+}
+
 static void ended(struct lt_strand *strand, enum lt_outcome outcome, int count)
 {
     struct lt_call *call = strand->owner;
@@ -143,34 +160,37 @@ static void ended(struct lt_strand *strand, enum lt_outcome outcome, int count)
     call->strand = NULL;
     if (outcome == LT_RAISED)
         raised(call, strand);
+    else if (outcome == LT_ENDED && strand->bounds.cut != LT_CUT_NOT)
+        cut(call, strand->bounds.cut);
     if (outcome == LT_DONE)
         call->done(call, LT_OK, strand->L, count, NULL);
     else
         call->done(call, call->error.code, NULL, 0, call->error.message);
 }
 
-static void late(struct lt_timer *timer)
+static void on_timeout(struct lt_timer *timer)
 {
     struct lt_call *call = (struct lt_call *)((char *)timer - offsetof(struct lt_call, timer));
-    lt_fail(&call->error, LT_TIMEOUT, "%s: %s did not return within %g s", call->module->name, call->method,
-            call->timeout);
+    late(call);
     lt_strand_kill(call->strand);
 }
 
-lua_State *lt_call_begin(struct lt_call *call, struct lt_module *module, const char *method, double timeout,
-                         void *owner,
+lua_State *lt_call_begin(struct lt_call *call, struct lt_module *module, const char *method,
+                         struct lt_call_limits limits, void *owner,
                          void (*done)(struct lt_call *call, int code, lua_State *L, int count, const char *message))
 {
     call->module = module;
     call->method = method;
     call->timer = LT_TIMER_INIT;
-    call->timeout = timeout;
+    call->limits = limits;
     call->done = done;
     call->owner = owner;
     call->failure = NULL;
     call->error.code = LT_CANCELLED;
     call->error.message[0] = '\0';
     call->strand = lt_strand_new(module->script, LT_STRAND_METHOD, call, ended);
+    call->strand->group = &module->group;
+    call->strand->bounds.max_stall = limits.max_stall;
     lua_State *L = call->strand->L;
     lua_pushcfunction(L, enter);
     lua_rawgeti(L, LUA_REGISTRYINDEX, module->methods);
@@ -184,8 +204,10 @@ void lt_call_run(struct lt_call *call, int arguments)
     struct lt_strand *strand = call->strand;
     struct lt_loop *loop = strand->script->loop;
     /* `call` may be gone after lt_strand_run: the timer is started before, and stopped by the end. */
-    if (call->timeout > 0)
-        lt_timer_start(loop, &call->timer, lt_loop_now(loop) + call->timeout, late);
+    if (call->limits.timeout > 0) {
+        strand->bounds.deadline = lt_loop_now(loop) + call->limits.timeout;
+        lt_timer_start(loop, &call->timer, strand->bounds.deadline, on_timeout);
+    }
     lt_strand_run(strand, arguments + 3);
 }
 
@@ -204,6 +226,7 @@ void lt_call_abort(struct lt_call *call)
     if (strand == NULL)
         return;
     strand->done = ignored;
+    lt_strand_ungroup(strand);
     if (strand->running)
         lt_strand_tell(strand, "the call was given up");
     else
@@ -311,7 +334,7 @@ static struct lt_bytes *own_words(lua_State *L, int index)
     lua_pushcfunction(L, to_text);
     lua_pushvalue(L, index);
     struct lt_bytes *words = NULL;
-    if (lua_pcall(L, 1, 1, 0) == LUA_OK)
+    if (lt_guarded_call(lt_script_of(L), L, 1, 1, 0) == LUA_OK)
         words = lt_bytes_new(lua_tostring(L, -1), lua_rawlen(L, -1));
     lua_pop(L, 1);
     return words;

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "loop/reply.h"
+#include "scheduler/call_limits.h"
 #include "script/strand.h"
 
 /* A table of methods that a script gave: a container, an actuator, a persister, a receiver. `self` is what its methods
@@ -17,6 +18,7 @@ struct lt_module {
     char *name;       /* for messages: "container 'orders'" or a file's name; owned */
     int methods;      /* registry references; LUA_NOREF when closed */
     int self;
+    struct lt_group group; /* of its calls */
 };
 
 /* Takes the table at `index` as methods and self. */
@@ -32,11 +34,11 @@ struct lt_call {
     const char *method; /* static */
     struct lt_strand *strand;
     struct lt_timer timer;
-    double timeout;
+    struct lt_call_limits limits;
     /* Called once, maybe before lt_call_run returns. code LT_OK: `count` results are the topmost values of L, and so at
      * lua_gettop(L) - count + 1 and on (read and check them here; allocation failure aside, do not raise). Else L is
-     * NULL and `message` says what went wrong, module and method named: LT_ERROR (raised), LT_TIMEOUT. A bug's
-     * traceback was logged. */
+     * NULL and `message` says what went wrong, module and method named: LT_ERROR (raised, or it held the host), LT_TIMEOUT. A
+     * bug's traceback was logged. */
     void (*done)(struct lt_call *call, int code, lua_State *L, int count, const char *message);
     void *owner;
     struct lt_report *failure; /* where a raised failure goes, which may be a table; NULL: only the message */
@@ -44,8 +46,8 @@ struct lt_call {
 };
 
 /* Begins a call: returns the state to push the arguments after `self` on. */
-lua_State *lt_call_begin(struct lt_call *call, struct lt_module *module, const char *method, double timeout,
-                         void *owner,
+lua_State *lt_call_begin(struct lt_call *call, struct lt_module *module, const char *method,
+                         struct lt_call_limits limits, void *owner,
                          void (*done)(struct lt_call *call, int code, lua_State *L, int count, const char *message));
 
 /* Runs it with so many arguments (self not counted). */

@@ -5,16 +5,37 @@
  * The sleep yields a value that only we know. A resume that gets it from its coroutine does not return it to the script
  * but yields it in turn, until it comes to the strand; and when the strand is resumed, each level resumes the next. A
  * yield of the script's is delivered as ever. While it passes, the value stays on the coroutine's stack: it tells that
- * the coroutine is not the script's to resume or close. The rest is lcorolib.c's behaviour. */
+ * the coroutine is not the script's to resume or close. A preemption passes in the same way, but without a value: the
+ * coroutine was cut in the middle of a Lua function. The rest is lcorolib.c's behaviour. */
 #include "script/corolib.h"
 
 #include <lauxlib.h>
 
 #include "script/strand.h"
 
-static bool is_passing(lua_State *co)
+static bool is_waiting(lua_State *co)
 {
     return lua_status(co) == LUA_YIELD && lua_gettop(co) > 0 && lt_is_suspension(co, -1);
+}
+
+static bool is_passing(lua_State *co)
+{
+    return lt_was_preempted(co) || is_waiting(co);
+}
+
+/* Lua in `co`, called by L, which runs. */
+static void enter(struct lt_script *script, struct lt_frame *frame, lua_State *L, lua_State *co, bool can_yield)
+{
+    const struct lt_frame *parent = script->frame;
+    can_yield = can_yield && parent != NULL && parent->L == L && parent->can_yield;
+    lt_frame_enter(script, frame, co, parent != NULL ? parent->strand : NULL, parent != NULL ? parent->bounds : NULL,
+                   can_yield);
+}
+
+/* What runs was ended by the hook. A coroutine that died of it cannot be preempted any more: nothing of it may run. */
+static bool is_ending(const struct lt_script *script)
+{
+    return script->frame != NULL && script->frame->bounds != NULL && script->frame->bounds->cut != LT_CUT_NOT;
 }
 
 enum { RESUMED_ERROR = -1, RESUMED_SUSPENDED = -2 };
@@ -31,14 +52,18 @@ static int resume(lua_State *L, lua_State *co, int arguments)
         return RESUMED_ERROR;
     }
     lua_xmove(L, co, arguments);
-    lt_frame_enter(script, &frame, co, lua_isyieldable(L));
+    enter(script, &frame, L, co, lua_isyieldable(L));
     int status = lua_resume(co, L, arguments, &count);
     lt_frame_leave(script, &frame);
     if (status != LUA_OK && status != LUA_YIELD) {
         lua_xmove(co, L, 1);
+        if (is_ending(script))
+            lt_preempt_soon(script);
         return RESUMED_ERROR;
     }
-    if (status == LUA_YIELD && count == 1 && lt_is_suspension(co, -1))
+    if (frame.preempted)
+        script->frame->preempted = true;
+    if (frame.preempted || (status == LUA_YIELD && count == 1 && lt_is_suspension(co, -1)))
         return RESUMED_SUSPENDED;
     if (!lua_checkstack(L, count + 1)) {
         lua_pop(co, count);
@@ -78,7 +103,8 @@ static int resume_again(lua_State *L, int status, lua_KContext context)
     (void)context;
     lua_State *co = lua_tothread(L, 1);
     lua_settop(L, 1);
-    lua_pop(co, 1); /* the suspension */
+    if (!lt_was_preempted(co))
+        lua_pop(co, 1); /* the suspension */
     return resumed(L, resume(L, co, 0));
 }
 
@@ -115,10 +141,11 @@ static int co_resume(lua_State *L)
 static int wrap_error(lua_State *L, lua_State *co)
 {
     int status = lua_status(co);
-    if (status != LUA_OK && status != LUA_YIELD) { /* it raised: close its variables, which may change the error */
+    bool dead = status != LUA_OK && status != LUA_YIELD;
+    if (dead && !is_ending(lt_script_of(L))) { /* it raised: close its variables, which may change the error */
         struct lt_frame frame;
         lua_pop(L, 1);
-        lt_frame_enter(lt_script_of(L), &frame, co, false);
+        enter(lt_script_of(L), &frame, L, co, false);
         lua_resetthread(co);
         lt_frame_leave(lt_script_of(L), &frame);
         lua_xmove(co, L, 1);
@@ -139,7 +166,8 @@ static int wrap_again(lua_State *L, int status, lua_KContext context)
     (void)context;
     lua_State *co = lua_tothread(L, lua_upvalueindex(1));
     lua_settop(L, 0);
-    lua_pop(co, 1);
+    if (!lt_was_preempted(co))
+        lua_pop(co, 1);
     return wrapped(L, co, resume(L, co, 0));
 }
 
@@ -230,7 +258,7 @@ static int co_close(lua_State *L)
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_insert(L, 1);
     struct lt_frame frame;
-    lt_frame_enter(lt_script_of(L), &frame, co, false);
+    enter(lt_script_of(L), &frame, L, co, false);
     int status = lua_pcall(L, 1, LUA_MULTRET, 0);
     lt_frame_leave(lt_script_of(L), &frame);
     return status == LUA_OK ? lua_gettop(L) : lua_error(L);

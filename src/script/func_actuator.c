@@ -97,6 +97,14 @@ static void raised(struct lt_strand *strand, const struct lt_work *work, struct 
     lt_bytes_unref(traceback);
 }
 
+static void held(const struct lt_strand *strand, const struct lt_work *work, struct lt_report *report)
+{
+    lt_log(LT_LOG_ERROR, "a task held the host where it cannot be preempted and was ended",
+           LT_S("task", work->task->data), LT_I("run", (int64_t)work->run),
+           LT_N("max_stall", strand->bounds.max_stall));
+    report->reason = lt_bytes_printf("held the host");
+}
+
 static void closing(struct lt_strand *strand)
 {
     lt_task_object_end(strand->L, 1);
@@ -114,6 +122,8 @@ static void ended(struct lt_strand *strand, enum lt_outcome outcome, int count)
         returned(func->script, strand->L, count, &report);
     } else if (outcome == LT_RAISED) {
         raised(strand, work, &report);
+    } else if (strand->bounds.cut == LT_CUT_HELD) {
+        held(strand, work, &report);
     }
     if (activity->stopping) {
         lt_report_clear(&report);
@@ -152,6 +162,7 @@ static void start(struct lt_actuator *actuator, struct lt_work *work)
     struct lt_strand *strand = lt_strand_new(func->script, LT_STRAND_TASK, activity, ended);
     activity->strand = strand;
     strand->closing = closing;
+    strand->bounds = (struct lt_bounds){.deadline = work->deadline, .max_stall = func->env.call_limits.max_stall};
     strand->kept = 1; /* the task object, to be told when the run is over */
     lt_task_push_running(strand->L, work->task, work);
     lua_rawgeti(strand->L, LUA_REGISTRYINDEX, func->fn);

@@ -73,12 +73,16 @@ static int push_values(lua_State *L, int index)
     return count;
 }
 
+/* The wait was given up: with it, a job that nobody else waits for. */
 static void leave(struct lt_wait *wait)
 {
     struct waiter *waiter = (struct waiter *)wait;
-    if (waiter->future != NULL)
-        TAILQ_REMOVE(&waiter->future->waiters, waiter, link);
+    struct future *future = waiter->future;
+    if (future != NULL)
+        TAILQ_REMOVE(&future->waiters, waiter, link);
     free(waiter);
+    if (future != NULL && future->strand != NULL && TAILQ_EMPTY(&future->waiters))
+        lt_strand_tell(future->strand, "the job was cancelled");
 }
 
 static int waited(lua_State *L, int status, lua_KContext context)
@@ -132,6 +136,12 @@ static void job_done(struct lt_strand *strand, enum lt_outcome outcome, int coun
         lua_pushnil(L);
         lua_insert(L, -2);
         count = 2;
+    } else if (outcome == LT_ENDED && strand->bounds.cut == LT_CUT_HELD) {
+        lt_log(LT_LOG_ERROR, "a job held the host where it cannot be preempted and was ended",
+               LT_N("max_stall", strand->bounds.max_stall));
+        lua_pushnil(L);
+        lua_pushliteral(L, "held the host");
+        count = 2;
     } else if (outcome == LT_ENDED) {
         lua_pushnil(L);
         lua_pushliteral(L, "cancelled");
@@ -160,6 +170,7 @@ int lt_spawn(lua_State *L)
     future->ref = luaL_ref(L, LUA_REGISTRYINDEX);
     struct lt_strand *strand = lt_strand_new(script, LT_STRAND_JOB, future, job_done);
     future->strand = strand;
+    strand->bounds.max_stall = script->max_stall;
     luaL_checkstack(strand->L, arguments + 1, "too many arguments");
     lua_xmove(L, strand->L, arguments);
     lt_strand_run(strand, arguments - 1);

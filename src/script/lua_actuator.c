@@ -445,7 +445,7 @@ static void open_actuator(struct lt_actuator *base, const struct lt_actuator_env
 {
     struct lua_actuator *actuator = (struct lua_actuator *)base;
     actuator->env = *env;
-    lt_adapter_open(&actuator->adapter, env->loop, env->call_timeout);
+    lt_adapter_open(&actuator->adapter, env->loop, env->call_limits);
     if (env->attach && base->can_attach)
         attach(actuator);
 }

@@ -429,7 +429,7 @@ static void open_container(struct lt_container *container, const struct lt_conta
     c->records.keep_tasks = env->keep_tasks;
     c->records.keep_bytes = env->keep_bytes;
     c->unseen = c->ops.durable;
-    lt_adapter_open(&c->adapter, env->loop, env->call_timeout);
+    lt_adapter_open(&c->adapter, env->loop, env->call_limits);
     if (!c->ops.announces)
         return;
     c->attaching = lt_adapter_call_new(&c->adapter, sizeof *c->attaching, NULL);
@@ -508,7 +508,8 @@ static bool is_fleeting(lua_State *L, int index)
     index = lua_absindex(L, index);
     lua_pushcfunction(L, look_up_durable);
     lua_pushvalue(L, index);
-    bool no = lua_pcall(L, 1, 1, 0) == LUA_OK && lua_type(L, -1) == LUA_TBOOLEAN && !lua_toboolean(L, -1);
+    bool no = lt_guarded_call(lt_script_of(L), L, 1, 1, 0) == LUA_OK && lua_type(L, -1) == LUA_TBOOLEAN &&
+              !lua_toboolean(L, -1);
     lua_pop(L, 1);
     return no;
 }

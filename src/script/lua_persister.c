@@ -27,9 +27,9 @@ static struct lt_adapter *adapter_of(struct lt_persister *persister)
     return &((struct lua_persister *)persister)->adapter;
 }
 
-static void open_persister(struct lt_persister *persister, struct lt_loop *loop, double call_timeout)
+static void open_persister(struct lt_persister *persister, struct lt_loop *loop, struct lt_call_limits limits)
 {
-    lt_adapter_open(adapter_of(persister), loop, call_timeout);
+    lt_adapter_open(adapter_of(persister), loop, limits);
 }
 
 /* Nothing, or nil with no failure. */

@@ -78,7 +78,8 @@ static void open_receiver(struct lt_receiver *base, const struct lt_actuator_env
 {
     struct lua_receiver *receiver = (struct lua_receiver *)base;
     receiver->env = *env;
-    lt_adapter_open(&receiver->adapter, env->loop, 0); /* no limit in time */
+    lt_adapter_open(&receiver->adapter, env->loop,
+                    (struct lt_call_limits){.max_stall = env->call_limits.max_stall}); /* it may take any time */
     receive(receiver);
 }
 
@@ -92,7 +93,7 @@ static void close_receiver(struct lt_receiver *base)
 {
     struct lua_receiver *receiver = (struct lua_receiver *)base;
     lt_timer_stop(receiver->adapter.loop, &receiver->again);
-    receiver->adapter.call_timeout = receiver->env.call_timeout;
+    receiver->adapter.call_limits = receiver->env.call_limits;
     lt_adapter_close(&receiver->adapter, closed);
 }
 

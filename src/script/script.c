@@ -6,11 +6,14 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "script/baselib.h"
 #include "script/bind_core.h"
 #include "script/corolib.h"
 #include "script/future.h"
 #include "script/strand.h"
 #include "script/task_object.h"
+
+static const double MAX_STALL = 0.25;
 
 static int never(lua_State *L, int status, lua_KContext context)
 {
@@ -79,6 +82,8 @@ struct lt_script *lt_script_open(struct lt_loop *loop)
     TAILQ_INIT(&script->live);
     TAILQ_INIT(&script->spare);
     TAILQ_INIT(&script->dead);
+    TAILQ_INIT(&script->preempted);
+    script->max_stall = MAX_STALL;
     TAILQ_INIT(&script->schedulers);
     *(struct lt_script **)lua_getextraspace(L) = script; /* before the first coroutine, which copies it */
     lua_atpanic(L, panic);
@@ -89,6 +94,7 @@ struct lt_script *lt_script_open(struct lt_loop *loop)
     script->error = global_function(L, "error");
     script->assert = global_function(L, "assert");
     lt_corolib_open(L);
+    lt_baselib_open(L);
     lua_getglobal(L, "os");
     lua_pushcfunction(L, os_exit);
     lua_setfield(L, -2, "exit");
@@ -97,6 +103,7 @@ struct lt_script *lt_script_open(struct lt_loop *loop)
     lt_future_open(L);
     preload(L, "ltsh.core", lt_open_core);
     preload(L, "luv", lt_open_luv);
+    lt_preempt_open(script);
     return script;
 }
 
@@ -117,6 +124,7 @@ void lt_script_close(struct lt_script *script)
         lt_strand_free(strand);
     }
     lua_close(script->L);
+    lt_preempt_close(script);
     while ((strand = TAILQ_FIRST(&script->dead)) != NULL) {
         TAILQ_REMOVE(&script->dead, strand, link);
         lt_strand_free(strand);

@@ -11,16 +11,21 @@
 #include <sys/queue.h>
 
 #include "base/bytes.h"
+#include "base/log.h"
 #include "loop/loop.h"
 
 struct lt_strand;
+struct lt_bounds;
+struct lt_preempt;
 
 /* Where Lua runs now: one for each resume that is under way, innermost first. On the C stack. */
 struct lt_frame {
     lua_State *L;
-    struct lt_strand *strand; /* NULL: in a callback of libuv */
+    struct lt_strand *strand; /* NULL: called by C, or in a callback of libuv */
+    struct lt_bounds *bounds; /* where it cannot be preempted; NULL: not bounded */
     struct lt_frame *parent;
-    bool can_wait; /* every function between here and the strand's base can yield */
+    bool can_yield; /* every resume between here and the strand's base can */
+    bool preempted; /* it was cut, and did not yield by itself */
 };
 
 TAILQ_HEAD(lt_strand_list, lt_strand);
@@ -29,11 +34,19 @@ TAILQ_HEAD(lt_bound_list, lt_bound); /* the schedulers: bind_scheduler.c */
 struct lt_script {
     lua_State *L; /* the main state: only for callbacks and set-up */
     struct lt_loop *loop;
-    struct lt_frame *frame;
+    struct lt_frame *volatile frame; /* innermost; preempt.h: a signal handler looks at it */
+    volatile unsigned ticks;         /* of the CPU timer, in this slice */
+    int64_t arm_after_ns;            /* the handler's own */
+    double stall_since;              /* monotonic: since when the slice is known not to be preemptible; 0: it may be */
+    double max_stall;                /* seconds: what bounds Lua that belongs to no scheduler */
+    struct lt_preempt *preempt;      /* NULL: there is none */
     struct lt_strand_list live;
     struct lt_strand_list spare;
-    struct lt_strand_list dead; /* over, but still posted on the loop */
+    struct lt_strand_list dead;      /* over, but still posted on the loop */
+    struct lt_strand_list preempted; /* in the order of their next slices, of which each turn of the loop runs one */
+    struct lt_turn slice;
     unsigned spare_count;
+    struct lt_log_gate finalizer_log;
     struct lt_buffer scratch; /* for encoding; whoever uses it is through with it before Lua runs again */
     struct lt_bound_list schedulers;
     int small_task_meta; /* the metatables of task objects, as references: an index into an array */

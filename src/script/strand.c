@@ -23,14 +23,53 @@ void lt_strand_free(struct lt_strand *strand)
     free(strand);
 }
 
+static void let_go(struct lt_strand *strand)
+{
+    struct lt_wait *wait = strand->wait;
+    strand->wait = NULL;
+    if (wait != NULL)
+        wait->cancel(wait);
+}
+
 static void woken(struct lt_turn *turn)
 {
     struct lt_strand *strand = strand_of(turn);
     if (strand->dead) {
         TAILQ_REMOVE(&strand->script->dead, strand, link);
         lt_strand_free(strand);
-    } else if (strand->suspended)
+    } else if (strand->suspended && !strand->preempted && !strand->held && !strand->deferred) {
+        if (strand->told)
+            let_go(strand);
         resume(strand, 0);
+    }
+}
+
+void lt_strand_ending(struct lt_timer *timer)
+{
+    lt_strand_kill((struct lt_strand *)((char *)timer - offsetof(struct lt_strand, ending)));
+}
+
+/* One slice a turn of the loop: whoever waits for I/O or a timer comes in between. */
+static void run_slice(struct lt_turn *turn)
+{
+    struct lt_script *script = (struct lt_script *)((char *)turn - offsetof(struct lt_script, slice));
+    struct lt_strand *strand = TAILQ_FIRST(&script->preempted);
+    if (strand == NULL)
+        return;
+    TAILQ_REMOVE(&script->preempted, strand, next_slice);
+    strand->preempted = false;
+    resume(strand, strand->arguments);
+    if (!TAILQ_EMPTY(&script->preempted))
+        lt_loop_post(script->loop, &script->slice);
+}
+
+static void queue_slice(struct lt_strand *strand)
+{
+    struct lt_script *script = strand->script;
+    strand->preempted = true;
+    TAILQ_INSERT_TAIL(&script->preempted, strand, next_slice);
+    script->slice.fn = run_slice;
+    lt_loop_post(script->loop, &script->slice);
 }
 
 static struct lt_strand *make(struct lt_script *script)
@@ -40,7 +79,7 @@ static struct lt_strand *make(struct lt_script *script)
     strand->L = lua_newthread(script->L);
     strand->ref = luaL_ref(script->L, LUA_REGISTRYINDEX);
     strand->wake.fn = woken;
-    strand->timer = LT_TIMER_INIT;
+    strand->timer = strand->ending = LT_TIMER_INIT;
     return strand;
 }
 
@@ -58,18 +97,13 @@ struct lt_strand *lt_strand_new(struct lt_script *script, enum lt_strand_kind ki
     strand->owner = owner;
     strand->done = done;
     strand->closing = NULL;
+    strand->group = NULL;
+    strand->arguments = 0;
     strand->kept = 0;
-    strand->told = strand->raised = false;
+    strand->bounds = (struct lt_bounds){0};
+    strand->told = strand->raised = strand->failed = strand->computes = false;
     TAILQ_INSERT_TAIL(&script->live, strand, link);
     return strand;
-}
-
-static void let_go(struct lt_strand *strand)
-{
-    struct lt_wait *wait = strand->wait;
-    strand->wait = NULL;
-    if (wait != NULL)
-        wait->cancel(wait);
 }
 
 static void discard(struct lt_strand *strand)
@@ -83,17 +117,114 @@ static void discard(struct lt_strand *strand)
         lt_strand_free(strand);
 }
 
+void lt_group_init(struct lt_group *group)
+{
+    group->computing = NULL;
+    TAILQ_INIT(&group->deferred);
+}
+
+static void defer(struct lt_strand *strand, int arguments)
+{
+    strand->arguments = arguments;
+    strand->suspended = strand->deferred = true;
+    TAILQ_INSERT_TAIL(&strand->group->deferred, strand, next_slice);
+}
+
+/* It waits or is over: those that it kept back go on. */
+static void free_group(struct lt_strand *strand)
+{
+    struct lt_group *group = strand->group;
+    if (group == NULL || group->computing != strand)
+        return;
+    group->computing = NULL;
+    struct lt_strand *next;
+    while ((next = TAILQ_FIRST(&group->deferred)) != NULL) {
+        TAILQ_REMOVE(&group->deferred, next, next_slice);
+        next->deferred = false;
+        queue_slice(next);
+    }
+}
+
+/* What suspends it is over, one way or the other. */
+static void leave(struct lt_strand *strand)
+{
+    let_go(strand);
+    strand->suspended = false;
+    if (strand->preempted)
+        TAILQ_REMOVE(&strand->script->preempted, strand, next_slice);
+    if (strand->deferred)
+        TAILQ_REMOVE(&strand->group->deferred, strand, next_slice);
+    strand->preempted = strand->deferred = false;
+    free_group(strand);
+}
+
+void lt_strand_ungroup(struct lt_strand *strand)
+{
+    if (strand->deferred) {
+        TAILQ_REMOVE(&strand->group->deferred, strand, next_slice);
+        strand->deferred = false;
+        queue_slice(strand);
+    }
+    free_group(strand);
+    strand->group = NULL;
+}
+
+/* It was cut. If a step of the collector in it began a finalizer that is not through, it goes on after that. */
+static void cut(struct lt_strand *strand)
+{
+    strand->suspended = true;
+    strand->held = strand->finalizers > 0;
+    if (!strand->held)
+        queue_slice(strand);
+}
+
+void lt_strand_hold(struct lt_strand *strand, struct lt_strand *finalizer)
+{
+    finalizer->waited_by = strand;
+    strand->finalizers++;
+}
+
+static void release_held(struct lt_strand *finalizer)
+{
+    struct lt_strand *strand = finalizer->waited_by;
+    finalizer->waited_by = NULL;
+    if (strand == NULL || --strand->finalizers > 0 || !strand->held)
+        return;
+    strand->held = false;
+    queue_slice(strand);
+}
+
+/* It ends, and its finalizers with it. */
+static void let_go_of_finalizers(struct lt_strand *strand)
+{
+    struct lt_strand *one;
+    if (strand->finalizers == 0)
+        return;
+    TAILQ_FOREACH(one, &strand->script->live, link) {
+        if (one->waited_by != strand)
+            continue;
+        one->waited_by = NULL;
+        lt_strand_tell(one, "the finalizer was ended");
+    }
+    strand->finalizers = 0;
+    strand->held = false;
+}
+
 /* Tells the owner; then the strand goes back to the pool, or away if its coroutine cannot be used again. */
 static void finish(struct lt_strand *strand, enum lt_outcome outcome, int count)
 {
     struct lt_script *script = strand->script;
-    let_go(strand);
-    strand->suspended = false;
+    leave(strand);
+    lt_timer_stop(script->loop, &strand->ending);
     TAILQ_REMOVE(&script->live, strand, link);
+    release_held(strand);
+    let_go_of_finalizers(strand);
     if (strand->done != NULL)
         strand->done(strand, outcome, count);
-    if (outcome == LT_DONE && script->spare_count < SPARE_STRANDS && !strand->wake.posted) {
+    if (outcome != LT_ENDED && lua_status(strand->L) == LUA_OK && script->spare_count < SPARE_STRANDS &&
+        !strand->wake.posted) {
         lua_settop(strand->L, 0);
+        lt_bytes_set(&strand->traceback, NULL);
         TAILQ_INSERT_HEAD(&script->spare, strand, link);
         script->spare_count++;
         return;
@@ -101,51 +232,41 @@ static void finish(struct lt_strand *strand, enum lt_outcome outcome, int count)
     discard(strand);
 }
 
-void lt_frame_enter(struct lt_script *script, struct lt_frame *frame, lua_State *L, bool can_yield)
+/* Closes what the coroutine left open; nothing in it can wait or be preempted any more, and it has little time. */
+static void close_coroutine(struct lt_strand *strand, lua_State *L, struct lt_bounds *bounds)
 {
-    struct lt_frame *parent = script->frame;
-    frame->L = L;
-    frame->strand = parent != NULL ? parent->strand : NULL;
-    frame->can_wait = can_yield && parent != NULL && parent->can_wait;
-    frame->parent = parent;
-    script->frame = frame;
+    struct lt_frame frame;
+    lt_frame_enter(strand->script, &frame, L, strand, bounds, false);
+    lua_resetthread(L);
+    lt_frame_leave(strand->script, &frame);
+    lua_settop(L, 0);
 }
 
-void lt_frame_leave(struct lt_script *script, struct lt_frame *frame)
-{
-    script->frame = frame->parent;
-}
-
-/* Closes what the coroutine left open; nothing in it can wait any more. */
 static void close_variables(struct lt_strand *strand)
 {
-    struct lt_frame frame = {.strand = strand, .parent = strand->script->frame};
-    strand->script->frame = &frame;
-    for (unsigned i = 0; i < strand->passing_count; i++) { /* each is referred to by the next one outwards */
-        frame.L = strand->passing[i];
-        lua_resetthread(frame.L);
-        lua_settop(frame.L, 0);
-    }
-    frame.L = strand->L;
-    lua_resetthread(strand->L);
-    strand->script->frame = frame.parent;
-    lua_settop(strand->L, 0);
+    struct lt_script *script = strand->script;
+    struct lt_bounds bounds = {.deadline = lt_loop_tick(script->loop) + LT_LAST_WORDS, .cut = LT_CUT_LATE};
+    struct lt_slice outer = lt_slice_begin(script);
+    for (unsigned i = 0; i < strand->passing_count; i++) /* each is referred to by the next one outwards */
+        close_coroutine(strand, strand->passing[i], &bounds);
+    close_coroutine(strand, strand->L, &bounds);
+    lt_slice_end(script, outer);
 }
 
-/* The length of the position that error() or assert() put in front of the text on top of the stack; 0 if they did not
- * raise it. */
+/* In a message handler: the length of the position that error() or assert() put in front of the text on top of the
+ * stack; 0 if they did not raise it. */
 static size_t position_of(lua_State *L)
 {
     lua_Debug thrower;
     size_t len;
     const char *text = lua_tolstring(L, -1, &len);
-    if (!lua_getstack(L, 0, &thrower) || !lua_getinfo(L, "f", &thrower))
+    if (!lua_getstack(L, 1, &thrower) || !lua_getinfo(L, "f", &thrower))
         return 0;
     lua_CFunction function = lua_tocfunction(L, -1);
     const struct lt_script *script = lt_script_of(L);
     bool on_purpose = function != NULL && (function == script->error || function == script->assert);
     lua_pop(L, 1);
-    for (int level = 1; on_purpose && level <= 3; level++) {
+    for (int level = 2; on_purpose && level <= 4; level++) {
         luaL_where(L, level);
         size_t where_len;
         const char *where = lua_tolstring(L, -1, &where_len);
@@ -157,56 +278,103 @@ static size_t position_of(lua_State *L)
     return 0;
 }
 
-/* An error came out of it. What only its frames can tell is noted before they are closed. */
-static void raised(struct lt_strand *strand)
+/* The message handler of every strand: notes what only the frames of the error can tell. */
+static int note_error(lua_State *L)
 {
-    lua_State *L = strand->L;
+    static const char foot[] = "\n\t[C]: in ?"; /* the strand's own base */
+    struct lt_strand *strand = lt_strand_now(lt_script_of(L));
     strand->position = 0;
-    if (lua_type(L, -1) != LUA_TTABLE) {
-        if (lua_type(L, -1) == LUA_TSTRING)
-            strand->position = position_of(L);
-        luaL_traceback(L, L, NULL, 0);
-        lt_bytes_set(&strand->traceback, lt_bytes_new(lua_tostring(L, -1), lua_rawlen(L, -1)));
-        lua_pop(L, 1);
-    }
-    if (strand->closing != NULL)
-        strand->closing(strand);
-    struct lt_frame frame = {.L = L, .strand = strand, .parent = strand->script->frame};
-    strand->script->frame = &frame;
-    lua_resetthread(L); /* the error stays on top, or the one that a __close put in its place */
-    strand->script->frame = frame.parent;
-    if (lua_gettop(L) == 0)
-        lua_pushnil(L);
-    finish(strand, LT_RAISED, 1);
+    if (strand->bounds.cut != LT_CUT_NOT || lua_type(L, 1) == LUA_TTABLE)
+        return 1;
+    if (lua_type(L, 1) == LUA_TSTRING)
+        strand->position = position_of(L);
+    luaL_traceback(L, L, NULL, 1);
+    size_t len;
+    const char *text = lua_tolstring(L, -1, &len);
+    const size_t foot_len = sizeof foot - 1;
+    if (len > foot_len && memcmp(text + len - foot_len, foot, foot_len) == 0)
+        len -= foot_len;
+    lt_bytes_set(&strand->traceback, lt_bytes_new(text, len));
+    lua_settop(L, 1);
+    return 1;
 }
 
-void lt_strand_kill(struct lt_strand *strand)
+static int base_over(lua_State *L, int status, lua_KContext context)
 {
-    let_go(strand);
-    strand->suspended = false;
+    (void)context;
+    if (status == LUA_OK || status == LUA_YIELD)
+        return lua_gettop(L) - 1; /* but the handler */
+    lt_strand_now(lt_script_of(L))->failed = true;
+    return 1;
+}
+
+/* What runs in a strand's coroutine: handler, function, arguments... Protected, so that its `<close>` variables are
+ * closed where they may still wait, and that its coroutine can be used again. */
+static int base(lua_State *L)
+{
+    return base_over(L, lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 1, 0, base_over), 0);
+}
+
+/* It was killed in the middle, or ended where it cannot be preempted, whatever it made of that. */
+static void end_unasked(struct lt_strand *strand)
+{
     if (strand->closing != NULL)
         strand->closing(strand);
     close_variables(strand);
     finish(strand, LT_ENDED, 0);
 }
 
+void lt_strand_kill(struct lt_strand *strand)
+{
+    leave(strand);
+    end_unasked(strand);
+}
+
+static void came_to_its_end(struct lt_strand *strand, int count)
+{
+    if (strand->bounds.cut != LT_CUT_NOT)
+        end_unasked(strand);
+    else if (strand->failed)
+        finish(strand, LT_RAISED, 1);
+    else
+        finish(strand, LT_DONE, count - strand->kept);
+}
+
 static void resume(struct lt_strand *strand, int arguments)
 {
     struct lt_script *script = strand->script;
-    struct lt_frame frame = {.L = strand->L, .strand = strand, .parent = script->frame, .can_wait = true};
+    if (strand->group != NULL && strand->group->computing != NULL && strand->group->computing != strand) {
+        defer(strand, arguments);
+        return;
+    }
+    strand->arguments = 0;
     lua_State *from = script->frame != NULL ? script->frame->L : NULL;
+    struct lt_frame frame;
     int count = 0;
     strand->suspended = false;
     strand->passing_count = 0;
     strand->running = true;
-    script->frame = &frame;
+    struct lt_slice outer = lt_slice_begin(script);
+    script->ticks = strand->computes ? LT_SLICE_TICKS - 1 : 0;
+    lt_frame_enter(script, &frame, strand->L, strand, &strand->bounds, true);
     int status = lua_resume(strand->L, from, arguments, &count);
-    script->frame = frame.parent;
+    lt_frame_leave(script, &frame);
+    lt_slice_end(script, outer);
     strand->running = false;
+    strand->computes = frame.preempted;
+    if (!frame.preempted)
+        free_group(strand);
+    else if (strand->group != NULL)
+        strand->group->computing = strand;
     if (status == LUA_OK) {
-        finish(strand, LT_DONE, count - strand->kept);
-    } else if (status != LUA_YIELD) {
-        raised(strand);
+        came_to_its_end(strand, count);
+    } else if (status != LUA_YIELD) { /* outside of its base: no memory, or no C stack */
+        strand->failed = true;
+        came_to_its_end(strand, count);
+    } else if (frame.preempted) {
+        lua_pop(strand->L, count);  /* the suspension, if it passed through a coroutine of the script's */
+        lt_loop_tick(script->loop); /* time has passed */
+        cut(strand);
     } else if (count == 1 && lt_is_suspension(strand->L, -1)) {
         lua_pop(strand->L, 1);
         strand->suspended = true;
@@ -215,25 +383,41 @@ static void resume(struct lt_strand *strand, int arguments)
     } else { /* a C function yielded by itself; ours and the script's never do at the base */
         lua_settop(strand->L, 0);
         lua_pushliteral(strand->L, "attempt to yield from outside a coroutine");
-        raised(strand);
+        finish(strand, LT_RAISED, 1);
     }
+}
+
+static void push_base(lua_State *L, int arguments)
+{
+    lua_pushcfunction(L, base);
+    lua_pushcfunction(L, note_error);
+    lua_rotate(L, -(arguments + 3), 2);
 }
 
 void lt_strand_run(struct lt_strand *strand, int arguments)
 {
-    resume(strand, arguments);
+    push_base(strand->L, arguments);
+    resume(strand, arguments + 2);
+}
+
+void lt_strand_run_later(struct lt_strand *strand, int arguments)
+{
+    push_base(strand->L, arguments);
+    strand->suspended = true;
+    strand->arguments = arguments + 2;
+    queue_slice(strand);
 }
 
 void lt_strand_tell(struct lt_strand *strand, const char *why)
 {
     if (strand->told)
         return;
+    struct lt_loop *loop = strand->script->loop;
     strand->told = true;
     strand->why = why;
-    if (strand->suspended) {
-        let_go(strand);
-        lt_wake(strand);
-    }
+    lt_timer_start(loop, &strand->ending, lt_loop_tick(loop) + LT_LAST_WORDS, lt_strand_ending);
+    if (strand->wait != NULL)
+        lt_wake(strand); /* and there it lets go: what it waits for may be told in turn, and so on */
 }
 
 void lt_wake(struct lt_strand *strand)
@@ -266,7 +450,8 @@ int lt_pass_suspension(lua_State *L, lua_State *inner, lua_KFunction k)
 bool lt_wait_possible(lua_State *L)
 {
     const struct lt_frame *frame = lt_script_of(L)->frame;
-    return frame != NULL && frame->L == L && frame->can_wait && lua_isyieldable(L);
+    return frame != NULL && frame->L == L && frame->strand != NULL && frame->strand->kind != LT_STRAND_FINALIZER &&
+           frame->can_yield && lua_isyieldable(L);
 }
 
 bool lt_wait_ready(lua_State *L)

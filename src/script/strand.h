@@ -20,6 +20,7 @@
 #define LTSH_SCRIPT_STRAND_H
 
 #include "loop/loop.h"
+#include "script/preempt.h"
 #include "script/script.h"
 
 struct lt_wait {
@@ -27,14 +28,30 @@ struct lt_wait {
     void (*cancel)(struct lt_wait *wait);
 };
 
-enum lt_strand_kind { LT_STRAND_SCRIPT, LT_STRAND_JOB, LT_STRAND_HANDLER, LT_STRAND_TASK, LT_STRAND_METHOD };
+enum lt_strand_kind {
+    LT_STRAND_SCRIPT,
+    LT_STRAND_JOB,
+    LT_STRAND_HANDLER,
+    LT_STRAND_TASK,
+    LT_STRAND_METHOD,
+    LT_STRAND_FINALIZER, /* a __gc: it may not wait */
+};
 
 /* How a strand ended. */
 enum lt_outcome {
     LT_DONE,   /* `count` results are on top of its stack */
     LT_RAISED, /* the error value is on top of its stack; see traceback and position */
-    LT_ENDED,  /* lt_strand_end ended it: nothing on its stack */
+    LT_ENDED, /* the host ended it: nothing on its stack; bounds.cut tells whether it was where it cannot be preempted */
 };
+
+/* Strands that share state, as the methods of a module share `self`: while one of them is cut in the middle of
+ * computing, the others do not run. Zero with lt_group_init. */
+struct lt_group {
+    struct lt_strand *computing;
+    struct lt_strand_list deferred;
+};
+
+void lt_group_init(struct lt_group *group);
 
 struct lt_strand {
     lua_State *L;
@@ -42,25 +59,37 @@ struct lt_strand {
     int ref; /* of L in the registry */
     enum lt_strand_kind kind;
     void (*done)(struct lt_strand *strand, enum lt_outcome outcome, int count);
-    /* Called before the stack of a strand that did not return is given up; NULL: nobody cares. */
+    /* Called before the stack of a strand that was killed is given up; NULL: nobody cares. */
     void (*closing)(struct lt_strand *strand);
     void *owner;
-    int kept;             /* values at the bottom of its stack, under the function, that stay there while it runs */
-    struct lt_wait *wait; /* what it waits for; NULL: nothing */
+    struct lt_group *group;  /* NULL: none */
+    struct lt_bounds bounds; /* where it cannot be preempted */
+    struct lt_timer ending;  /* it was told to end: when it is killed */
+    int kept;                /* values at the bottom of its stack, under the function, that stay there while it runs */
+    struct lt_wait *wait;    /* what it waits for; NULL: nothing */
     struct lt_turn wake;
     struct lt_timer timer; /* of ltsh.sleep */
     struct lt_wait sleep;
     lua_State **passing; /* the script's coroutines that the present suspension passed through, innermost first */
     unsigned passing_count, passing_size;
     bool running;               /* is being resumed right now */
-    bool suspended;             /* in a waiting call */
-    bool told;                  /* lt_strand_end was called: waiting calls raise */
+    bool suspended;             /* in a waiting call, or preempted */
+    bool preempted;             /* goes on by itself */
+    bool computes;              /* its last slice was cut */
+    bool deferred;              /* it goes on after the one of its group that computes */
+    int arguments;              /* for its next resume, if it was deferred */
+    bool held;                  /* it was preempted, and goes on after its finalizers */
+    bool failed;                /* its function raised, and the error is its result */
+    bool told;                  /* lt_strand_tell was called: waiting calls raise */
     bool raised;                /* one did: the next one ends it for good */
     bool dead;                  /* over, but still posted */
     const char *why;            /* static text: the error that a waiting call raises */
     struct lt_bytes *traceback; /* of LT_RAISED; NULL when a table was raised */
     size_t position;            /* of LT_RAISED with a text: how much of it is the position that error() put in front */
+    struct lt_strand *waited_by; /* of a finalizer: the strand that triggered it, and goes on after it */
+    unsigned finalizers;         /* that this one waits for */
     TAILQ_ENTRY(lt_strand) link;
+    TAILQ_ENTRY(lt_strand) next_slice; /* while preempted or deferred */
 };
 
 /* A strand from the pool. Push the function and its arguments on strand->L, then lt_strand_run. */
@@ -74,13 +103,25 @@ void lt_strand_free(struct lt_strand *strand);
  * pool. */
 void lt_strand_run(struct lt_strand *strand, int arguments);
 
+/* The same in a turn of its own. */
+void lt_strand_run_later(struct lt_strand *strand, int arguments);
+
+/* The finalizer's strand was begun by a step of the collector in `strand`, which goes on when that has ended. */
+void lt_strand_hold(struct lt_strand *strand, struct lt_strand *finalizer);
+
 /* Tells a strand to end: what it waits for is cancelled, and its waiting calls raise `why` (static text); if it makes
- * another one after that, it is ended there. Its end is reported as usual. */
+ * another one after that, or has not ended after LT_LAST_WORDS, it is killed. Its end is reported as usual. */
 void lt_strand_tell(struct lt_strand *strand, const char *why);
+
+/* The function of a strand's timer `ending`: kills it. */
+void lt_strand_ending(struct lt_timer *timer);
 
 /* Ends a strand that is not running, now: no more of its code runs but its to-be-closed variables. `done` is called
  * with LT_ENDED. */
 void lt_strand_kill(struct lt_strand *strand);
+
+/* Takes it out of its group, which may be about to go. */
+void lt_strand_ungroup(struct lt_strand *strand);
 
 /* The strand that runs L, if the caller may wait here; else raises an error that names `function` and ltsh.spawn. Also
  * where a strand that was told to end is made to. */
@@ -106,10 +147,6 @@ void lt_wait_done(lua_State *L);
 
 /* The value by which a suspension of the host's is told from a yield of the script's. */
 bool lt_is_suspension(lua_State *L, int index);
-
-/* Enters and leaves a resume of `L` (for coroutines that the script made): see corolib.c. */
-void lt_frame_enter(struct lt_script *script, struct lt_frame *frame, lua_State *L, bool can_yield);
-void lt_frame_leave(struct lt_script *script, struct lt_frame *frame);
 
 /* Passes a suspension on to the next resume outwards; k continues the inner one, in the coroutine `inner` (NULL: none). */
 int lt_pass_suspension(lua_State *L, lua_State *inner, lua_KFunction k);

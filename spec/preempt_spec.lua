@@ -1,0 +1,616 @@
+-- Lua that computes without end: it is cut into slices, ends at its timeout, and hurts nobody else.
+
+local ltsh = require "ltsh"
+
+local opened = {}
+
+after_each(function()
+  for _, scheduler in ipairs(opened) do scheduler:close { drain = 0 } end
+  opened = {}
+end)
+
+local function open(fn, options)
+  options = options or {}
+  options.container = options.container or ltsh.container.queue {}
+  options.actuator = type(fn) == "function" and ltsh.actuator.func(fn) or fn
+  local scheduler = ltsh.scheduler(options)
+  opened[#opened + 1] = scheduler
+  return scheduler
+end
+
+local function eventually(what, condition)
+  local deadline = ltsh.now() + 10
+  while not condition() do
+    if ltsh.now() > deadline then error("did not happen in time: " .. what, 2) end
+    ltsh.sleep(0.001)
+  end
+end
+
+local function forever() while true do end end
+
+-- Counts while it runs: the loop's time is not taken away.
+local function ticking()
+  local clock = { ticks = 0 }
+  clock.job = ltsh.spawn(function()
+    while true do
+      ltsh.sleep(0.005)
+      clock.ticks = clock.ticks + 1
+    end
+  end)
+  return clock
+end
+
+-- What never ends, and can be cut anywhere.
+local endless = {
+  ["a loop"] = forever,
+  ["a loop over pcall"] = function() while true do pcall(forever) end end,
+  ["a loop over pcall of errors"] = function() while true do pcall(error, "again") end end,
+  ["a nested coroutine"] = function() coroutine.wrap(function() coroutine.wrap(forever)() end)() end,
+  ["a coroutine that is resumed again and again"] = function()
+    local co = coroutine.create(function() while true do coroutine.yield() end end)
+    while true do coroutine.resume(co) end
+  end,
+  ["a coroutine for each step"] = function()
+    while true do coroutine.wrap(function() for _ = 1, 10 do end end)() end
+  end,
+  ["coroutines that catch everything"] = function()
+    while true do coroutine.resume(coroutine.create(function() while true do pcall(forever) end end)) end
+  end,
+  ["a function under xpcall"] = function() while true do xpcall(forever, forever) end end,
+  ["the block of a __close"] = function()
+    local guard <close> = setmetatable({}, { __close = forever })
+    return guard
+  end,
+  ["a __close after an error"] = function()
+    local guard <close> = setmetatable({}, { __close = forever })
+    error("broken " .. tostring(guard))
+  end,
+  ["__index"] = function() return setmetatable({}, { __index = forever }).field end,
+  ["__add"] = function() return setmetatable({}, { __add = forever }) + 1 end,
+  ["__call"] = function() setmetatable({}, { __call = forever })() end,
+  ["__concat"] = function() return setmetatable({}, { __concat = forever }) .. "" end,
+  ["__lt"] = function() return setmetatable({}, { __lt = forever }) < setmetatable({}, {}) end,
+  ["__eq"] = function()
+    local meta = { __eq = forever }
+    return setmetatable({}, meta) == setmetatable({}, meta)
+  end,
+  ["a comparator of table.sort"] = function() table.sort({ 3, 2, 1 }, forever) end,
+  ["a function of string.gsub"] = function() string.gsub("text", ".", forever) end,
+  ["a finalizer"] = function()
+    setmetatable({}, { __gc = forever })
+    collectgarbage()
+    ltsh.sleep(100)
+  end,
+  ["a finalizer in the middle of computing"] = function()
+    for _ = 1, math.huge do setmetatable({}, { __gc = forever }) end
+  end,
+  ["a recursion that catches its own end"] = function()
+    local function deeper() return 1 + deeper() end
+    while true do pcall(deeper) end
+  end,
+  ["a generator of garbage"] = function()
+    local list = {}
+    for i = 1, math.huge do list[i % 100] = { list[1] } end
+    return list
+  end,
+  ["a goto"] = function() ::again:: goto again end,
+  ["a for loop"] = function() for _ = 1, math.huge do end end,
+  ["loaded code"] = function() load("while true do end")() end,
+}
+
+-- What never ends, called by C, where it cannot be cut.
+local unyielding = {
+  ["a message handler"] = function() xpcall(error, forever) end,
+  ["message handlers, again and again"] = function() while true do xpcall(error, forever) end end,
+  ["a message handler that catches everything"] = function()
+    while true do xpcall(error, function() while true do pcall(forever) end end) end
+  end,
+  ["__tostring"] = function() return tostring(setmetatable({}, { __tostring = forever })) end,
+  ["__tostring under pcalls"] = function()
+    local text = setmetatable({}, { __tostring = function() while true do pcall(forever) end end })
+    while true do pcall(tostring, text) end
+  end,
+  ["__tostring in coroutines"] = function()
+    local text = setmetatable({}, { __tostring = forever })
+    while true do
+      coroutine.resume(coroutine.create(function()
+        local guard <close> = setmetatable({}, { __close = forever })
+        return tostring(text), guard
+      end))
+    end
+  end,
+  ["a reader of load"] = function() load(forever) end,
+  ["__index in table.concat"] = function() return table.concat(setmetatable({}, { __index = forever }), "", 1, 2) end,
+  ["__len in table.unpack"] = function() return table.unpack(setmetatable({}, { __len = forever })) end,
+  ["a __close that coroutine.close calls"] = function()
+    local co = coroutine.create(function()
+      local guard <close> = setmetatable({}, { __close = forever })
+      coroutine.yield(guard)
+    end)
+    coroutine.resume(co)
+    coroutine.close(co)
+    forever()
+  end,
+}
+
+describe("a task that never ends", function()
+  local function ends_at_its_timeout(fn, options)
+    local clock = ticking()
+    local scheduler = open(function(task)
+      if task.item == "endless" then return fn() end
+      return task.id
+    end, options)
+    local began = ltsh.now()
+    scheduler:add { id = "bad", item = "endless", timeout = 0.1, max_retries = 1 }
+    scheduler:add { id = "good" }
+    assert.equal("success", scheduler:wait("good", 5).status)
+    local task = scheduler:wait("bad", 5)
+    local took = ltsh.now() - began
+    clock.job:cancel()
+    assert.equal("failed", task.status)
+    assert.equal("timeout", task.reason)
+    assert.equal(2, task.attempts)
+    assert.is_true(took < 0.2 + 0.3, "it took " .. took)
+    for i = 1, 20 do scheduler:add { id = "after " .. i } end -- on the coroutines that were used
+    for i = 1, 20 do
+      local after = scheduler:wait("after " .. i, 5)
+      assert.same({ "success", "after " .. i }, { after.status, after.output })
+    end
+    return clock.ticks
+  end
+
+  for what, fn in pairs(endless) do
+    it("in " .. what .. " ends at its timeout, and the others go on", function()
+      assert.is_true(ends_at_its_timeout(fn, { limit = 2 }) >= 5)
+    end)
+  end
+
+  for what, fn in pairs(unyielding) do
+    it("in " .. what .. ", where it cannot be cut, ends at its timeout", function()
+      ends_at_its_timeout(fn, { limit = 2, max_stall = 10 })
+    end)
+  end
+
+  it("is stopped where it is", function()
+    local scheduler = open(function() while true do pcall(forever) end end, { limit = 2 })
+    scheduler:add { id = "a" }
+    eventually("it runs", function() return scheduler:get("a").status == "running" end)
+    ltsh.sleep(0.02)
+    local task = scheduler:stop("a", "enough")
+    assert.same({ "stopped", "enough" }, { task.status, task.reason })
+  end)
+
+  it("holds up neither closing nor the end of the process", function()
+    local scheduler = open(forever, { limit = 4 })
+    for i = 1, 4 do scheduler:add { id = tostring(i) } end
+    ltsh.sleep(0.05)
+    scheduler:close { drain = 0 }
+  end)
+
+  it("is told, and may come to its own end", function()
+    local scheduler = open(function(task)
+      while not task:cancelled() do end
+      return "noticed"
+    end)
+    scheduler:add { id = "a", timeout = 0.05 }
+    local task = scheduler:wait("a", 5)
+    assert.same({ "failed", "timeout" }, { task.status, task.reason })
+  end)
+
+  it("has its variables closed, within a bound", function()
+    local closed = {}
+    local function guard(name, close)
+      return setmetatable({}, { __close = function()
+        closed[#closed + 1] = name
+        if close then close() end
+      end })
+    end
+    local scheduler = open(function()
+      local a <close> = guard "a"
+      local b <close> = guard("b", forever)
+      local c <close> = guard "c"
+      while true do pcall(forever, a, b, c) end
+    end)
+    scheduler:add { id = "a", timeout = 0.05 }
+    assert.equal("timeout", scheduler:wait("a", 5).reason)
+    assert.same({ "c", "b", "a" }, closed)
+  end)
+
+  it("does not take its slice from its neighbours", function()
+    local counts = {}
+    local scheduler = open(function(task)
+      local n = task.item
+      counts[n] = 0
+      while true do counts[n] = counts[n] + 1 end
+    end, { limit = 4 })
+    for i = 1, 4 do scheduler:add { item = i } end
+    ltsh.sleep(0.4)
+    scheduler:close { drain = 0 }
+    local least = math.min(table.unpack(counts))
+    assert.is_true(least > 0 and math.max(table.unpack(counts)) < 20 * least, table.concat(counts, " "))
+  end)
+end)
+
+describe("code that C calls", function()
+  for what, fn in pairs(unyielding) do
+    if not what:find "coroutine.close" then
+      it("is ended after max_stall: " .. what, function()
+        local scheduler = open(fn, { max_stall = 0.05 })
+        local began = ltsh.now()
+        scheduler:add { id = "a", timeout = 10 }
+        local task = scheduler:wait("a", 5)
+        assert.same({ "failed", "held the host" }, { task.status, task.reason })
+        assert.is_true(ltsh.now() - began < 1)
+      end)
+    end
+  end
+
+  it("may take as long as max_stall allows", function()
+    local scheduler = open(function()
+      return tostring(setmetatable({}, { __tostring = function()
+        local till = os.clock() + 0.1
+        while os.clock() < till do end
+        return "done"
+      end }))
+    end, { max_stall = 5 })
+    scheduler:add { id = "a" }
+    assert.equal("done", scheduler:wait("a", 5).output)
+  end)
+
+  it("is ended in a callback of luv, which is logged", function()
+    local uv = require "luv"
+    local timer = uv.new_timer()
+    local began = ltsh.now()
+    local entered = false
+    timer:start(0, 0, function()
+      entered = true
+      while true do pcall(forever) end
+    end)
+    eventually("the callback", function() return entered end)
+    timer:close()
+    assert.is_true(ltsh.now() - began < 2)
+  end)
+
+  it("is ended in a function of the configuration", function()
+    local scheduler = open(function() end, { key_limit = forever, limit = 2 })
+    scheduler:add { id = "a", key = "k" }
+    assert.equal("success", scheduler:wait("a", 5).status)
+  end)
+end)
+
+describe("what is called for the host", function()
+  local function parts()
+    local actuator = {}
+    function actuator.attach(_, notify) actuator.notify = notify end
+    function actuator.start(_, task)
+      actuator.notify { id = task.id, run = task.run, status = "success" }
+      return true
+    end
+    function actuator.stop() return true end
+    return actuator
+  end
+
+  for _, method in ipairs { "start", "init", "output" } do
+    it("is ended after callback_timeout: an actuator's " .. method, function()
+      local clock = ticking()
+      local actuator = parts()
+      actuator[method] = forever
+      local scheduler = open(actuator, { callback_timeout = 0.1, export_timeout = 5 })
+      local id, message, code = scheduler:add { id = "a" }
+      if method == "init" then
+        assert.same({ nil, "timeout" }, { id, code })
+        assert.matches("init did not return within 0.1 s", message)
+      else
+        local task = scheduler:wait("a", 5)
+        assert.equal("failed", task.status)
+        assert.matches("did not return within 0.1 s", task.reason)
+      end
+      clock.job:cancel()
+      assert.is_true(clock.ticks >= 3)
+    end)
+  end
+
+  it("is ended after callback_timeout: an event handler", function()
+    local scheduler = open(function() end, { callback_timeout = 0.1 })
+    local entered = 0
+    scheduler:on("finished", function()
+      entered = entered + 1
+      while true do pcall(forever) end
+    end)
+    for i = 1, 3 do scheduler:add { id = tostring(i) } end
+    for i = 1, 3 do assert.equal("success", scheduler:wait(tostring(i), 5).status) end
+    eventually("they are called", function() return entered == 3 end)
+  end)
+
+  it("is ended after container_timeout: a container's method", function()
+    local clock = ticking()
+    local container = ltsh.container.load "examples/lua_container.lua"
+    local add = container.add
+    function container:add(task)
+      if task.id == "bad" then forever() end
+      return add(self, task)
+    end
+    local scheduler = open(function() return 1 end, { container = container, container_timeout = 0.1 })
+    assert.is_nil((scheduler:add { id = "bad" }))
+    assert.equal("good", scheduler:add { id = "good" })
+    assert.equal("success", scheduler:wait("good", 5).status)
+    clock.job:cancel()
+    assert.is_true(clock.ticks >= 3)
+  end)
+
+  it("never finds another method of its module in the middle of computing", function()
+    local busy, clashes, calls = 0, 0, 0
+    local function compute()
+      if busy > 0 then clashes = clashes + 1 end
+      busy = busy + 1
+      local till = os.clock() + 0.02
+      while os.clock() < till do end
+      busy = busy - 1
+      calls = calls + 1
+    end
+    local actuator = parts()
+    local start = actuator.start
+    function actuator:start(task)
+      compute()
+      return start(self, task)
+    end
+    function actuator:init(task)
+      compute()
+      return task
+    end
+    local scheduler = open(actuator, { limit = 4 })
+    local jobs = {}
+    for i = 1, 8 do jobs[i] = ltsh.spawn(function() return scheduler:add { id = tostring(i) } end) end
+    for i = 1, 8 do assert.equal(tostring(i), jobs[i]:wait()) end
+    for i = 1, 8 do assert.equal("success", scheduler:wait(tostring(i), 5).status) end
+    assert.same({ 16, 0 }, { calls, clashes })
+  end)
+end)
+
+describe("a waiting task that is ended", function()
+  it("takes the job with it that it waits for", function()
+    local reached, cancelled
+    local scheduler = open(function()
+      ltsh.spawn(function()
+        ltsh.spawn(function()
+          local ok, message = pcall(ltsh.sleep, 100)
+          cancelled = not ok and message
+        end):wait()
+        reached = true
+      end):wait()
+    end)
+    scheduler:add { id = "a", timeout = 0.02 }
+    assert.equal("timeout", scheduler:wait("a", 5).reason)
+    eventually("the job is cancelled", function() return cancelled end)
+    assert.equal("the job was cancelled", cancelled)
+    assert.is_nil(reached)
+  end)
+
+  it("leaves a job to the others that wait for it", function()
+    local job = ltsh.spawn(function()
+      ltsh.sleep(0.1)
+      return "done"
+    end)
+    local other = ltsh.spawn(function() return job:wait() end)
+    local scheduler = open(function() return job:wait() end)
+    scheduler:add { id = "a", timeout = 0.02 }
+    assert.equal("timeout", scheduler:wait("a", 5).reason)
+    assert.equal("done", other:wait())
+  end)
+
+  it("may be the first of many that wait for each other", function()
+    local depth = 0
+    local function chain(n)
+      if n == 0 then return ltsh.sleep(100) end
+      local job = ltsh.spawn(function() ltsh.sleep(0.001) return chain(n - 1) end)
+      depth = depth + 1
+      return job:wait()
+    end
+    local first = ltsh.spawn(chain, 2000)
+    eventually("all wait", function() return depth == 2000 end)
+    first:cancel()
+    local _, message = first:wait()
+    assert.equal("the job was cancelled", message)
+  end)
+
+  it("may compute on for a moment only", function()
+    local scheduler = open(function()
+      pcall(ltsh.sleep, 100)
+      forever()
+    end)
+    scheduler:add { id = "a", timeout = 0.02 }
+    local began = ltsh.now()
+    assert.equal("timeout", scheduler:wait("a", 5).reason)
+    assert.is_true(ltsh.now() - began < 0.5)
+  end)
+end)
+
+describe("finalizers", function()
+  it("run before whoever triggered them goes on", function()
+    local log = {}
+    local scheduler = open(function()
+      setmetatable({}, { __gc = function()
+        local till = os.clock() + 0.05
+        while os.clock() < till do end
+        log[#log + 1] = "finalizer"
+      end })
+      collectgarbage()
+      log[#log + 1] = "task"
+    end)
+    scheduler:add { id = "a" }
+    assert.equal("success", scheduler:wait("a", 5).status)
+    assert.same({ "finalizer", "task" }, log)
+  end)
+
+  it("that never end are ended, and hold up only whom they were called in", function()
+    local scheduler = open(function(task)
+      if task.item then
+        setmetatable({}, { __gc = forever })
+        collectgarbage()
+      end
+      return "through"
+    end, { limit = 2 })
+    scheduler:add { id = "bad", item = true }
+    for i = 1, 10 do
+      scheduler:add { id = tostring(i) }
+      assert.equal("success", scheduler:wait(tostring(i), 5).status)
+    end
+    assert.equal("running", scheduler:get("bad").status)
+    assert.equal("through", scheduler:wait("bad", 5).output)
+  end)
+
+  it("are wrapped once, and the metatable may have others of C", function()
+    local count = 0
+    local meta = { __gc = function() count = count + 1 end }
+    for _ = 1, 3 do setmetatable({}, meta) end
+    collectgarbage()
+    assert.equal(3, count)
+    assert.error_matches(function() setmetatable({}, 1) end,
+      "bad argument #2 to 'setmetatable' %(nil or table expected, got number%)")
+    assert.error_matches(function() setmetatable(1, {}) end, "bad argument #1 to 'setmetatable' %(table expected")
+    assert.error_matches(function() setmetatable(setmetatable({}, { __metatable = 1 }), {}) end, "protected metatable")
+  end)
+end)
+
+describe("the standard functions that call back", function()
+  it("sort as Lua's own does", function()
+    for n = 0, 70 do
+      local list, twin = {}, {}
+      for i = 1, n do
+        list[i] = math.random(20)
+        twin[i] = list[i]
+      end
+      table.sort(list, function(a, b) return a > b end)
+      table.sort(twin)
+      for i = 1, n do assert.equal(twin[n + 1 - i], list[i]) end
+    end
+    local long = {}
+    for i = 1, 5000 do long[i] = math.random(1000) .. "" end
+    table.sort(long)
+    for i = 2, #long do assert.is_true(long[i - 1] <= long[i]) end
+  end)
+
+  it("sort stably, and with comparators that contradict themselves", function()
+    local list = {}
+    for i = 1, 1000 do list[i] = { key = i % 7, order = i } end
+    table.sort(list, function(a, b) return a.key < b.key end)
+    for i = 2, 1000 do
+      local a, b = list[i - 1], list[i]
+      assert.is_true(a.key < b.key or a.key == b.key and a.order < b.order)
+    end
+    table.sort(list, function() return true end)
+    assert.equal(1000, #list)
+  end)
+
+  it("refuse what Lua's own refuse", function()
+    assert.error_matches(function() table.sort({ 1, 2 }, 1) end, "bad argument #2 to 'sort'")
+    assert.error_matches(function() table.sort(1) end, "bad argument #1 to 'sort'")
+    assert.error_matches(function() table.sort({ 1, {} }, function(a, b) return a < b end) end, "attempt to compare")
+    assert.error_matches(function() string.gsub("a", "a", function() return {} end) end,
+      "invalid replacement value %(a table%)")
+    assert.error_matches(function() string.gsub("a", "%", function() end) end, "malformed pattern")
+    assert.error_matches(function() require "no.such.module" end,
+      "module 'no.such.module' not found:.*no field package.preload")
+    assert.error_matches(function() require() end, "bad argument #1 to 'require'")
+  end)
+
+  it("replace as Lua's own does", function()
+    local raw
+    for i = 1, 20 do
+      local name, value = debug.getupvalue(require("ltsh.base").gsub, i)
+      if name == "gsub" then raw = value end
+    end
+    assert.is_truthy(raw)
+    local texts = { "", "a", "abc", "hello world", "x = 1, y = 22", "aaa", "\0a\0", "THE (quick) fox" }
+    local patterns = { "", "a", "a*", "a-", ".", "%w+", "(%w)(%w*)", "()", "()a()", "^a", "^", "$", "a$", "%f[%w]%w+",
+      "%s*", "(a*(.)%w(%s*))", "%b()", "^(.-)%s*$", "[^,]*", "x*" }
+    for _, text in ipairs(texts) do
+      for _, pattern in ipairs(patterns) do
+        for _, most in ipairs { -1, 0, 1, 2, 100, false } do
+          local function call(...)
+            local n = select("#", ...)
+            local first = ...
+            if first == "b" then return nil elseif first == "c" then return false end
+            return "<" .. n .. ":" .. tostring(first) .. ">"
+          end
+          assert.same({ raw(text, pattern, call, most or nil) }, { string.gsub(text, pattern, call, most or nil) })
+        end
+      end
+    end
+  end)
+
+  it("may wait: in a comparator, in a replacement, and while a module is loaded", function()
+    local list = { 3, 1, 2 }
+    table.sort(list, function(a, b)
+      ltsh.sleep(0.001)
+      return a < b
+    end)
+    assert.same({ 1, 2, 3 }, list)
+    assert.equal("bb", (("aa"):gsub("a", function()
+      ltsh.sleep(0.001)
+      return "b"
+    end)))
+    package.preload["spec.waits"] = function()
+      ltsh.sleep(0.001)
+      return "loaded"
+    end
+    assert.equal("loaded", require "spec.waits")
+    package.preload["spec.waits"], package.loaded["spec.waits"] = nil, nil
+  end)
+
+  it("do not give the hook away", function()
+    assert.error_matches(function() debug.sethook(print, "c") end, "debug.sethook: the host needs the hook")
+  end)
+end)
+
+describe("what is cut", function()
+  it("computes what it would have", function()
+    local function work(n)
+      local sum, list = 0, {}
+      for i = 1, n do
+        list[i % 100 + 1] = (list[i % 100 + 1] or 0) + i
+        sum = sum + #tostring(i) + select("#", table.unpack(list, 1, 3))
+      end
+      for _, value in ipairs(list) do sum = sum + value end
+      return sum
+    end
+    local expected = work(10000)
+    local scheduler = open(function()
+      local co = coroutine.wrap(function() coroutine.yield(work(10000)) end)
+      return co() + work(10000)
+    end, { limit = 8 })
+    for i = 1, 16 do scheduler:add { id = tostring(i) } end
+    for i = 1, 16 do assert.equal(2 * expected, scheduler:wait(tostring(i), 20).output) end
+  end)
+
+  it("does not look like a coroutine that waits for its script", function()
+    local co, seen
+    local scheduler = open(function(task)
+      if task.item then
+        for _ = 1, 1000 do
+          if co and coroutine.status(co) ~= "running" then
+            seen = { coroutine.status(co), coroutine.resume(co) }
+            break
+          end
+          ltsh.sleep(0.001)
+        end
+        return
+      end
+      co = coroutine.create(forever)
+      coroutine.resume(co)
+    end, { limit = 2 })
+    scheduler:add { id = "a", timeout = 0.2 }
+    scheduler:add { id = "b", item = true }
+    scheduler:wait("b", 5)
+    assert.same({ "normal", false, "cannot resume non-suspended coroutine" }, seen)
+    assert.equal("timeout", scheduler:wait("a", 5).reason)
+  end)
+
+  it("may be the script, and then everything else goes on", function()
+    local clock = ticking()
+    local till = ltsh.now() + 0.2
+    while ltsh.now() < till do end
+    clock.job:cancel()
+    assert.is_true(clock.ticks >= 5)
+  end)
+end)
