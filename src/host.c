@@ -22,6 +22,7 @@
 #include "script/call.h"
 #include "script/script.h"
 #include "script/strand.h"
+#include "workers/bind_workers.h"
 
 enum { SIGNALS = 2 };
 static const double PATIENCE = 10; /* seconds, after all was stopped at once, for stops that do not come to an end */
@@ -276,7 +277,7 @@ int lt_host_run(const struct lt_host_options *options)
         print_error(options->program, "cannot open the event loop");
         return 1;
     }
-    host.script = lt_script_open(&host.loop);
+    host.script = lt_script_open(&host.loop, &(struct lt_script_options){0});
     if (host.script == NULL) {
         print_error(options->program, "out of memory");
         return 1;
@@ -284,6 +285,7 @@ int lt_host_run(const struct lt_host_options *options)
     host.script->host = &host;
     host.script->exit = on_exit_call;
     host.script->closed = on_closed;
+    lt_script_preload(host.script->L, "ltsh.workers", lt_open_workers);
     set_arg(host.script->L, options);
     set_path(host.script->L, options);
     run(&host, options);

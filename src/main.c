@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "host.h"
+#include "workers/worker.h"
 
 enum { USAGE = 2 };
 
@@ -45,7 +46,7 @@ __attribute__((format(printf, 1, 2))) static int usage_error(const char *format,
     return USAGE;
 }
 
-enum { LOG_FORMAT = 256 };
+enum { LOG_FORMAT = 256, WORKER };
 
 static const struct option long_options[] = {
     {"check", no_argument, NULL, 'c'},
@@ -55,6 +56,7 @@ static const struct option long_options[] = {
     {"log-format", required_argument, NULL, LOG_FORMAT},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'v'},
+    {"worker", no_argument, NULL, WORKER}, /* what a host starts: src/workers/process.c */
     {NULL, 0, NULL, 0},
 };
 
@@ -63,6 +65,7 @@ static int read_options(int argc, char **argv, struct lt_host_options *options)
 {
     int level = LT_LOG_INFO;
     bool json = false;
+    bool worker = false;
     int option;
     int at = optind; /* of the argument that is being read */
     opterr = 0;
@@ -93,6 +96,9 @@ static int read_options(int argc, char **argv, struct lt_host_options *options)
                 return usage_error("--log-format must be text or json, got '%s'", optarg);
             json = strcmp(optarg, "json") == 0;
             break;
+        case WORKER:
+            worker = true;
+            break;
         case 'h':
             help();
             return 0;
@@ -106,6 +112,8 @@ static int read_options(int argc, char **argv, struct lt_host_options *options)
         }
     }
     lt_log_setup((enum lt_log_level)level, json);
+    if (worker)
+        return lt_process_worker_main();
     if (options->code == NULL && optind == argc)
         return usage_error("which script? (-e CODE runs code, - reads standard input)");
     if (options->code == NULL)

@@ -21,6 +21,16 @@ local lazy = {
   callback = "ltsh.callback",
 }
 
+if core.worker then
+  return setmetatable(ltsh, {
+    __index = function(_, name)
+      if lazy[name] == nil then return nil end
+      error(string.format("ltsh.%s: a worker has no schedulers of its own; it has ltsh.sleep, now, spawn, await, log "
+        .. "and json", name), 2)
+    end,
+  })
+end
+
 return setmetatable(ltsh, {
   __index = function(self, name)
     local module = lazy[name]

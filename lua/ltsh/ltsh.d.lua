@@ -216,6 +216,7 @@ function ltsh.scheduler(options) end
 ---@field retried integer Attempts that were followed by another.
 ---@field finished_dropped integer Ends that fell out of the full finished list.
 ---@field stale integer Changes of runs that were over already.
+---@field abandoned integer Worker threads that did not come back from a C function.
 ---@field oldest_waiting number Seconds that the oldest waiting task has been waiting.
 ---@field wait ltsh.Quantiles Seconds from due to start.
 ---@field run ltsh.Quantiles Seconds from start to end.

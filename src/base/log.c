@@ -455,6 +455,16 @@ void lt_log_setup(enum lt_log_level level, bool json)
     atomic_store_explicit(&known_sink, find_sink(), memory_order_relaxed);
 }
 
+const char *lt_log_level_name(void)
+{
+    return levels[atomic_load(&least_level)].name;
+}
+
+bool lt_log_is_json(void)
+{
+    return atomic_load(&as_json);
+}
+
 int lt_log_level_parse(const char *name)
 {
     for (int i = 0; name != NULL && i < LEVELS; i++)

@@ -52,6 +52,10 @@ bool lt_log_enabled(enum lt_log_level level);
 /* Sets the level and the format ("text" or "json") for the process. Call before threads start. */
 void lt_log_setup(enum lt_log_level level, bool json);
 
+/* The level's name, and whether lines are JSON: for a process that is to log in the same way. */
+const char *lt_log_level_name(void);
+bool lt_log_is_json(void);
+
 /* Parses "debug", "info", "warn", "error"; -1 if it is none of these. */
 int lt_log_level_parse(const char *name);
 

@@ -91,6 +91,7 @@ struct lt_actuator_env {
     struct lt_notify notify;                       /* for those that have the work at hand */
     void (*push)(void *arg, struct lt_push *push); /* for others; takes over the report's bytes */
     void *push_arg;
+    void (*capacity_changed)(void *arg); /* of the actuator: it can take more; with push_arg */
     bool attach; /* changes are to be pushed as they happen; else they are asked for with status */
 };
 
@@ -108,13 +109,20 @@ struct lt_actuator_ops {
     void (*status)(struct lt_actuator *actuator, struct lt_status_op *op);
     void (*output)(struct lt_actuator *actuator, struct lt_work *work); /* NULL: the output comes with the report */
     void (*recover)(struct lt_actuator *actuator, struct lt_recover_work_op *op); /* NULL: nothing outlives a host */
+    /* The version of the module that a run which starts now will run, borrowed; NULL: none is known. NULL: no modules. */
+    struct lt_bytes *(*version)(struct lt_actuator *actuator);
+    /* How many of its workers did not come back. NULL: it has none. */
+    uint32_t (*abandoned)(struct lt_actuator *actuator);
     /* The scheduler is done with a work that no report or stop ended (it was found gone). */
     void (*close)(struct lt_actuator *actuator);
     void (*release)(struct lt_actuator *actuator);
 };
 
+#define LT_ANY_NUMBER UINT32_MAX
+
 struct lt_actuator {
     const struct lt_actuator_ops *ops;
+    uint32_t capacity; /* runs that it takes at once; LT_ANY_NUMBER: any number. It may change */
     bool can_attach;
     bool can_status;
     bool has_output;

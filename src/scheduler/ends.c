@@ -112,6 +112,8 @@ void lt_scheduler_stats(struct lt_scheduler *s, struct lt_stats *stats)
     stats->run_p50 = lt_histogram_quantile(&s->run_times, 0.5);
     stats->run_p99 = lt_histogram_quantile(&s->run_times, 0.99);
     stats->rate = rate(s);
+    struct lt_actuator *actuator = s->config.actuator;
+    stats->abandoned = actuator->ops->abandoned != NULL ? actuator->ops->abandoned(actuator) : 0;
 }
 
 void lt_end(struct lt_scheduler *s, struct lt_task *task)

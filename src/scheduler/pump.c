@@ -60,6 +60,10 @@ static bool claim(struct lt_scheduler *s)
         s->work = true;
     }
     uint32_t room = lt_limiter_room(&s->limiter, now);
+    uint32_t capacity = s->config.actuator->capacity;
+    uint32_t free_capacity = capacity > s->limiter.running ? capacity - s->limiter.running : 0;
+    if (free_capacity < room)
+        room = free_capacity;
     if (s->paused)
         room = 0;
     bool due = s->look || (s->next_at > 0 && lt_loop_wall(s->loop) >= s->next_at);

@@ -25,6 +25,13 @@ static void pushed(void *arg, struct lt_push *push)
     lt_scheduler_push(arg, push);
 }
 
+static void capacity_changed(void *arg)
+{
+    struct lt_scheduler *s = arg;
+    s->work = true;
+    lt_pump_post(s);
+}
+
 struct lt_scheduler *lt_scheduler_open(struct lt_loop *loop, const struct lt_scheduler_config *config)
 {
     struct lt_scheduler *s = lt_zalloc(sizeof *s);
@@ -49,6 +56,7 @@ struct lt_scheduler *lt_scheduler_open(struct lt_loop *loop, const struct lt_sch
         .notify = {notified, s},
         .push = pushed,
         .push_arg = s,
+        .capacity_changed = capacity_changed,
         .attach = s->config.attach,
     };
     if (s->config.persister != NULL)

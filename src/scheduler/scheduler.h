@@ -175,6 +175,7 @@ void lt_scheduler_set(struct lt_scheduler *scheduler);
 struct lt_stats {
     uint64_t success, failed, stopped, retried, finished_dropped, stale;
     uint32_t running, exporting;
+    uint32_t abandoned;                          /* workers of the actuator that did not come back */
     double oldest_waiting;                       /* seconds */
     double wait_p50, wait_p99, run_p50, run_p99; /* seconds */
     double rate;                                 /* ends a second over the last ten seconds */

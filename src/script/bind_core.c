@@ -2,6 +2,9 @@
 
 #include <lauxlib.h>
 #include <math.h>
+#include <stdio.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
 #include "script/call.h"
 #include "script/future.h"
@@ -56,10 +59,22 @@ static int core_now(lua_State *L)
     return 1;
 }
 
+/* core.hash(text): eight digits that tell versions of a file apart */
+static int core_hash(lua_State *L)
+{
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    char digits[16];
+    snprintf(digits, sizeof digits, "%08x", (unsigned)XXH3_64bits(text, len)); /* the same in every process */
+    lua_pushstring(L, digits);
+    return 1;
+}
+
 int lt_open_core(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"sleep", core_sleep}, {"now", core_now}, {"spawn", lt_spawn}, {"await", lt_await}, {NULL, NULL},
+        {"sleep", core_sleep}, {"now", core_now},   {"spawn", lt_spawn},
+        {"await", lt_await},   {"hash", core_hash}, {NULL, NULL},
     };
     luaL_newlib(L, functions);
     lua_pushliteral(L, LTSH_VERSION);
@@ -73,6 +88,10 @@ int lt_open_core(lua_State *L)
     lt_open_json(L);
     lua_setfield(L, -2, "json");
     lt_bind_log(L);
+    lua_pushboolean(L, lt_script_of(L)->worker);
+    lua_setfield(L, -2, "worker");
+    if (lt_script_of(L)->worker)
+        return 1;
     lt_bind_parts(L);
     lt_bind_scheduler(L);
     return 1;

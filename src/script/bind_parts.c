@@ -37,6 +37,11 @@ static struct part *new_part(lua_State *L, enum lt_part_kind kind)
     return part;
 }
 
+void **lt_part_new(lua_State *L, enum lt_part_kind kind)
+{
+    return &new_part(L, kind)->pointer;
+}
+
 static int release(lua_State *L)
 {
     struct part *part = luaL_checkudata(L, 1, PART);

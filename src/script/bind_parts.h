@@ -10,4 +10,7 @@ enum lt_part_kind { LT_PART_CONTAINER, LT_PART_ACTUATOR, LT_PART_PERSISTER, LT_P
  * must outlive its use (the scheduler's object refers to it), or be closed by then. */
 void *lt_part_check(lua_State *L, int index, enum lt_part_kind kind);
 
+/* Pushes an object without a part, whose pointer is to be set through what this returns. */
+void **lt_part_new(lua_State *L, enum lt_part_kind kind);
+
 #endif

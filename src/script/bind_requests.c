@@ -580,6 +580,7 @@ static int core_stats(lua_State *L)
     set_integer(L, "retried", stats.retried);
     set_integer(L, "finished_dropped", stats.finished_dropped);
     set_integer(L, "stale", stats.stale);
+    set_integer(L, "abandoned", stats.abandoned);
     set_number(L, "oldest_waiting", stats.oldest_waiting);
     set_number(L, "rate", stats.rate);
     set_times(L, "wait", stats.wait_p50, stats.wait_p99);

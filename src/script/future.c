@@ -60,6 +60,16 @@ static void set_values(lua_State *L, int index, int count)
     wake_waiters(lua_touserdata(L, index));
 }
 
+void lt_future_push(lua_State *L)
+{
+    new_future(L);
+}
+
+void lt_future_set(lua_State *L, int index, int count)
+{
+    set_values(L, index, count);
+}
+
 static int push_values(lua_State *L, int index)
 {
     lua_getiuservalue(L, index, 1);

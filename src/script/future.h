@@ -13,4 +13,8 @@ int lt_spawn(lua_State *L);
 /* ltsh.await(fn): calls fn(done) and waits until done(...) was called; returns what it was given. */
 int lt_await(lua_State *L);
 
+/* Pushes one that is waited for with wait(), and gives the one at `index` its values, the topmost `count`. */
+void lt_future_push(lua_State *L);
+void lt_future_set(lua_State *L, int index, int count);
+
 #endif

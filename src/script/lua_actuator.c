@@ -492,6 +492,7 @@ struct lt_actuator *lt_lua_actuator_new(lua_State *L, int index)
     };
     actuator->base = (struct lt_actuator){
         .ops = &actuator->ops,
+        .capacity = LT_ANY_NUMBER,
         .can_attach = lt_module_has(module, "attach"),
         .can_status = lt_module_has(module, "status"),
         .has_output = lt_module_has(module, "output"),

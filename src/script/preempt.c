@@ -97,7 +97,8 @@ static bool is_over(struct lt_script *script, struct lt_bounds *bounds)
         return false;
     if (bounds->cut != LT_CUT_NOT)
         return is_past_last_words(script, bounds, now);
-    if (bounds->deadline > 0 && now >= bounds->deadline)
+    bool stopped = bounds->stopped != NULL && atomic_load(bounds->stopped) == bounds->seq;
+    if (stopped || (bounds->deadline > 0 && now >= bounds->deadline))
         bounds->cut = LT_CUT_LATE;
     else if (bounds->max_stall > 0 && now - script->stall_since >= bounds->max_stall)
         bounds->cut = LT_CUT_HELD;
@@ -117,6 +118,12 @@ static void hook(lua_State *L, lua_Debug *event)
     if (frame == NULL || frame->L != L || script->ticks < LT_SLICE_TICKS) {
         lua_sethook(L, NULL, 0, 0);
         return;
+    }
+    if (script->look_at_memory != NULL) {
+        void (*look)(struct lt_script *) = script->look_at_memory;
+        script->look_at_memory = NULL;
+        lua_gc(L, LUA_GCCOLLECT);
+        look(script);
     }
     bool yields = frame->can_yield && lua_isyieldable(L);
     bool ending = frame->bounds != NULL && frame->bounds->cut != LT_CUT_NOT;

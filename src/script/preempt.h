@@ -27,14 +27,16 @@
 #include "script/script.h"
 
 /* Why Lua was ended by the hook. */
-enum lt_cut { LT_CUT_NOT, LT_CUT_LATE, LT_CUT_HELD };
+enum lt_cut { LT_CUT_NOT, LT_CUT_LATE, LT_CUT_HELD, LT_CUT_MEMORY };
 
 /* What bounds Lua where it cannot be preempted. Where it can, timers do. */
 struct lt_bounds {
-    double deadline;  /* monotonic seconds; 0: none */
-    double max_stall; /* seconds that it may hold the loop; 0: any time */
-    unsigned moments; /* that were given away */
-    enum lt_cut cut;  /* it was over, and an error was raised; whatever came of it, this is how it ended */
+    double deadline;                 /* monotonic seconds; 0: none */
+    double max_stall;                /* seconds that it may hold the loop; 0: any time */
+    unsigned moments;                /* that were given away */
+    const _Atomic uint64_t *stopped; /* another thread wants the run of this number to end; NULL: nobody would */
+    uint64_t seq;                    /* the number of this run */
+    enum lt_cut cut; /* it was over, and an error was raised; whatever came of it, this is how it ended */
 };
 
 /* A slice is over at its second tick: what is shorter than a tick is never cut, handlers and small tasks above all. A

@@ -3,6 +3,7 @@
 #include <lualib.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/log.h"
@@ -38,6 +39,10 @@ static int os_exit(lua_State *L)
     else
         code = (int)luaL_optinteger(L, 1, EXIT_SUCCESS);
     const struct lt_strand *caller = lt_strand_now(script);
+    if (script->may_exit)
+        _exit(code);
+    if (script->worker)
+        return luaL_error(L, "os.exit: a worker cannot end the host");
     if (caller != NULL && (caller->kind == LT_STRAND_TASK || caller->kind == LT_STRAND_METHOD))
         return luaL_error(L, "os.exit: a task or a module cannot end the host");
     struct lt_strand *strand = lt_wait_check(L, "os.exit");
@@ -45,7 +50,7 @@ static int os_exit(lua_State *L)
     return lt_wait(L, strand, &nothing, never);
 }
 
-static void preload(lua_State *L, const char *name, lua_CFunction open)
+void lt_script_preload(lua_State *L, const char *name, lua_CFunction open)
 {
     luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
     lua_pushcfunction(L, open);
@@ -69,16 +74,28 @@ static int panic(lua_State *L)
     return 0; /* Lua aborts */
 }
 
-struct lt_script *lt_script_open(struct lt_loop *loop)
+static void *allocate(void *arg, void *old, size_t old_size, size_t size)
+{
+    (void)arg;
+    (void)old_size;
+    if (size > 0)
+        return realloc(old, size);
+    free(old);
+    return NULL;
+}
+
+struct lt_script *lt_script_open(struct lt_loop *loop, const struct lt_script_options *options)
 {
     struct lt_script *script = lt_zalloc(sizeof *script);
-    lua_State *L = luaL_newstate();
+    lua_State *L = lua_newstate(options->alloc != NULL ? options->alloc : allocate, options->alloc_arg);
     if (L == NULL) {
         free(script);
         return NULL;
     }
     script->L = L;
     script->loop = loop;
+    script->worker = options->worker;
+    script->may_exit = options->may_exit;
     TAILQ_INIT(&script->live);
     TAILQ_INIT(&script->spare);
     TAILQ_INIT(&script->dead);
@@ -101,8 +118,8 @@ struct lt_script *lt_script_open(struct lt_loop *loop)
     lua_pop(L, 1);
     lt_task_object_open(L);
     lt_future_open(L);
-    preload(L, "ltsh.core", lt_open_core);
-    preload(L, "luv", lt_open_luv);
+    lt_script_preload(L, "ltsh.core", lt_open_core);
+    lt_script_preload(L, "luv", lt_open_luv);
     lt_preempt_open(script);
     return script;
 }

@@ -39,7 +39,8 @@ struct lt_script {
     int64_t arm_after_ns;            /* the handler's own */
     double stall_since;              /* monotonic: since when the slice is known not to be preemptible; 0: it may be */
     double max_stall;                /* seconds: what bounds Lua that belongs to no scheduler */
-    struct lt_preempt *preempt;      /* NULL: there is none */
+    void (*look_at_memory)(struct lt_script *script); /* to be called by the hook after a collection; NULL: no need */
+    struct lt_preempt *preempt;                       /* NULL: there is none */
     struct lt_strand_list live;
     struct lt_strand_list spare;
     struct lt_strand_list dead;      /* over, but still posted on the loop */
@@ -57,7 +58,9 @@ struct lt_script {
     unsigned scheduler_count;                         /* ever made: for their default names */
     void (*exit)(struct lt_script *script, int code); /* os.exit: close everything, then end the process */
     void (*closed)(struct lt_script *script);         /* no scheduler is left; again when no handler of theirs runs */
-    unsigned asking;   /* a function of a configuration runs, which must not call a scheduler */
+    unsigned asking; /* a function of a configuration runs, which must not call a scheduler */
+    bool worker;     /* see lt_script_options */
+    bool may_exit;
     bool closing;      /* the state is being closed: nothing new can be begun */
     unsigned handlers; /* event handlers that run */
     void *host;
@@ -69,9 +72,21 @@ static inline struct lt_script *lt_script_of(lua_State *L)
     return *(struct lt_script **)lua_getextraspace(L);
 }
 
-/* Opens a state with the standard libraries (ours in the place of coroutine and os.exit) and `ltsh.core` ready to be
- * required. NULL when out of memory. The loop is the caller's. */
-struct lt_script *lt_script_open(struct lt_loop *loop);
+/* What a state is for. Zero it for the host's own. */
+struct lt_script_options {
+    lua_Alloc alloc; /* NULL: malloc's */
+    void *alloc_arg;
+    bool worker;   /* tasks run in it and nothing else: no schedulers */
+    bool may_exit; /* it has the process to itself: os.exit in a task ends that */
+};
+
+/* Opens a state with the standard libraries (ours in the place of coroutine, os.exit and what else could escape the
+ * host) and `ltsh.core` ready to be required. NULL when out of memory. The loop is the caller's. It belongs to the
+ * thread that opens it. */
+struct lt_script *lt_script_open(struct lt_loop *loop, const struct lt_script_options *options);
+
+/* Makes `open` the way to require `name`. */
+void lt_script_preload(lua_State *L, const char *name, lua_CFunction open);
 
 /* Ends what still runs in it. Then the loop's callbacks may come to an end: lt_loop_finish. */
 void lt_script_end(struct lt_script *script);

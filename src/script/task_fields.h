@@ -75,8 +75,8 @@ enum lt_blob {
 enum { LT_USER_ITEM = 1, LT_USER_OUTPUT, LT_USER_ASSIGNED, LT_USER_VALUES = LT_USER_ASSIGNED };
 
 struct lt_task_object {
-    const void *mark;     /* &lt_task_object_mark */
-    struct lt_work *work; /* NULL: its run is over, or it is no object of a run */
+    const void *mark;             /* &lt_task_object_mark */
+    struct lt_task_run *task_run; /* NULL: its run is over, or it is no object of a run */
     uint64_t run;
     int64_t priority;
     double added_at;

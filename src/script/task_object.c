@@ -2,9 +2,9 @@
 
 #include <string.h>
 
-#include "scheduler/scheduler.h"
 #include "script/call.h"
 #include "script/task_fields.h"
+#include "script/task_run.h"
 #include "script/values.h"
 
 enum { SMALL = 512 };
@@ -54,7 +54,7 @@ static void find_blobs(const struct lt_task *task, struct lt_bytes *blobs[LT_BLO
 static void fill(struct lt_task_object *object, const struct lt_task *task, struct lt_bytes *const blobs[LT_BLOBS])
 {
     object->mark = &lt_task_object_mark;
-    object->work = NULL;
+    object->task_run = NULL;
     object->run = task->run;
     object->priority = task->priority;
     object->added_at = task->added_at;
@@ -142,16 +142,16 @@ void lt_task_push(lua_State *L, struct lt_task *task)
     push(L, task);
 }
 
-void lt_task_push_running(lua_State *L, struct lt_task *task, struct lt_work *work)
+void lt_task_push_running(lua_State *L, struct lt_task *task, struct lt_task_run *task_run)
 {
-    push(L, task)->work = work;
+    push(L, task)->task_run = task_run;
 }
 
 void lt_task_object_end(lua_State *L, int index)
 {
     struct lt_task_object *object = lt_task_object_at(L, index);
     if (object != NULL)
-        object->work = NULL;
+        object->task_run = NULL;
 }
 
 /* __gc of holding ones. The finalizers of others may read the object after this. */
@@ -162,7 +162,7 @@ static int finalize(lua_State *L)
         return 0;
     struct lt_holding *holding = (struct lt_holding *)object;
     object->has = 0;
-    object->work = NULL;
+    object->task_run = NULL;
     for (unsigned i = 0; i < LT_BLOBS; i++)
         lt_bytes_set(&holding->held[i], NULL);
     lt_task_unref(holding->task);
@@ -176,7 +176,7 @@ static const char over[] = "the run is over";
 
 static bool runs(const struct lt_task_object *object)
 {
-    return object->work != NULL && object->work->run == object->run;
+    return object->task_run != NULL && object->task_run->run == object->run;
 }
 
 /* task:report(progress) -> true, or nil, message, "stale". */
@@ -189,7 +189,7 @@ static int report(lua_State *L)
     scratch->len = 0;
     if (lt_value_encode(L, 2, scratch, "progress", &error) != LT_OK)
         return luaL_error(L, "task:report: %s", error.message);
-    if (!runs(object) || !lt_scheduler_progress(NULL, object->work, lt_bytes_new(scratch->data, scratch->len))) {
+    if (!runs(object) || !object->task_run->progress(object->task_run, lt_bytes_new(scratch->data, scratch->len))) {
         luaL_pushfail(L);
         lua_pushstring(L, over);
         lua_pushstring(L, lt_code_name(LT_STALE));
@@ -204,7 +204,7 @@ static int cancelled(lua_State *L)
 {
     const struct lt_task_object *object = check(L, "task:cancelled");
     const char *why = over;
-    bool is = !runs(object) || lt_work_cancelled(object->work, &why);
+    bool is = !runs(object) || lt_task_run_cancelled(object->task_run, &why);
     lua_pushboolean(L, is);
     if (!is)
         return 1;

@@ -6,9 +6,10 @@
 #define LTSH_SCRIPT_TASK_OBJECT_H
 
 #include "base/error.h"
-#include "scheduler/actuator.h"
 #include "scheduler/task.h"
 #include "script/script.h"
+
+struct lt_task_run;
 
 /* Registers the metatables; once for each state. */
 void lt_task_object_open(lua_State *L);
@@ -16,9 +17,9 @@ void lt_task_object_open(lua_State *L);
 /* Pushes a snapshot. */
 void lt_task_push(lua_State *L, struct lt_task *task);
 
-/* Pushes a snapshot for the function that runs it: with task:report and task:cancelled. `work` is forgotten by
- * lt_task_object_end. */
-void lt_task_push_running(lua_State *L, struct lt_task *task, struct lt_work *work);
+/* Pushes a snapshot for the function that runs it: with task:report and task:cancelled. `task_run` is
+ * forgotten by lt_task_object_end. */
+void lt_task_push_running(lua_State *L, struct lt_task *task, struct lt_task_run *task_run);
 
 /* The run is over: report and cancelled of this object (at `index`) know it. */
 void lt_task_object_end(lua_State *L, int index);
@@ -38,9 +39,5 @@ void lt_task_push_host(lua_State *L);
 
 /* Whether the value at `index` is a task object. */
 bool lt_is_task(lua_State *L, int index);
-
-/* Whether the run was told to end, and with true why (static text). Of a work of the func actuator (func_actuator.c).
- */
-extern bool lt_work_cancelled(const struct lt_work *work, const char **why);
 
 #endif

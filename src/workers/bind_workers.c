@@ -1,0 +1,99 @@
+#include "workers/bind_workers.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "script/bind_parts.h"
+#include "script/future.h"
+#include "script/script.h"
+#include "workers/pool.h"
+
+/* The fields of the table at 1, whose types lua/ltsh has checked. The texts are the table's. */
+
+static lua_Integer integer_field(lua_State *L, const char *name)
+{
+    lua_getfield(L, 1, name);
+    lua_Integer value = lua_tointeger(L, -1);
+    lua_pop(L, 1);
+    return value;
+}
+
+/* Stays on the stack. */
+static const char *text_field(lua_State *L, const char *name, size_t *len)
+{
+    lua_getfield(L, 1, name);
+    return luaL_checklstring(L, -1, len);
+}
+
+/* new{ module=, source=, version=, path=, cpath=, workers=, memory=, max_abandoned=, processes= } -> a part */
+static int new_pool(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 1);
+    struct lt_pool_options options = {
+        .load = {.memory = (uint64_t)integer_field(L, "memory")},
+        .workers = (uint32_t)integer_field(L, "workers"),
+        .max_abandoned = (uint32_t)integer_field(L, "max_abandoned"),
+    };
+    size_t version_len;
+    lua_getfield(L, 1, "processes");
+    options.processes = lua_toboolean(L, -1);
+    options.load.module = text_field(L, "module", NULL);
+    options.load.source = text_field(L, "source", &options.load.source_len);
+    options.load.path = text_field(L, "path", NULL);
+    options.load.cpath = text_field(L, "cpath", NULL);
+    const char *version = text_field(L, "version", &version_len);
+    void **part = lt_part_new(L, LT_PART_ACTUATOR);
+    options.version = lt_bytes_new(version, version_len);
+    *part = lt_pool_new(&options);
+    lt_bytes_unref(options.version);
+    return 1;
+}
+
+/* Reload. */
+
+struct reloading {
+    struct lt_script *script;
+    int future; /* a reference */
+};
+
+static void reloaded(void *arg, const char *error)
+{
+    struct reloading *reloading = arg;
+    lua_State *L = reloading->script->L;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, reloading->future);
+    if (error == NULL)
+        lua_pushboolean(L, true);
+    else
+        lua_pushstring(L, error);
+    lt_future_set(L, -2, 1);
+    lua_pop(L, 1);
+    luaL_unref(L, LUA_REGISTRYINDEX, reloading->future);
+    free(reloading);
+}
+
+/* reload(part, source, version) -> a job whose wait() gives true, or the reason why the old version stays. */
+static int reload(lua_State *L)
+{
+    struct lt_actuator *actuator = lt_part_check(L, 1, LT_PART_ACTUATOR);
+    size_t source_len, version_len;
+    const char *source = luaL_checklstring(L, 2, &source_len);
+    const char *version = luaL_checklstring(L, 3, &version_len);
+    lt_future_push(L);
+    lua_pushvalue(L, -1);
+    struct reloading *reloading = lt_alloc(sizeof *reloading);
+    *reloading = (struct reloading){.script = lt_script_of(L), .future = luaL_ref(L, LUA_REGISTRYINDEX)};
+    struct lt_bytes *bytes = lt_bytes_new(version, version_len);
+    lt_pool_reload(actuator, source, source_len, bytes, reloaded, reloading);
+    lt_bytes_unref(bytes);
+    return 1;
+}
+
+int lt_open_workers(lua_State *L)
+{
+    static const luaL_Reg functions[] = {{"new", new_pool}, {"reload", reload}, {NULL, NULL}};
+    luaL_newlib(L, functions);
+    return 1;
+}

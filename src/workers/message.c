@@ -1,0 +1,164 @@
+#include "workers/message.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+
+struct wire_task {
+    uint64_t run;
+    int64_t priority;
+    double added_at;
+    double run_at;
+    double started_at;
+    uint32_t attempts;
+    uint32_t lost;
+    uint32_t item_len;
+    uint32_t key_len; /* NONE: it has none */
+    uint32_t version_len;
+    uint8_t id_len;
+};
+
+struct wire_report {
+    double retry_after;
+    double snooze;
+    double ended_at;
+    uint32_t status;
+    uint32_t no_retry;
+    uint32_t reason_len; /* NONE: it has none */
+    uint32_t output_len;
+    uint32_t progress_len;
+};
+
+static const uint32_t NONE = UINT32_MAX;
+
+struct lt_message *lt_message_new(enum lt_message_kind kind, uint64_t seq, const void *data, size_t len)
+{
+    struct lt_message *message = lt_alloc(sizeof *message + len);
+    message->head = (struct lt_message_head){.kind = kind, .len = (uint32_t)len, .seq = seq};
+    if (data != NULL)
+        memcpy(message->data, data, len);
+    return message;
+}
+
+static uint32_t length(const struct lt_bytes *bytes)
+{
+    return bytes != NULL ? (uint32_t)bytes->len : NONE;
+}
+
+static size_t room(uint32_t len)
+{
+    return len != NONE ? len : 0;
+}
+
+static char *put(char *to, const void *data, size_t len)
+{
+    if (len > 0)
+        memcpy(to, data, len);
+    return to + len;
+}
+
+static char *put_bytes(char *to, const struct lt_bytes *bytes)
+{
+    return bytes != NULL ? put(to, bytes->data, bytes->len) : to;
+}
+
+/* The next bytes of a message, which moves on. */
+static struct lt_bytes *take_bytes(const char **from, uint32_t len)
+{
+    if (len == NONE)
+        return NULL;
+    struct lt_bytes *bytes = lt_bytes_new(*from, len);
+    *from += len;
+    return bytes;
+}
+
+/* Tasks. */
+
+struct lt_message *lt_message_start(uint64_t seq, const struct lt_task *task, double deadline)
+{
+    const struct lt_bytes *key = lt_task_key(task);
+    const struct lt_bytes *version = task->extra != NULL ? task->extra->version : NULL;
+    struct wire_task wire;
+    memset(&wire, 0, sizeof wire); /* what is between the fields crosses too */
+    wire.run = task->run;
+    wire.priority = task->priority;
+    wire.added_at = task->added_at;
+    wire.run_at = task->run_at;
+    wire.started_at = task->started_at;
+    wire.attempts = task->attempts;
+    wire.lost = task->lost;
+    wire.item_len = task->item_len;
+    wire.key_len = length(key);
+    wire.version_len = length(version);
+    wire.id_len = task->id_len;
+    size_t len = sizeof wire + task->id_len + task->item_len + room(wire.key_len) + room(wire.version_len);
+    struct lt_message *message = lt_message_new(LT_MESSAGE_START, seq, NULL, len);
+    message->head.deadline = deadline;
+    char *to = put(message->data, &wire, sizeof wire);
+    to = put(to, task->data, task->id_len);
+    to = put(to, lt_task_item(task), task->item_len);
+    to = put_bytes(to, key);
+    put_bytes(to, version);
+    return message;
+}
+
+struct lt_task *lt_message_task(const struct lt_message *message)
+{
+    struct wire_task wire;
+    memcpy(&wire, message->data, sizeof wire);
+    const char *id = message->data + sizeof wire;
+    const char *from = id + wire.id_len + wire.item_len;
+    struct lt_task *task = lt_task_new(id, wire.id_len, id + wire.id_len, wire.item_len);
+    task->status = LT_RUNNING;
+    task->run = wire.run;
+    task->priority = wire.priority;
+    task->added_at = wire.added_at;
+    task->run_at = wire.run_at;
+    task->started_at = wire.started_at;
+    task->attempts = wire.attempts;
+    task->lost = wire.lost;
+    if (wire.key_len != NONE)
+        lt_task_options(task)->key = take_bytes(&from, wire.key_len);
+    if (wire.version_len != NONE)
+        lt_task_extra(task)->version = take_bytes(&from, wire.version_len);
+    return task;
+}
+
+/* Reports. */
+
+struct lt_message *lt_message_ended(uint64_t seq, const struct lt_report *report, bool last)
+{
+    struct wire_report wire;
+    memset(&wire, 0, sizeof wire);
+    wire.retry_after = report->retry_after;
+    wire.snooze = report->snooze;
+    wire.ended_at = report->ended_at;
+    wire.status = report->status;
+    wire.no_retry = report->no_retry;
+    wire.reason_len = length(report->reason);
+    wire.output_len = length(report->output);
+    wire.progress_len = length(report->progress);
+    size_t len = sizeof wire + room(wire.reason_len) + room(wire.output_len) + room(wire.progress_len);
+    struct lt_message *message = lt_message_new(LT_MESSAGE_ENDED, seq, NULL, len);
+    message->head.last = last;
+    char *to = put(message->data, &wire, sizeof wire);
+    to = put_bytes(to, report->reason);
+    to = put_bytes(to, report->output);
+    put_bytes(to, report->progress);
+    return message;
+}
+
+void lt_message_report(const struct lt_message *message, struct lt_report *report)
+{
+    struct wire_report wire;
+    memcpy(&wire, message->data, sizeof wire);
+    const char *from = message->data + sizeof wire;
+    *report = LT_REPORT((enum lt_status)wire.status);
+    report->retry_after = wire.retry_after;
+    report->snooze = wire.snooze;
+    report->ended_at = wire.ended_at;
+    report->no_retry = wire.no_retry != 0;
+    report->reason = take_bytes(&from, wire.reason_len);
+    report->output = take_bytes(&from, wire.output_len);
+    report->progress = take_bytes(&from, wire.progress_len);
+}

@@ -1,0 +1,29 @@
+/* The actuator that runs a module's function in workers: threads or processes with a Lua state each.
+ *
+ *     start -> an idle worker, or one that is made: START -> ENDED -> report
+ *     stop  -> STOP -> ENDED; or it does not come back in time: a process is killed, a thread is abandoned and replaced
+ *
+ * A worker runs one task at a time, so one that is thrown away takes nothing else with it; workers are made when they
+ * are needed first. */
+#ifndef LTSH_WORKERS_POOL_H
+#define LTSH_WORKERS_POOL_H
+
+#include "scheduler/actuator.h"
+#include "workers/load.h"
+
+struct lt_pool_options {
+    struct lt_load load; /* copied */
+    uint32_t workers;
+    uint32_t max_abandoned; /* threads that did not come back; with so many nothing is started any more */
+    bool processes;
+    struct lt_bytes *version; /* of the module; NULL: not known. A reference is taken */
+};
+
+struct lt_actuator *lt_pool_new(const struct lt_pool_options *options);
+
+/* Another version of the module: a worker loads it, and if it can, all runs that start from then on use it. `done` is
+ * called once, with NULL or the reason why it stays as it was, unless the actuator is closed before. */
+void lt_pool_reload(struct lt_actuator *actuator, const char *source, size_t source_len, struct lt_bytes *version,
+                    void (*done)(void *arg, const char *error), void *arg);
+
+#endif
