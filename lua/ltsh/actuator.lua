@@ -46,8 +46,7 @@ end
 local function worker_actuator(where, given)
   local options = read_workers(where, given)
   options.source = module.read(where, options.module)
-  local chunk, message = load(options.source, "@" .. options.module, "t")
-  if not chunk then error(where .. ": " .. message, 0) end
+  module.compile(where, options.module, options.source)
   options.version = module.version(1, options.source)
   return setmetatable({ make = function() return require("ltsh.workers").new(options) end }, Builtin)
 end
@@ -69,7 +68,9 @@ function actuator.func(given)
   local run = given.run
   if given.module ~= nil then
     if type(given.module) ~= "string" then check.fail(where, "module", "the path of a Lua file", given.module) end
-    run = module.task_function(given.module, module.read(where, given.module))
+    local source = module.read(where, given.module)
+    module.compile(where, given.module, source)
+    run = module.task_function(given.module, source)
   end
   if type(run) ~= "function" then check.fail(where, "run", "a function", run) end
   return setmetatable({ make = function() return core.func(run) end }, Builtin)

@@ -40,12 +40,17 @@ function module.read(where, path)
   return text
 end
 
--- The function(task) of a module of tasks: what its file returns, or the `run` of the table that it returns.
--- @param source the text of the file at `path`
-function module.task_function(path, source)
+-- The chunk of a file's text; raises with the file and the line.
+function module.compile(where, path, source)
   local chunk, message = load(source, "@" .. path, "t")
-  if not chunk then error(message, 0) end
-  local made = chunk()
+  if not chunk then error(string.format("%s: %s", where, message), 0) end
+  return chunk
+end
+
+-- The function(task) of a module of tasks: what its file returns, or the `run` of the table that it returns.
+-- @param source the text of the file at `path`, which compiles
+function module.task_function(path, source)
+  local made = load(source, "@" .. path, "t")()
   local run = made
   if type(made) == "table" and not check.is_callable(made) then run = made.run end
   if not check.is_callable(run) then

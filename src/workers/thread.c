@@ -64,14 +64,18 @@ static void take(struct thread *thread, struct lt_messages *from, struct lt_mess
 
 /* The thread's side. */
 
-static void send_to_host(struct lt_worker_end *end, struct lt_message *message)
+static void post_to_host(struct thread *thread, struct lt_message *message)
 {
-    struct thread *thread = ((struct inside *)end)->thread;
     pthread_mutex_lock(&thread->lock);
     STAILQ_INSERT_TAIL(&thread->to_host, message, link);
     if (thread->wake_host != NULL)
         uv_async_send(thread->wake_host);
     pthread_mutex_unlock(&thread->lock);
+}
+
+static void send_to_host(struct lt_worker_end *end, struct lt_message *message)
+{
+    post_to_host(((struct inside *)end)->thread, message);
     if (end->over)
         lt_loop_stop(end->loop);
 }
@@ -130,12 +134,7 @@ static void *run(void *arg)
         lt_worker_end_close(&inside.end);
         lt_loop_close(&loop);
     }
-    inside.end.over = false;
-    pthread_mutex_lock(&thread->lock);
-    STAILQ_INSERT_TAIL(&thread->to_host, lt_message_new(LT_MESSAGE_GONE, 0, NULL, 0), link);
-    if (thread->wake_host != NULL)
-        uv_async_send(thread->wake_host);
-    pthread_mutex_unlock(&thread->lock);
+    post_to_host(thread, lt_message_new(LT_MESSAGE_GONE, 0, NULL, 0));
     leave(thread);
     return NULL;
 }
@@ -228,13 +227,11 @@ static void disown(struct lt_worker *worker)
         close_host_side(thread);
 }
 
+/* The thread's half ends here. */
 static void start_failed(struct thread *thread)
 {
-    pthread_mutex_lock(&thread->lock);
-    STAILQ_INSERT_TAIL(&thread->to_host, lt_message_new(LT_MESSAGE_GONE, 0, NULL, 0), link);
-    pthread_mutex_unlock(&thread->lock);
-    uv_async_send(&thread->async);
-    leave(thread);
+    thread->owners--;
+    post_to_host(thread, lt_message_new(LT_MESSAGE_GONE, 0, NULL, 0));
 }
 
 struct lt_worker *lt_thread_worker_new(struct lt_loop *loop)

@@ -113,11 +113,11 @@ static void over(struct lt_task_run *task_run, struct lt_report *report)
 static bool report_progress(struct lt_task_run *task_run, struct lt_bytes *progress)
 {
     struct lt_worker_end *end = (struct lt_worker_end *)((char *)task_run - offsetof(struct lt_worker_end, task_run));
-    if (end->seq == 0)
-        return false;
-    end->send(end, lt_message_new(LT_MESSAGE_PROGRESS, end->seq, progress->data, progress->len));
+    bool runs = end->seq != 0;
+    if (runs)
+        end->send(end, lt_message_new(LT_MESSAGE_PROGRESS, end->seq, progress->data, progress->len));
     lt_bytes_unref(progress);
-    return true;
+    return runs;
 }
 
 static void start(struct lt_worker_end *end, const struct lt_message *message)
