@@ -24,7 +24,7 @@
 #include "script/strand.h"
 #include "workers/bind_workers.h"
 
-enum { SIGNALS = 2 };
+enum { SIGNALS = 3 };
 static const double PATIENCE = 10; /* seconds, after all was stopped at once, for stops that do not come to an end */
 
 struct host {
@@ -104,13 +104,38 @@ static void on_signal(uv_signal_t *handle, int number)
     end(host, 128 + number, host->ending, "shutdown");
 }
 
+/* Calls a function of lua/ltsh/ on the main state, with two texts (NULL: nil). Its result, or the error, is on top of the stack. */
+static bool call_module(lua_State *L, const char *module, const char *function, const char *first, const char *second)
+{
+    lua_getglobal(L, "require");
+    lua_pushstring(L, module);
+    if (lua_pcall(L, 1, 1, 0) != LUA_OK)
+        return false;
+    lua_getfield(L, -1, function);
+    lua_remove(L, -2);
+    lua_pushstring(L, first);
+    lua_pushstring(L, second);
+    return lua_pcall(L, 2, 1, 0) == LUA_OK;
+}
+
+/* SIGHUP: module files that changed are taken up. */
+static void on_hangup(uv_signal_t *handle, int number)
+{
+    (void)number;
+    struct host *host = (struct host *)((char *)handle->loop - offsetof(struct host, loop.uv));
+    lua_State *L = host->script->L;
+    if (!host->ending && !call_module(L, "ltsh.reload", "soon", NULL, NULL))
+        lt_log(LT_LOG_ERROR, "reloading failed", LT_S("error", lua_tostring(L, -1)));
+    lua_settop(L, 0);
+}
+
 static void watch_signals(struct host *host)
 {
-    static const int numbers[SIGNALS] = {SIGINT, SIGTERM};
+    static const int numbers[SIGNALS] = {SIGINT, SIGTERM, SIGHUP};
     for (int i = 0; i < SIGNALS; i++) {
         uv_signal_init(&host->loop.uv, &host->signals[i]);
         host->signals[i].data = &host->loop;
-        uv_signal_start(&host->signals[i], on_signal, numbers[i]);
+        uv_signal_start(&host->signals[i], numbers[i] == SIGHUP ? on_hangup : on_signal, numbers[i]);
         uv_unref((uv_handle_t *)&host->signals[i]);
     }
 }
@@ -187,20 +212,6 @@ static int load(lua_State *L, const struct lt_host_options *options)
     return luaL_loadfile(L, strcmp(options->script, "-") == 0 ? NULL : options->script);
 }
 
-/* Calls a function of lua/ltsh/ before the script runs, with two texts (NULL: nil). Its result, or the error, is on top of the stack. */
-static bool call_module(lua_State *L, const char *module, const char *function, const char *first, const char *second)
-{
-    lua_getglobal(L, "require");
-    lua_pushstring(L, module);
-    if (lua_pcall(L, 1, 1, 0) != LUA_OK)
-        return false;
-    lua_getfield(L, -1, function);
-    lua_remove(L, -2);
-    lua_pushstring(L, first);
-    lua_pushstring(L, second);
-    return lua_pcall(L, 2, 1, 0) == LUA_OK;
-}
-
 static int check(lua_State *L, const struct lt_host_options *options)
 {
     if (!call_module(L, "ltsh.check", "run", options->script, options->code)) {
@@ -241,8 +252,8 @@ static void run(struct host *host, const struct lt_host_options *options)
         host->status = check(L, options);
         return;
     }
-    if (options->watch)
-        lt_log(LT_LOG_WARN, "--watch has no effect: this version does not reload modules");
+    if (options->watch && !call_module(L, "ltsh.reload", "watch", NULL, NULL))
+        print_error(options->program, lua_tostring(L, -1));
     if (options->progress && !call_module(L, "ltsh.progress", "all", NULL, NULL))
         print_error(options->program, lua_tostring(L, -1));
     if (!call_module(L, "ltsh.base", "install", NULL, NULL))

@@ -25,6 +25,7 @@ static void help(void)
          "\n"
          "  -e CODE                  run CODE\n"
          "  -c, --check              compile the script, load and check its module files; run nothing\n"
+         "  -w, --watch              take up changes of module files while running (SIGHUP does it once)\n"
          "  -p, --progress           a progress bar of all schedulers on standard error\n"
          "  -l, --log-level LEVEL    debug, info, warn or error (default: info)\n"
          "      --log-format FORMAT  text or json (default: text)\n"

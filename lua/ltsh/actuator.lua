@@ -2,6 +2,7 @@
 local core = require "ltsh.core"
 local check = require "ltsh.check_args"
 local module = require "ltsh.module"
+local reload = require "ltsh.reload"
 
 local actuator = {}
 
@@ -42,13 +43,67 @@ local function read_workers(where, given)
   }
 end
 
--- Runs a module's function in states of their own.
+-- What script code holds of an actuator that is made from a module of tasks. It follows the file.
+local function module_actuator(path, text, make, try)
+  local parts = setmetatable({}, { __mode = "k" })
+  local object = setmetatable({}, Builtin)
+  local current = {}
+  current.version = reload.register(object, path, text, function(new_text, version)
+    local swap, message = try(new_text, version, parts)
+    return swap and function()
+      current.text, current.version = new_text, version
+      swap()
+    end, message
+  end)
+  current.text = text
+  function object.make()
+    local part = make(current.text, current.version)
+    core.set_version(part, current.version)
+    core.hold(part, object)
+    parts[part] = true
+    return part
+  end
+  return object
+end
+
+-- Runs a module's function in states of their own: a worker tries a new version before the others get it.
 local function worker_actuator(where, given)
   local options = read_workers(where, given)
-  options.source = module.read(where, options.module)
-  module.compile(where, options.module, options.source)
-  options.version = module.version(1, options.source)
-  return setmetatable({ make = function() return require("ltsh.workers").new(options) end }, Builtin)
+  local text = module.read(where, options.module)
+  module.compile(where, options.module, text)
+  local function make(source, version)
+    options.source, options.version = source, version
+    return require("ltsh.workers").new(options)
+  end
+  return module_actuator(options.module, text, make, function(source, version, parts)
+    local chunk, message = load(source, "@" .. options.module, "t")
+    if not chunk then return nil, message end
+    for part in pairs(parts) do
+      local result = require("ltsh.workers").reload(part, source, version):wait()
+      if result ~= true then return nil, result end
+    end
+    return function()
+      for part in pairs(parts) do core.set_version(part, version) end
+    end
+  end)
+end
+
+-- Runs a module's function in the host's state.
+local function local_actuator(where, path)
+  if type(path) ~= "string" then check.fail(where, "module", "the path of a Lua file", path) end
+  local text = module.read(where, path)
+  module.compile(where, path, text)
+  local run = module.task_function(path, text)
+  return module_actuator(path, text, function() return core.func(run) end, function(source, version, parts)
+    local new = module.task_function(path, source)
+    return function()
+      run = new
+      for part in pairs(parts) do
+        core.set_function(part, new)
+        core.set_version(part, version)
+      end
+    end
+  end)
 end
 
 --- Runs a Lua function for each task.
@@ -65,13 +120,8 @@ function actuator.func(given)
   if given.workers or given.isolate or given.memory or given.max_abandoned then
     return worker_actuator(where, given)
   end
+  if given.module ~= nil then return local_actuator(where, given.module) end
   local run = given.run
-  if given.module ~= nil then
-    if type(given.module) ~= "string" then check.fail(where, "module", "the path of a Lua file", given.module) end
-    local source = module.read(where, given.module)
-    module.compile(where, given.module, source)
-    run = module.task_function(given.module, source)
-  end
   if type(run) ~= "function" then check.fail(where, "run", "a function", run) end
   return setmetatable({ make = function() return core.func(run) end }, Builtin)
 end
@@ -101,7 +151,7 @@ function actuator.object(where, given)
     check.fail(where, "actuator", "an actuator such as ltsh.actuator.func(fn), or a table of methods", given)
   end
   actuator.check(where .. ": actuator", given)
-  return function() return core.actuator(given) end,
+  return function() return module.made(given, core.actuator(given)) end,
     { builtin = false, attach = given.attach ~= nil, status = given.status ~= nil }
 end
 

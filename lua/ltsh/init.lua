@@ -21,6 +21,12 @@ local lazy = {
   callback = "ltsh.callback",
 }
 
+--- Looks at all module files that were loaded, and takes up those that changed.
+function ltsh.reload()
+  if core.worker then error("ltsh.reload: a worker cannot, its host does", 2) end
+  return require("ltsh.reload").now()
+end
+
 if core.worker then
   return setmetatable(ltsh, {
     __index = function(_, name)

@@ -109,8 +109,6 @@ struct lt_actuator_ops {
     void (*status)(struct lt_actuator *actuator, struct lt_status_op *op);
     void (*output)(struct lt_actuator *actuator, struct lt_work *work); /* NULL: the output comes with the report */
     void (*recover)(struct lt_actuator *actuator, struct lt_recover_work_op *op); /* NULL: nothing outlives a host */
-    /* The version of the module that a run which starts now will run, borrowed; NULL: none is known. NULL: no modules. */
-    struct lt_bytes *(*version)(struct lt_actuator *actuator);
     /* How many of its workers did not come back. NULL: it has none. */
     uint32_t (*abandoned)(struct lt_actuator *actuator);
     /* The scheduler is done with a work that no report or stop ended (it was found gone). */
@@ -122,7 +120,8 @@ struct lt_actuator_ops {
 
 struct lt_actuator {
     const struct lt_actuator_ops *ops;
-    uint32_t capacity; /* runs that it takes at once; LT_ANY_NUMBER: any number. It may change */
+    struct lt_bytes *version; /* of the module that a run which starts now will run; NULL: none is known. A reference */
+    uint32_t capacity;        /* runs that it takes at once; LT_ANY_NUMBER: any number. It may change */
     bool can_attach;
     bool can_status;
     bool has_output;

@@ -179,12 +179,6 @@ static void on_start(struct lt_reply *reply)
         lt_run_store_update(run); /* the last thing: the script may end it there */
 }
 
-static void set_version(struct lt_run *run, struct lt_bytes *version)
-{
-    if (version != NULL)
-        lt_bytes_set(&lt_task_extra(run->work.task)->version, lt_bytes_ref(version));
-}
-
 static void start(struct lt_run *run)
 {
     struct lt_scheduler *s = run->scheduler;
@@ -193,8 +187,9 @@ static void start(struct lt_run *run)
     run->state = RUN_STARTING;
     lt_run_set_deadline(run, lt_loop_now(s->loop));
     s->starting = run;
-    if (s->config.actuator->ops->version != NULL)
-        set_version(run, s->config.actuator->ops->version(s->config.actuator));
+    struct lt_bytes *version = s->config.actuator->version;
+    if (version != NULL)
+        lt_bytes_set(&lt_task_extra(run->work.task)->version, lt_bytes_ref(version));
     run->refs++; /* a handler may stop it, and its end may come at once */
     lt_emit(s, LT_EVENT_STARTED, run->work.task, NULL);
     if (run->why == WHY_WORK) {

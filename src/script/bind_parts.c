@@ -54,6 +54,7 @@ static int release(lua_State *L)
         ((struct lt_container *)pointer)->ops->release(pointer);
         break;
     case LT_PART_ACTUATOR:
+        lt_bytes_set(&((struct lt_actuator *)pointer)->version, NULL);
         ((struct lt_actuator *)pointer)->ops->release(pointer);
         break;
     case LT_PART_PERSISTER:
@@ -115,6 +116,35 @@ static int make_receiver(lua_State *L)
     return 1;
 }
 
+/* core.set_version(part, text): of the module that an actuator runs; others have none */
+static int set_version(lua_State *L)
+{
+    struct part *part = luaL_checkudata(L, 1, PART);
+    size_t len;
+    const char *text = luaL_checklstring(L, 2, &len);
+    if (part->kind == LT_PART_ACTUATOR && part->pointer != NULL)
+        lt_bytes_set(&((struct lt_actuator *)part->pointer)->version, lt_bytes_new(text, len));
+    return 0;
+}
+
+/* core.hold(part, value): the value lives as long as the part */
+static int hold(lua_State *L)
+{
+    luaL_checkudata(L, 1, PART);
+    lua_settop(L, 2);
+    lua_setiuservalue(L, 1, 1);
+    return 0;
+}
+
+/* core.set_function(part, fn): runs that begin from now on call another function */
+static int set_function(lua_State *L)
+{
+    struct lt_actuator *actuator = lt_part_check(L, 1, LT_PART_ACTUATOR);
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    lt_func_actuator_set(actuator, L, 2);
+    return 0;
+}
+
 /* core.is_container(value): whether it is a built-in container's object */
 static int is_container(lua_State *L)
 {
@@ -136,9 +166,18 @@ static int to_string(lua_State *L)
 void lt_bind_parts(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"queue", make_queue},         {"priority", make_priority},    {"func", make_func},
-        {"container", make_container}, {"actuator", make_actuator},    {"persister", make_persister},
-        {"receiver", make_receiver},   {"is_container", is_container}, {NULL, NULL},
+        {"queue", make_queue},
+        {"priority", make_priority},
+        {"func", make_func},
+        {"container", make_container},
+        {"actuator", make_actuator},
+        {"persister", make_persister},
+        {"receiver", make_receiver},
+        {"is_container", is_container},
+        {"set_version", set_version},
+        {"set_function", set_function},
+        {"hold", hold},
+        {NULL, NULL},
     };
     luaL_newmetatable(L, PART);
     lua_pushcfunction(L, release);

@@ -170,3 +170,10 @@ struct lt_actuator *lt_func_actuator_new(lua_State *L, int index)
     func->fn = luaL_ref(L, LUA_REGISTRYINDEX);
     return &func->base;
 }
+
+void lt_func_actuator_set(struct lt_actuator *actuator, lua_State *L, int index)
+{
+    struct func *func = func_of(actuator);
+    lua_pushvalue(L, index);
+    lua_rawseti(L, LUA_REGISTRYINDEX, func->fn);
+}

@@ -9,4 +9,7 @@
 /* Takes the function at `index`. */
 struct lt_actuator *lt_func_actuator_new(lua_State *L, int index);
 
+/* Runs that begin from now on call the function at `index`. */
+void lt_func_actuator_set(struct lt_actuator *actuator, lua_State *L, int index);
+
 #endif

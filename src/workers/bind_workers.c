@@ -27,7 +27,7 @@ static const char *text_field(lua_State *L, const char *name, size_t *len)
     return luaL_checklstring(L, -1, len);
 }
 
-/* new{ module=, source=, version=, path=, cpath=, workers=, memory=, max_abandoned=, processes= } -> a part */
+/* new{ module=, source=, path=, cpath=, workers=, memory=, max_abandoned=, processes= } -> a part */
 static int new_pool(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -37,18 +37,14 @@ static int new_pool(lua_State *L)
         .workers = (uint32_t)integer_field(L, "workers"),
         .max_abandoned = (uint32_t)integer_field(L, "max_abandoned"),
     };
-    size_t version_len;
     lua_getfield(L, 1, "processes");
     options.processes = lua_toboolean(L, -1);
     options.load.module = text_field(L, "module", NULL);
     options.load.source = text_field(L, "source", &options.load.source_len);
     options.load.path = text_field(L, "path", NULL);
     options.load.cpath = text_field(L, "cpath", NULL);
-    const char *version = text_field(L, "version", &version_len);
     void **part = lt_part_new(L, LT_PART_ACTUATOR);
-    options.version = lt_bytes_new(version, version_len);
     *part = lt_pool_new(&options);
-    lt_bytes_unref(options.version);
     return 1;
 }
 
@@ -74,20 +70,17 @@ static void reloaded(void *arg, const char *error)
     free(reloading);
 }
 
-/* reload(part, source, version) -> a job whose wait() gives true, or the reason why the old version stays. */
+/* reload(part, source) -> a job whose wait() gives true, or the reason why the old version stays. */
 static int reload(lua_State *L)
 {
     struct lt_actuator *actuator = lt_part_check(L, 1, LT_PART_ACTUATOR);
-    size_t source_len, version_len;
+    size_t source_len;
     const char *source = luaL_checklstring(L, 2, &source_len);
-    const char *version = luaL_checklstring(L, 3, &version_len);
     lt_future_push(L);
     lua_pushvalue(L, -1);
     struct reloading *reloading = lt_alloc(sizeof *reloading);
     *reloading = (struct reloading){.script = lt_script_of(L), .future = luaL_ref(L, LUA_REGISTRYINDEX)};
-    struct lt_bytes *bytes = lt_bytes_new(version, version_len);
-    lt_pool_reload(actuator, source, source_len, bytes, reloaded, reloading);
-    lt_bytes_unref(bytes);
+    lt_pool_reload(actuator, source, source_len, reloaded, reloading);
     return 1;
 }
 

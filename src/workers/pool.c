@@ -16,7 +16,6 @@ STAILQ_HEAD(activities, activity);
 /* What the workers run. Those that began with an older one go on with it until their task has ended. */
 struct edition {
     struct lt_load load; /* owns its texts */
-    struct lt_bytes *version;
 };
 
 struct slot {
@@ -80,7 +79,7 @@ static struct pool *pool_of(struct lt_actuator *actuator)
 
 /* Editions. */
 
-static void make_edition(struct edition *edition, const struct lt_load *load, struct lt_bytes *version)
+static void make_edition(struct edition *edition, const struct lt_load *load)
 {
     edition->load = *load;
     edition->load.path = lt_strdup(load->path);
@@ -89,7 +88,6 @@ static void make_edition(struct edition *edition, const struct lt_load *load, st
     char *source = lt_alloc(load->source_len + 1);
     memcpy(source, load->source, load->source_len);
     edition->load.source = source;
-    edition->version = lt_bytes_ref(version);
 }
 
 static void free_edition(struct edition *edition)
@@ -98,7 +96,6 @@ static void free_edition(struct edition *edition)
     free((void *)(uintptr_t)edition->load.cpath);
     free((void *)(uintptr_t)edition->load.module);
     free((void *)(uintptr_t)edition->load.source);
-    lt_bytes_unref(edition->version);
 }
 
 /* The end of a run. */
@@ -416,11 +413,6 @@ static void status(struct lt_actuator *actuator, struct lt_status_op *op)
     lt_reply_ok(&op->reply);
 }
 
-static struct lt_bytes *version(struct lt_actuator *actuator)
-{
-    return pool_of(actuator)->edition.version;
-}
-
 static uint32_t count_abandoned(struct lt_actuator *actuator)
 {
     return pool_of(actuator)->abandoned_count;
@@ -476,7 +468,6 @@ struct lt_actuator *lt_pool_new(const struct lt_pool_options *options)
         .start = start,
         .stop = stop,
         .status = status,
-        .version = version,
         .abandoned = count_abandoned,
         .close = close_pool,
         .release = release,
@@ -484,7 +475,7 @@ struct lt_actuator *lt_pool_new(const struct lt_pool_options *options)
     struct pool *pool = lt_zalloc(sizeof *pool);
     pool->base = (struct lt_actuator){
         .ops = &ops, .can_attach = true, .can_status = true, .builtin = true, .capacity = options->workers};
-    make_edition(&pool->edition, &options->load, options->version);
+    make_edition(&pool->edition, &options->load);
     pool->workers = options->workers;
     pool->max_abandoned = options->max_abandoned;
     pool->processes = options->processes;
@@ -559,7 +550,7 @@ static void trial_gone(struct lt_worker *worker, const char *how)
     trial_over(worker->owner, how);
 }
 
-void lt_pool_reload(struct lt_actuator *actuator, const char *source, size_t source_len, struct lt_bytes *new_version,
+void lt_pool_reload(struct lt_actuator *actuator, const char *source, size_t source_len,
                     void (*done)(void *arg, const char *error), void *arg)
 {
     struct pool *pool = pool_of(actuator);
@@ -568,7 +559,7 @@ void lt_pool_reload(struct lt_actuator *actuator, const char *source, size_t sou
     load.source_len = source_len;
     if (!pool->open) { /* nothing has begun: the first worker tries it */
         struct edition old = pool->edition;
-        make_edition(&pool->edition, &load, new_version);
+        make_edition(&pool->edition, &load);
         free_edition(&old);
         done(arg, NULL);
         return;
@@ -577,7 +568,7 @@ void lt_pool_reload(struct lt_actuator *actuator, const char *source, size_t sou
         end_trial(pool);
         pool->trial.done(pool->trial.arg, "replaced by a newer version");
     }
-    make_edition(&pool->trial.edition, &load, new_version);
+    make_edition(&pool->trial.edition, &load);
     pool->trial.done = done;
     pool->trial.arg = arg;
     pool->trial.worker = make_worker(pool, &pool->trial.edition, pool, tried, trial_gone);

@@ -16,14 +16,13 @@ struct lt_pool_options {
     uint32_t workers;
     uint32_t max_abandoned; /* threads that did not come back; with so many nothing is started any more */
     bool processes;
-    struct lt_bytes *version; /* of the module; NULL: not known. A reference is taken */
 };
 
 struct lt_actuator *lt_pool_new(const struct lt_pool_options *options);
 
 /* Another version of the module: a worker loads it, and if it can, all runs that start from then on use it. `done` is
  * called once, with NULL or the reason why it stays as it was, unless the actuator is closed before. */
-void lt_pool_reload(struct lt_actuator *actuator, const char *source, size_t source_len, struct lt_bytes *version,
+void lt_pool_reload(struct lt_actuator *actuator, const char *source, size_t source_len,
                     void (*done)(void *arg, const char *error), void *arg);
 
 #endif

@@ -1,0 +1,386 @@
+-- Hot reload: module files that change while they are used.
+
+local ltsh = require "ltsh"
+local uv = require "luv"
+
+local opened, folder = {}, nil
+
+before_each(function()
+  folder = os.tmpname()
+  os.remove(folder)
+  assert(uv.fs_mkdir(folder, 448))
+end)
+
+after_each(function()
+  for _, scheduler in ipairs(opened) do scheduler:close { drain = 0 } end
+  opened = {}
+  os.execute("rm -rf " .. folder)
+end)
+
+local function open(options)
+  options.container = options.container or ltsh.container.queue {}
+  local scheduler = ltsh.scheduler(options)
+  opened[#opened + 1] = scheduler
+  return scheduler
+end
+
+local function eventually(what, condition)
+  local deadline = ltsh.now() + 10
+  while not condition() do
+    if ltsh.now() > deadline then error("did not happen in time: " .. what, 2) end
+    ltsh.sleep(0.001)
+  end
+end
+
+local function path_of(name) return folder .. "/" .. name end
+
+local function write(name, text)
+  local file = assert(io.open(path_of(name), "w"))
+  file:write(text)
+  file:close()
+  return path_of(name)
+end
+
+local next_id = 0
+
+local function run(scheduler, item)
+  next_id = next_id + 1
+  local id = scheduler:add { id = "t" .. next_id, item = item }
+  return scheduler:wait(id, 10)
+end
+
+local ACTUATOR = [[
+local actuator = {}
+function actuator.attach(self, notify) self.notify = notify end
+function actuator.start(self, task)
+  self.count = (self.count or 0) + 1
+  self.notify { id = task.id, run = task.run, status = "success", output = { VERSION, self.count } }
+  return true
+end
+function actuator.stop() return true end
+EXTRA
+return actuator
+]]
+
+local function actuator_text(version, extra)
+  return (ACTUATOR:gsub("VERSION", ("%q"):format(version)):gsub("EXTRA", function() return extra or "" end))
+end
+
+describe("an actuator's file", function()
+  it("is taken up when it has changed, and self stays", function()
+    local path = write("a.lua", actuator_text "one")
+    local scheduler = open { actuator = ltsh.actuator.load(path) }
+    assert.same({ "one", 1 }, run(scheduler).output)
+    assert.same({ changed = {}, failed = {} }, ltsh.reload())
+    write("a.lua", actuator_text "two")
+    assert.same({ changed = { path }, failed = {} }, ltsh.reload())
+    local task = run(scheduler)
+    assert.same({ "two", 2 }, task.output)
+    assert.matches("^2%-%x%x%x%x%x%x%x%x$", task.version)
+  end)
+
+  it("may be a function of options, which is called again", function()
+    local path = write("a.lua", [[
+      return function(options)
+        local self = { prefix = options.prefix, made = 0 }
+        function self:attach(notify) self.notify = notify end
+        function self:start(task)
+          self.made = self.made + 1
+          self.notify { id = task.id, run = task.run, status = "success", output = "1" .. self.prefix .. self.made }
+          return true
+        end
+        function self:stop() return true end
+        return self
+      end]])
+    local scheduler = open { actuator = ltsh.actuator.load(path, { prefix = "x" }) }
+    assert.equal("1x1", run(scheduler).output)
+    local text = io.open(path):read "a"
+    write("a.lua", (text:gsub('"1"', '"2"')))
+    ltsh.reload()
+    assert.equal("2x2", run(scheduler).output)
+  end)
+
+  it("may inherit its methods", function()
+    local text = [[
+      local Class = {}
+      Class.__index = Class
+      function Class:attach(notify) self.notify = notify end
+      function Class:start(task)
+        self.notify { id = task.id, run = task.run, status = "success", output = self:what() }
+        return true
+      end
+      function Class:stop() return true end
+      function Class:what() return VERSION end
+      return function() return setmetatable({}, Class) end]]
+    local path = write("a.lua", (text:gsub("VERSION", "1")))
+    local scheduler = open { actuator = ltsh.actuator.load(path) }
+    assert.equal(1, run(scheduler).output)
+    write("a.lua", (text:gsub("VERSION", "2")))
+    ltsh.reload()
+    assert.equal(2, run(scheduler).output)
+  end)
+
+  for what, broken in pairs {
+    ["does not compile"] = { "return {", "a.lua:1: " },
+    ["raises"] = { "local x = nil + 1", "a.lua:1: attempt to perform arithmetic on a nil value" },
+    ["is empty"] = { "", "must return a table of methods" },
+    ["lacks a method"] = { "return { start = print, status = print }", "the method 'stop' is missing" },
+    ["has something else as a method"] = { "return { start = 5, stop = print, status = print }", "'start' must be a function" },
+  } do
+    it("that " .. what .. " changes nothing", function()
+      local path = write("a.lua", actuator_text "one")
+      local scheduler = open { actuator = ltsh.actuator.load(path) }
+      write("a.lua", broken[1])
+      for _ = 1, 2 do
+        local result = ltsh.reload()
+        assert.same({}, result.changed)
+        assert.matches(broken[2], result.failed[path])
+      end
+      local task = run(scheduler)
+      assert.same({ "one", 1 }, task.output)
+      assert.matches("^1%-", task.version)
+      write("a.lua", actuator_text "three")
+      assert.same({ changed = { path }, failed = {} }, ltsh.reload())
+      assert.same({ "three", 2 }, run(scheduler).output)
+    end)
+  end
+
+  it("goes on in the version that a run began with", function()
+    local text = [[
+      local ltsh = require "ltsh"
+      return { start = function(self, task)
+          ltsh.sleep(0.1)
+          self.notify { id = task.id, run = task.run, status = "success", output = VERSION }
+          return true
+        end, stop = function() return true end, attach = function(self, notify) self.notify = notify end }]]
+    local path = write("a.lua", (text:gsub("VERSION", "1")))
+    local scheduler = open { actuator = ltsh.actuator.load(path), limit = 2 }
+    scheduler:add { id = "old" }
+    eventually("it runs", function() return scheduler:get("old").status == "running" end)
+    write("a.lua", (text:gsub("VERSION", "2")))
+    ltsh.reload()
+    scheduler:add { id = "new" }
+    local old, new = scheduler:wait("old", 5), scheduler:wait("new", 5)
+    assert.same({ 1, 2 }, { old.output, new.output })
+    assert.same({ "1", "2" }, { old.version:match "^%d+", new.version:match "^%d+" })
+  end)
+
+  it("is told by reloaded(self), whose errors are logged", function()
+    local path = write("a.lua", actuator_text "one")
+    local actuator = ltsh.actuator.load(path)
+    local scheduler = open { actuator = actuator }
+    write("a.lua", actuator_text("two", "function actuator.reloaded(self) self.told = (self.told or 0) + 1 end"))
+    ltsh.reload()
+    eventually("told", function() return actuator.told == 1 end)
+    write("a.lua", actuator_text("three", "function actuator.reloaded() error 'broken' end"))
+    ltsh.reload()
+    assert.same({ "three", 1 }, run(scheduler).output)
+  end)
+
+  it("takes what it requires with it", function()
+    package.path = folder .. "/?.lua;" .. package.path
+    local script = arg[0]
+    arg[0] = folder .. "/script.lua"
+    finally(function()
+      arg[0] = script
+      package.path = package.path:match ";(.*)"
+    end)
+    write("inner_part.lua", "return 1")
+    write("outer_part.lua", "return { value = require 'inner_part' }")
+    local path = write("a.lua", actuator_text "one":gsub('"one"', [[require("outer_part").value]]))
+    local scheduler = open { actuator = ltsh.actuator.load(path) }
+    assert.same({ 1, 1 }, run(scheduler).output)
+    write("inner_part.lua", "return 2")
+    assert.same({ path }, ltsh.reload().changed)
+    assert.same({ 2, 2 }, run(scheduler).output)
+    write("inner_part.lua", "return nil + 1")
+    assert.matches("inner_part.lua:1: ", ltsh.reload().failed[path])
+    assert.same({ 2, 3 }, run(scheduler).output)
+    package.loaded.inner_part, package.loaded.outer_part = nil, nil
+  end)
+
+  it("that nobody uses any more is forgotten", function()
+    local path = write("a.lua", actuator_text "one")
+    ltsh.actuator.load(path)
+    collectgarbage()
+    collectgarbage()
+    write("a.lua", actuator_text "two")
+    assert.same({ changed = {}, failed = {} }, ltsh.reload())
+  end)
+end)
+
+describe("the files of other parts", function()
+  it("are taken up: a container, a persister and a receiver", function()
+    local text = io.open("examples/lua_container.lua"):read "a"
+    local container_path = write("container.lua", text)
+    local persister_text = [[return { saved = {}, save = function(self, task, data) self.saved[task.id] = { VERSION, data } end,
+      load = function(self, task) return self.saved[task.id] end, delete = function() end }]]
+    local persister_path = write("persister.lua", (persister_text:gsub("VERSION", "1")))
+    local receiver_path = write("receiver.lua", "return { receive = function(self, push) self.push = push end }")
+    local container, receiver = ltsh.container.load(container_path), ltsh.callback.load(receiver_path)
+    local scheduler = open { container = container, persister = ltsh.persister.load(persister_path), callback = receiver,
+      actuator = { start = function() return true end, stop = function() return true end,
+        status = function(_, tasks)
+          local list = {}
+          for i = 1, #tasks do list[i] = { status = "running" } end
+          return list
+        end } }
+    local function finish(id)
+      scheduler:add { id = id }
+      eventually("it runs", function() return scheduler:get(id).status == "running" end)
+      receiver.push { id = id, status = "success", output = "out" }
+      assert.equal("success", scheduler:wait(id, 5).status)
+    end
+    finish "a"
+    write("container.lua", "-- changed\n" .. text)
+    write("persister.lua", (persister_text:gsub("VERSION", "2")))
+    write("receiver.lua", "return { receive = function() end, reloaded = function(self) self.told = true end }")
+    local result = ltsh.reload()
+    assert.same({}, result.failed)
+    assert.equal(3, #result.changed)
+    finish "b"
+    assert.same({ 1, "out" }, scheduler:output "a")
+    assert.same({ 2, "out" }, scheduler:output "b")
+    eventually("told", function() return receiver.told end)
+  end)
+end)
+
+describe("a module of tasks", function()
+  for what, options in pairs {
+    ["in the host's state"] = {},
+    ["in threads"] = { workers = 2 },
+    ["in processes"] = { workers = 2, isolate = "process" },
+  } do
+    it("is taken up " .. what, function()
+      local path = write("tasks.lua", "return function(task) return 1 end")
+      options.module = path
+      local scheduler = open { actuator = ltsh.actuator.func(options), limit = 2 }
+      local task = run(scheduler)
+      assert.equal(1, task.output)
+      assert.matches("^1%-%x+$", task.version)
+      write("tasks.lua", "return function(task) return 2 end")
+      assert.same({ path }, ltsh.reload().changed)
+      task = run(scheduler)
+      assert.equal(2, task.output)
+      assert.matches("^2%-%x+$", task.version)
+      for _, broken in ipairs { "return function(", "return 5", "error 'broken'" } do
+        write("tasks.lua", broken)
+        local result = ltsh.reload()
+        assert.same({}, result.changed)
+        assert.is_string(result.failed[path])
+        assert.same({ "success", 2 }, { run(scheduler).status, run(scheduler).output })
+      end
+      write("tasks.lua", "return { run = function(task) return 3 end }")
+      assert.same({ path }, ltsh.reload().changed)
+      assert.equal(3, run(scheduler).output)
+    end)
+
+    it("goes on in the version that its run began with " .. what, function()
+      local path = write("tasks.lua", "local ltsh = require 'ltsh' return function() ltsh.sleep(0.2) return 1 end")
+      options.module = path
+      local scheduler = open { actuator = ltsh.actuator.func(options), limit = 2 }
+      scheduler:add { id = "old" }
+      eventually("it runs", function() return scheduler:get("old").status == "running" end)
+      ltsh.sleep(0.05)
+      write("tasks.lua", "return function() return 2 end")
+      ltsh.reload()
+      assert.equal(2, run(scheduler).output)
+      local old = scheduler:wait("old", 5)
+      assert.same({ 1, "1" }, { old.output, old.version:match "^%d+" })
+    end)
+  end
+end)
+
+describe("watching", function()
+  local reload = require "ltsh.reload"
+
+  local ways = {
+    ["written in place"] = function(name, text) write(name, text) end,
+    ["written and renamed over"] = function(name, text)
+      write(name .. "~", text)
+      assert(os.rename(path_of(name .. "~"), path_of(name)))
+    end,
+    ["deleted and created"] = function(name, text)
+      os.remove(path_of(name))
+      ltsh.sleep(0.01)
+      write(name, text)
+    end,
+    ["a link that is switched"] = function(name, text)
+      write("version-" .. #text .. name, text)
+      os.remove(path_of(name))
+      assert(uv.fs_symlink(path_of("version-" .. #text .. name), path_of(name)))
+    end,
+    ["in a folder whose link is switched"] = function(name, text, round)
+      assert(uv.fs_mkdir(path_of("release" .. round), 448))
+      write("release" .. round .. "/" .. name, text)
+      os.remove(path_of "current")
+      assert(uv.fs_symlink("release" .. round, path_of "current"))
+    end,
+    ["checked out by git"] = function(name, text)
+      write(name, text)
+      local git = "cd " .. folder .. " && git -c user.name=a -c user.email=b "
+      os.execute("cd " .. folder .. " && [ -d .git ] || git init -q . 2>/dev/null")
+      assert(os.execute(git .. "add -A && " .. git .. "commit -qm x"))
+      write(name, "return function() return 'work' end")
+      assert(os.execute(git .. "checkout -q -- " .. name))
+    end,
+  }
+
+  for what, change in pairs(ways) do
+    it("notices a file that is " .. what, function()
+      local function text(n) return "return function() return " .. n .. " end" .. (" "):rep(n) end
+      local name = "tasks.lua"
+      change(name, text(1), 1)
+      local path = path_of(what:find "folder" and "current/tasks.lua" or name)
+      local scheduler = open { actuator = ltsh.actuator.func { module = path } }
+      reload.watch()
+      assert.equal(1, run(scheduler).output)
+      for n = 2, 4 do
+        change(name, text(n), n)
+        eventually("version " .. n, function() return run(scheduler).output == n end)
+      end
+    end)
+  end
+
+  it("never uses what is broken, and loses nothing, while files change all the time", function()
+    local path = write("tasks.lua", "return function(task) return 0 end")
+    local scheduler = open { actuator = ltsh.actuator.func { module = path }, limit = 64, finished_size = 1000000 }
+    reload.watch()
+    local stop = false
+    local edits = ltsh.spawn(function()
+      local n = 0
+      while not stop do
+        n = n + 1
+        write("tasks.lua~", n % 2 == 0 and ("return function(task) return %d end"):format(n)
+          or ("return function(task) return %d end end"):format(n))
+        os.rename(path_of "tasks.lua~", path)
+        ltsh.sleep(0.06)
+      end
+      return n
+    end)
+    local added = 0
+    local deadline = ltsh.now() + 2
+    while ltsh.now() < deadline do
+      for _ = 1, 20 do
+        added = added + 1
+        scheduler:add { id = tostring(added) }
+      end
+      ltsh.sleep(0.002)
+    end
+    stop = true
+    assert.is_true(edits:wait() > 20)
+    local seen, versions, n = {}, {}, 0
+    for task in scheduler:finished() do
+      assert.is_nil(seen[task.id])
+      seen[task.id] = true
+      assert.equal("success", task.status)
+      assert.equal(0, task.output % 2)
+      versions[task.version] = true
+      n = n + 1
+    end
+    assert.equal(added, n)
+    local count = 0
+    for _ in pairs(versions) do count = count + 1 end
+    assert.is_true(count > 5, "versions seen: " .. count)
+  end)
+end)
