@@ -125,7 +125,8 @@ describe("an actuator's file", function()
     ["raises"] = { "local x = nil + 1", "a.lua:1: attempt to perform arithmetic on a nil value" },
     ["is empty"] = { "", "must return a table of methods" },
     ["lacks a method"] = { "return { start = print, status = print }", "the method 'stop' is missing" },
-    ["has something else as a method"] = { "return { start = 5, stop = print, status = print }", "'start' must be a function" },
+    ["has something else as a method"] = { "return { start = 5, stop = print, status = print }",
+      "'start' must be a function" },
   } do
     it("that " .. what .. " changes nothing", function()
       local path = write("a.lua", actuator_text "one")
@@ -180,9 +181,9 @@ describe("an actuator's file", function()
   it("takes what it requires with it", function()
     package.path = folder .. "/?.lua;" .. package.path
     local script = arg[0]
-    arg[0] = folder .. "/script.lua"
+    rawset(arg, 0, folder .. "/script.lua")
     finally(function()
-      arg[0] = script
+      rawset(arg, 0, script)
       package.path = package.path:match ";(.*)"
     end)
     write("inner_part.lua", "return 1")
@@ -213,12 +214,14 @@ describe("the files of other parts", function()
   it("are taken up: a container, a persister and a receiver", function()
     local text = io.open("examples/lua_container.lua"):read "a"
     local container_path = write("container.lua", text)
-    local persister_text = [[return { saved = {}, save = function(self, task, data) self.saved[task.id] = { VERSION, data } end,
+    local persister_text = [[return { saved = {},
+      save = function(self, task, data) self.saved[task.id] = { VERSION, data } end,
       load = function(self, task) return self.saved[task.id] end, delete = function() end }]]
     local persister_path = write("persister.lua", (persister_text:gsub("VERSION", "1")))
     local receiver_path = write("receiver.lua", "return { receive = function(self, push) self.push = push end }")
     local container, receiver = ltsh.container.load(container_path), ltsh.callback.load(receiver_path)
-    local scheduler = open { container = container, persister = ltsh.persister.load(persister_path), callback = receiver,
+    local scheduler = open { container = container, callback = receiver,
+      persister = ltsh.persister.load(persister_path),
       actuator = { start = function() return true end, stop = function() return true end,
         status = function(_, tasks)
           local list = {}

@@ -19,6 +19,15 @@ function ltsh.sleep(seconds) end
 ---@return number time
 function ltsh.now() end
 
+---What ltsh.reload found.
+---@class ltsh.Reloaded
+---@field changed string[] The files whose new version is in use.
+---@field failed table<string, string> Those that stay as they were, with the reason.
+
+---Looks at every module file that was loaded, and takes up those that changed: what runs goes on in its version.
+---@return ltsh.Reloaded
+function ltsh.reload() end
+
 ---Runs a function beside the caller, at once until it first waits. An error that nobody waits for is logged.
 ---@param fn fun(...): ...
 ---@param ... any its arguments
@@ -418,16 +427,21 @@ function ltsh.container.load(path, options) end
 ---@class ltsh.Actuator
 
 ---@class ltsh.FuncOptions
----@field run fun(task: ltsh.Task): ltsh.Data?, ltsh.Failure? Runs a task, and returns its output; or nil and a failure.
+---@field run? fun(task: ltsh.Task): ltsh.Data?, ltsh.Failure? Runs a task, and returns its output; or nil and a failure.
+---@field module? string In place of `run`: a Lua file that returns such a function, or a table with one named `run`.
+---@field workers? integer So many Lua states of their own run the module, one task each at a time (default 1).
+---@field isolate? "thread"|"process" What a worker is (default "thread"). A process can be killed whatever it does.
+---@field memory? integer|string The most that a worker's Lua state may use: bytes, or a text such as "64M".
+---@field max_abandoned? integer With so many threads that did not come back from C, none is started (default 4).
 
 ---@class ltsh.actuator
 ltsh.actuator = {}
 
 ---Runs a Lua function for each task. What it returns is the output; nil and a failure, or an error: the run has failed.
----@param fn fun(task: ltsh.Task): ltsh.Data?, ltsh.Failure?
+---@param given fun(task: ltsh.Task): ltsh.Data?, ltsh.Failure?
 ---@return ltsh.Actuator
 ---@overload fun(options: ltsh.FuncOptions): ltsh.Actuator
-function ltsh.actuator.func(fn) end
+function ltsh.actuator.func(given) end
 
 ---Loads an actuator from a Lua file that returns its methods, or a function(options) that does. Raises if it cannot.
 ---@param path string

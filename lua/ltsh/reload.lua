@@ -107,6 +107,11 @@ function reload.register(owner, path, text, try)
   return entry.version
 end
 
+-- Requires the modules anew that were loaded before; some may be used only later, and then it is too late to find out.
+local function require_all(before)
+  for name in pairs(before) do require(name) end
+end
+
 -- Tries a new state of an entry. Modules that changed are required anew meanwhile, and stay so if all goes well.
 local function try(entry, text, modules, version)
   local before = {}
@@ -114,10 +119,13 @@ local function try(entry, text, modules, version)
     before[name] = package.loaded[name]
     package.loaded[name] = nil
   end
-  local ok, swap, message = xpcall(entry.try, function(raised) return tostring(raised) end, text, version)
+  local ok, swap, message = pcall(function()
+    require_all(before)
+    return entry.try(text, version)
+  end)
   if ok and swap then return swap end
   for name, module in pairs(before) do package.loaded[name] = module end
-  return nil, ok and message or swap
+  return nil, tostring(ok and message or swap)
 end
 
 local function check(entry, result)
@@ -145,8 +153,6 @@ local function check(entry, result)
   core.log.info("a module was reloaded", { module = entry.path, version = version })
 end
 
-local under_way
-
 local function check_all()
   local list = {}
   for _, entry in pairs(entries) do list[#list + 1] = entry end
@@ -156,18 +162,21 @@ local function check_all()
   return result
 end
 
+local under_way -- { job =, over = }: one at a time
+
 --- Looks at every loaded file now: ltsh.reload().
 -- @return { changed = { paths }, failed = { [path] = message } }
 function reload.now()
-  while under_way do under_way:wait() end
-  under_way = core.spawn(function()
+  while under_way and not under_way.over do under_way.job:wait() end
+  local own = {}
+  under_way = own
+  own.job = core.spawn(function()
     local ok, result = xpcall(check_all, debug.traceback)
-    under_way = nil
+    own.over = true
     if not ok then error(result, 0) end
     return result
   end)
-  if under_way == nil then return check_all() end
-  local result, message = under_way:wait()
+  local result, message = own.job:wait()
   if not result then error("ltsh.reload: " .. tostring(message), 0) end
   return result
 end
@@ -182,7 +191,7 @@ end
 local SETTLE = 30 -- milliseconds without a change before files are read: editors write in steps
 local LONGEST = 120 -- milliseconds after which they are read all the same
 
--- The folders in which something may happen to a file: its own, that of what it links to, and those of links on the way.
+-- The folders in which something may happen to a file: its own, that of what it links to, those of links on the way.
 local function folders_of(path, found)
   local uv = require "luv"
   local prefix = path:sub(1, 1) == "/" and "/" or ""

@@ -418,13 +418,15 @@ static uint32_t count_abandoned(struct lt_actuator *actuator)
     return pool_of(actuator)->abandoned_count;
 }
 
-static void end_trial(struct pool *pool)
+static void end_trial(struct pool *pool, const char *why)
 {
     if (pool->trial.worker == NULL)
         return;
     retire(pool->trial.worker);
     free_edition(&pool->trial.edition);
     pool->trial.worker = NULL;
+    lt_loop_release(pool->env.loop);
+    pool->trial.done(pool->trial.arg, why);
 }
 
 static void free_pool(struct pool *pool)
@@ -439,7 +441,7 @@ static void close_pool(struct lt_actuator *actuator)
     struct pool *pool = pool_of(actuator);
     struct abandoned *abandoned;
     pool->open = false;
-    end_trial(pool);
+    end_trial(pool, "the scheduler was closed");
     for (uint32_t i = 0; i < pool->workers; i++)
         let_go(&pool->slots[i]);
     while ((abandoned = LIST_FIRST(&pool->abandoned)) != NULL) {
@@ -524,6 +526,7 @@ static void trial_over(struct pool *pool, const char *error)
 {
     struct lt_worker *worker = pool->trial.worker;
     pool->trial.worker = NULL;
+    lt_loop_release(pool->env.loop);
     if (error == NULL) {
         use_edition(pool);
         employ(pool, worker);
@@ -564,12 +567,10 @@ void lt_pool_reload(struct lt_actuator *actuator, const char *source, size_t sou
         done(arg, NULL);
         return;
     }
-    if (pool->trial.worker != NULL) { /* an older one, not tried yet */
-        end_trial(pool);
-        pool->trial.done(pool->trial.arg, "replaced by a newer version");
-    }
+    end_trial(pool, "replaced by a newer version"); /* an older one, not tried yet */
     make_edition(&pool->trial.edition, &load);
     pool->trial.done = done;
     pool->trial.arg = arg;
     pool->trial.worker = make_worker(pool, &pool->trial.edition, pool, tried, trial_gone);
+    lt_loop_hold(pool->env.loop); /* somebody waits for this */
 }

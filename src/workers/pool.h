@@ -21,7 +21,7 @@ struct lt_pool_options {
 struct lt_actuator *lt_pool_new(const struct lt_pool_options *options);
 
 /* Another version of the module: a worker loads it, and if it can, all runs that start from then on use it. `done` is
- * called once, with NULL or the reason why it stays as it was, unless the actuator is closed before. */
+ * called once, with NULL or the reason why it stays as it was. */
 void lt_pool_reload(struct lt_actuator *actuator, const char *source, size_t source_len,
                     void (*done)(void *arg, const char *error), void *arg);
 
