@@ -50,3 +50,35 @@ describe("examples/lua_parts.lua", function()
     assert.matches("saved:   loaf rye/%d+\n", text)
   end)
 end)
+
+describe("examples/workers.lua", function()
+  it("counts primes with one worker and with all", function()
+    local text = example("examples/workers.lua", "2", "200000")
+    assert.matches("1 worker:  17984 primes below 200000 in", text)
+    assert.matches("2 workers: 17984 primes below 200000 in", text)
+  end)
+end)
+
+describe("examples/hot_reload", function()
+  it("greets as the file says, while that is edited", function()
+    local folder = os.tmpname()
+    os.remove(folder)
+    os.execute("cp -r examples/hot_reload " .. folder)
+    finally(function() os.execute("rm -r " .. folder) end)
+    local child = run.start { "--watch", folder .. "/main.lua", "60" }
+    child:expect "version 1%-%x+ says: hello, world\n"
+    local function edit(text)
+      local file = assert(io.open(folder .. "/greet.lua", "w"))
+      file:write(text)
+      file:close()
+    end
+    edit "return function(task) return 'good morning, ' .. task.item.name end"
+    child:expect "version 2%-%x+ says: good morning, world\n"
+    edit "return function(task"
+    child:expect("greet.lua:1: ", "stderr")
+    edit "return function(task) return 'bye, ' .. task.item.name end"
+    child:expect "version 3%-%x+ says: bye, world\n"
+    child:kill "sigkill"
+    child:wait()
+  end)
+end)

@@ -1,6 +1,7 @@
 -- Lua that computes without end: it is cut into slices, ends at its timeout, and hurts nobody else.
 
 local ltsh = require "ltsh"
+local run = require "spec.support.run"
 
 local opened = {}
 
@@ -521,5 +522,43 @@ describe("what is cut", function()
     while ltsh.now() < till do end
     clock.job:cancel()
     assert.is_true(clock.ticks >= 5)
+  end)
+end)
+
+describe("a function of C that does not come back", function()
+  it("is named in the log while it lasts, with the task that called it", function()
+    local result = run.ltsh { "-e", [[
+      local ltsh = require "ltsh"
+      local scheduler = ltsh.scheduler {
+        container = ltsh.container.queue {},
+        actuator = ltsh.actuator.func(function() os.execute "sleep 1.8" end),
+      }
+      scheduler:add { id = "the blocker" }
+      scheduler:wait "the blocker"]] }
+    assert.equal(0, result.code)
+    assert.matches('a function of C holds up its thread  function=execute at=%-e:4 task="the blocker"', result.stderr)
+  end)
+
+  it("is named in a worker", function()
+    local result = run.ltsh { "-e", [[
+      local ltsh = require "ltsh"
+      local scheduler = ltsh.scheduler {
+        container = ltsh.container.queue {},
+        actuator = ltsh.actuator.func { module = "spec/support/tasks/various.lua", workers = 1 },
+      }
+      scheduler:add { id = "a", item = { ["do"] = "block", seconds = 1.8 } }
+      scheduler:wait "a"]] }
+    assert.equal(0, result.code)
+    assert.matches("a function of C holds up its thread  function=execute at=spec/support/tasks/various.lua:%d+ task=a",
+      result.stderr)
+  end)
+end)
+
+describe("the first signal", function()
+  it("drains a script that computes without end", function()
+    local child = run.start { "-e", "io.stdout:write 'ready' io.stdout:flush() while true do end" }
+    child:expect "ready"
+    child:kill "sigterm"
+    assert.equal(128 + 15, child:wait().code)
   end)
 end)

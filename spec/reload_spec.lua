@@ -2,6 +2,7 @@
 
 local ltsh = require "ltsh"
 local uv = require "luv"
+local run_child = require "spec.support.run"
 
 local opened, folder = {}, nil
 
@@ -386,4 +387,39 @@ describe("watching", function()
     for _ in pairs(versions) do count = count + 1 end
     assert.is_true(count > 5, "versions seen: " .. count)
   end)
+end)
+
+describe("the program", function()
+  local SCRIPT = [[
+    local ltsh = require "ltsh"
+    local scheduler = ltsh.scheduler {
+      container = ltsh.container.queue {},
+      actuator = ltsh.actuator.func { module = arg[1] },
+    }
+    local shown
+    while shown ~= "last" do
+      local task = scheduler:wait(scheduler:add {})
+      if task.output ~= shown then
+        shown = task.output
+        print(shown)
+        io.stdout:flush()
+      end
+      ltsh.sleep(0.005)
+    end]]
+
+  for what, options in pairs { ["--watch"] = { "--watch" }, SIGHUP = {} } do
+    it("reloads by " .. what, function()
+      local path = write("tasks.lua", "return function() return 'first' end")
+      local child = run_child.start { options[1] or "-ldebug", "-e", SCRIPT, path }
+      child:expect "first"
+      write("tasks.lua", "return function() return")
+      if not options[1] then child:kill "sighup" end
+      child:expect("a module was not reloaded, the old version stays", "stderr")
+      write("tasks.lua", "return function() return 'last' end")
+      if not options[1] then child:kill "sighup" end
+      local result = child:wait()
+      assert.equal(0, result.code)
+      assert.equal("first\nlast\n", result.stdout)
+    end)
+  end
 end)

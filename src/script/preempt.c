@@ -61,6 +61,8 @@ BARE static void on_tick(int number)
     if (script == NULL)
         return;
     int error = errno;
+    if (atomic_load_explicit(&script->watched.asked, memory_order_relaxed) != 0)
+        lt_watchdog_answer(&script->watched);
     script->ticks++;
     const struct lt_frame *frame = script->frame;
     if (frame != NULL && lua_gethookmask(frame->L) == 0)
@@ -193,6 +195,7 @@ bool lt_preempt_open(struct lt_script *script)
         return false;
     }
     script->preempt = preempt;
+    lt_watchdog_add(&script->watched, script);
     return true;
 }
 
@@ -200,6 +203,7 @@ void lt_preempt_close(struct lt_script *script)
 {
     if (script->preempt == NULL)
         return;
+    lt_watchdog_remove(&script->watched);
     timer_delete(script->preempt->timer);
     free(script->preempt);
     script->preempt = NULL;

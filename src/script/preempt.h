@@ -63,11 +63,15 @@ static inline void lt_frame_enter(struct lt_script *script, struct lt_frame *fra
         lua_sethook(L, NULL, 0, 0);
     atomic_signal_fence(memory_order_seq_cst); /* the handler may look at it from now on */
     script->frame = frame;
+    if (frame->parent == NULL)
+        lt_watchdog_beat(&script->watched);
 }
 
 static inline void lt_frame_leave(struct lt_script *script, struct lt_frame *frame)
 {
     script->frame = frame->parent;
+    if (frame->parent == NULL)
+        lt_watchdog_beat(&script->watched);
     atomic_signal_fence(memory_order_seq_cst);
     if (lua_gethookmask(frame->L) != 0)
         lua_sethook(frame->L, NULL, 0, 0);

@@ -13,6 +13,7 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "loop/loop.h"
+#include "script/watchdog.h"
 
 struct lt_strand;
 struct lt_bounds;
@@ -40,7 +41,8 @@ struct lt_script {
     double stall_since;              /* monotonic: since when the slice is known not to be preemptible; 0: it may be */
     double max_stall;                /* seconds: what bounds Lua that belongs to no scheduler */
     void (*look_at_memory)(struct lt_script *script); /* to be called by the hook after a collection; NULL: no need */
-    struct lt_preempt *preempt;                       /* NULL: there is none */
+    struct lt_watched watched;
+    struct lt_preempt *preempt; /* NULL: there is none */
     struct lt_strand_list live;
     struct lt_strand_list spare;
     struct lt_strand_list dead;      /* over, but still posted on the loop */
