@@ -958,6 +958,9 @@ describe("--check", function()
     ["needs.lua"] = "return function(options)\n  return { save = options.url .. '/x' }\nend",
     ["refuses.lua"] = "return function(options) return nil, 'url is required' end",
     ["nothing.lua"] = "local methods = {}",
+    ["good_tasks.lua"] = "return function(task) end",
+    ["bad_tasks.lua"] = "return 5",
+    ["syntax_tasks.lua"] = "return function(",
     ["waits.lua"] = "require('ltsh').sleep(0.01) return {}",
   }
 
@@ -1036,6 +1039,24 @@ describe("--check", function()
       ltsh.actuator.load "actuator\x2Elua"]==]
     assert.equal("", result.stderr)
     assert.equal("main.lua: ok (1 module checked)\n", result.stdout)
+  end)
+
+  it("checks the modules of tasks, and names all their faults", function()
+    local result = check [[
+      local ltsh = require "ltsh"
+      local func = ltsh.actuator.func
+      func { workers = 2, module = "good_tasks.lua" }
+      func({ module = "bad_tasks.lua"; memory = "64M" })
+      pcall(ltsh.actuator.func, { module = "syntax_tasks.lua" })
+      func { module = arg[1] .. "x.lua" }
+      func { run = function() local module = "none.lua" end }
+      func(function() end)]]
+    assert.equal(1, result.code)
+    assert.matches("bad_tasks.lua: it must return a function%(task%).*got 5 %(a module of tasks, "
+      .. "loaded in main.lua:4%)", result.stderr)
+    assert.matches("syntax_tasks.lua:1: .* %(a module of tasks, loaded in main.lua:5%)", result.stderr)
+    assert.matches("main.lua:6: unchecked: the name of a module of tasks is computed", result.stdout)
+    assert.matches("main.lua: 2 faults %(3 modules checked, 1 unchecked%)", result.stdout)
   end)
 
   it("lists the names that are computed", function()

@@ -2,8 +2,9 @@
 --
 --     source -> tokens -> calls of load -> files -> faults
 --
--- A call is `ltsh.actuator.load "path"` and the like (container, persister, callback), also where the script has given
--- ltsh, the part or load another name, and under pcall. One whose path is no literal is listed as unchecked.
+-- A call is `ltsh.actuator.load "path"` and the like (container, persister, callback), or `ltsh.actuator.func` with a
+-- table in which `module = "path"`, also where the script has given ltsh, the part or the function another name, and
+-- under pcall. One whose path is no literal is listed as unchecked.
 local ltsh = require "ltsh"
 
 local check = {}
@@ -14,6 +15,7 @@ local kinds = {
   container = "a container",
   persister = "a persister",
 }
+local TASKS = "tasks" -- the kind of what ltsh.actuator.func { module = } names
 
 ---- Tokens.
 
@@ -98,6 +100,7 @@ local NOTHING = {} -- in a scope: a name that hides an outer one and is of no in
 
 local function member(value, name)
   if value == "ltsh" then return (kinds[name] or name == "?") and "ltsh." .. name or nil end
+  if value == "ltsh.actuator" and name == "func" then return "ltsh.actuator.func" end
   if value and name == "load" and value:find "^ltsh%.[%a?]+$" then return value .. ".load" end
   return nil
 end
@@ -351,10 +354,36 @@ function Scan:argument(from, at)
   return nil
 end
 
+-- The literal that the field `module` of the table in the call is given, or nil; and whether there is such a field.
+function Scan:module_field(from, at)
+  if self:is(at, "(") then at = at + 1 end
+  if self:is(at, ",") and self:is(from - 1, "(") and self:text(from - 2) == "pcall" then at = at + 1 end
+  if not self:is(at, "{") then return nil, false end
+  local stop = self:skip_nested(at, opening, closing)
+  at = at + 1
+  while at < stop do
+    if self:is(at, "module") and self:is(at + 1, "=") then
+      local after = self:text(at + 3)
+      local whole = self:is_kind(at + 2, "string") and (after == "," or after == ";" or after == "}")
+      return whole and unquote(self.tokens[at + 2].text) or nil, true
+    end
+    at = opening[self:text(at)] and self:skip_nested(at, opening, closing) or at + 1
+  end
+  return nil, false
+end
+
 function Scan:on_path(i)
   local before = self:text(i - 1)
   if i < self.past or before == "." or before == ":" or before == "::" or before == "goto" then return end
   local value, at = self:read_path(i)
+  if value == "ltsh.actuator.func" then
+    self.past = at
+    local path, has = self:module_field(i, at)
+    if has and not self.aliases[i] then
+      table.insert(self.found, { kind = TASKS, path = path, line = self.tokens[i].line })
+    end
+    return
+  end
   local kind = value and value:match "^ltsh%.([%a?]+)%.load$"
   if not kind then return end
   self.past = at
@@ -435,8 +464,20 @@ local function load_methods(path)
   return made
 end
 
+-- The same of a module of tasks.
+local function check_tasks(path)
+  local module = require "ltsh.module"
+  local ok, text = pcall(module.read, path, path)
+  if not ok then return { text } end
+  local message
+  ok, message = attempt(module.task_function, path, text)
+  if ok == nil then return nil, message end
+  return ok == false and { message } or {}
+end
+
 -- A list of faults, or nil and why it could not be checked.
 local function check_file(kind, path)
+  if kind == TASKS then return check_tasks(path) end
   local methods, faults, why = load_methods(path)
   if methods then return faults_of(kind, path, methods) end
   return faults, why
@@ -470,23 +511,28 @@ local function summary(name, tally)
   tell("%s: %s (%s checked%s)", name, verdict, count_of(tally.checked, "module"), unchecked)
 end
 
+-- What a call loads, in words.
+local function describe(call)
+  return call.kind == TASKS and "a module of tasks" or kinds[call.kind] or "a module"
+end
+
 -- One call of load.
 local function check_call(name, call, tally)
   local place = string.format("%s:%d", name, call.line)
   if not call.path then
     tally.unchecked = tally.unchecked + 1
-    tell("%s: unchecked: the name of %s is computed", place, kinds[call.kind] or "a module")
+    tell("%s: unchecked: the name of %s is computed", place, describe(call))
     return
   end
   local faults, why = check_file(call.kind, call.path)
   if not faults then
     tally.unchecked = tally.unchecked + 1
-    report("%s: could not be checked: %s (%s, loaded in %s)", call.path, why, kinds[call.kind], place)
+    report("%s: could not be checked: %s (%s, loaded in %s)", call.path, why, describe(call), place)
     return
   end
   tally.checked = tally.checked + 1
   tally.faults = tally.faults + #faults
-  for _, fault in ipairs(faults) do report("%s (%s, loaded in %s)", fault, kinds[call.kind], place) end
+  for _, fault in ipairs(faults) do report("%s (%s, loaded in %s)", fault, describe(call), place) end
 end
 
 --- Compiles a script and checks the module files that it names. Returns whether there is no fault.
