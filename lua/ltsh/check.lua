@@ -367,7 +367,8 @@ function Scan:module_field(from, at)
       local whole = self:is_kind(at + 2, "string") and (after == "," or after == ";" or after == "}")
       return whole and unquote(self.tokens[at + 2].text) or nil, true
     end
-    at = opening[self:text(at)] and self:skip_nested(at, opening, closing) or at + 1
+    local skips = self:is(at, "function") and block_opening or opening[self:text(at)] and opening
+    at = skips and self:skip_nested(at, skips, skips == opening and closing or block_closing) or at + 1
   end
   return nil, false
 end
