@@ -614,3 +614,25 @@ describe("a receiver in Lua", function()
     assert.matches("push: status must be running, success, failed or stopped, got \"gone\"", message, 1, true)
   end)
 end)
+
+describe("the init of ltsh.actuator.func", function()
+  it("may change a task, refuse it, and wait", function()
+    local scheduler = open(ltsh.actuator.func {
+      run = function(task) return task.item end,
+      init = function(task)
+        ltsh.sleep(0.001)
+        if task.item == "bad" then return nil, "not that" end
+        task.item = "seen " .. task.item
+        return task
+      end,
+    })
+    assert.equal("a", scheduler:add { id = "a", item = "one" })
+    assert.equal("seen one", scheduler:wait("a", 5).output)
+    local id, message, code = scheduler:add { id = "b", item = "bad" }
+    assert.same({ false, "not that", "refused" }, { id or false, message, code })
+  end)
+
+  it("must be a function", function()
+    assert.error_matches(function() ltsh.actuator.func { run = print, init = 5 } end, "init must be a function, got 5")
+  end)
+end)

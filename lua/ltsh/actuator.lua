@@ -13,7 +13,7 @@ Builtin.__index = Builtin
 Builtin.__name = "actuator"
 
 local func_options = {
-  run = true, module = true, workers = true, isolate = true, memory = true, max_abandoned = true,
+  run = true, module = true, init = true, workers = true, isolate = true, memory = true, max_abandoned = true,
 }
 
 local LEAST_MEMORY = 1 << 20
@@ -106,6 +106,20 @@ local function local_actuator(where, path)
   end)
 end
 
+-- Lets a function look at each task before it is stored.
+local function with_init(where, object, init)
+  if init == nil then return object end
+  if not check.is_callable(init) then check.fail(where, "init", "a function", init) end
+  local make = object.make
+  local methods = { name = "func", init = function(_, task) return init(task) end }
+  function object.make()
+    local part = make()
+    core.set_init(part, methods)
+    return part
+  end
+  return object
+end
+
 --- Runs a Lua function for each task.
 -- @param given a function(task) -> output | nil, failure; or { run = function }, or { module = path } of a file that
 -- returns one, with `workers`, `isolate`, `memory` or `max_abandoned` in states of its own
@@ -117,13 +131,17 @@ function actuator.func(given)
   if given.run ~= nil and given.module ~= nil then
     error(where .. ": run and module cannot be given together", 0)
   end
+  local object
   if given.workers or given.isolate or given.memory or given.max_abandoned then
-    return worker_actuator(where, given)
+    object = worker_actuator(where, given)
+  elseif given.module ~= nil then
+    object = local_actuator(where, given.module)
+  else
+    local run = given.run
+    if type(run) ~= "function" then check.fail(where, "run", "a function", run) end
+    object = setmetatable({ make = function() return core.func(run) end }, Builtin)
   end
-  if given.module ~= nil then return local_actuator(where, given.module) end
-  local run = given.run
-  if type(run) ~= "function" then check.fail(where, "run", "a function", run) end
-  return setmetatable({ make = function() return core.func(run) end }, Builtin)
+  return with_init(where, object, given.init)
 end
 
 -- Checks that a table can be an actuator.

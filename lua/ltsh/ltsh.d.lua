@@ -429,6 +429,7 @@ function ltsh.container.load(path, options) end
 ---@class ltsh.FuncOptions
 ---@field run? fun(task: ltsh.Task): ltsh.Data?, ltsh.Failure? Runs a task, and returns its output; or nil and a failure.
 ---@field module? string In place of `run`: a Lua file that returns such a function, or a table with one named `run`.
+---@field init? fun(task: ltsh.Task): ltsh.Task?, string? Looks at a task before it is stored, and may change it; nil and a message refuse it.
 ---@field workers? integer So many Lua states of their own run the module, one task each at a time (default 1).
 ---@field isolate? "thread"|"process" What a worker is (default "thread"). A process can be killed whatever it does.
 ---@field memory? integer|string The most that a worker's Lua state may use: bytes, or a text such as "64M".

@@ -102,7 +102,7 @@ function kinds.retry(task)
 end
 function kinds.loop() forever() end
 function kinds.pcalls() while true do pcall(forever) end end
-function kinds.held() tostring(setmetatable({}, { __tostring = forever })) end
+function kinds.unyielding() tostring(setmetatable({}, { __tostring = forever })) end
 function kinds.stop(task)
   if task.item.n % 2 == 0 then forever() end
   ltsh.sleep(1000)
@@ -178,12 +178,15 @@ local ends = {
   loop = TIMEOUT, pcalls = TIMEOUT, silent = TIMEOUT, waits_for_job = TIMEOUT, stuck = TIMEOUT,
   loop_again = { "failed", "^timeout$", timeout = 0.03, max_retries = 1 },
   stop = STOPPED, expired = { "failed", "^expired$", expires = 0.001, delay = 0.05 },
-  held = { "failed", "^held the host$", timeout = 30 },
+  held = { "failed", "^held the host$", timeout = 30 }, -- the host; a worker may hold itself as long as it has
+  unyielding = TIMEOUT,
   fill = { "failed", "^memory limit$", timeout = 30 },
   crash = { "failed", "^worker died: signal 9$" },
 }
 
 local function forever() while true do end end
+
+local DIED = "worker died: signal 9"
 
 local snoozed = {}
 
@@ -297,7 +300,7 @@ local function pool(name, options, weights)
     counts[task.status] = (counts[task.status] or 0) + 1
     self.by_kind[kind] = (self.by_kind[kind] or 0) + 1
     local status, pattern = ends[kind][1], ends[kind][2]
-    if task.reason == "worker died: signal 9" and kind ~= "crash" then
+    if task.reason == DIED and kind ~= "crash" then
       killed = killed + 1
     elseif task.status ~= status or pattern and not tostring(task.reason):find(pattern) then
       complain("%s: task %s of kind %s ended as %s (%s) after %d attempts", name, task.id, kind, task.status,
@@ -326,7 +329,9 @@ local function pool(name, options, weights)
       ltsh.spawn(function()
         ltsh.sleep(math.random() * 0.1)
         local task, problem = self.scheduler:stop(id, "soak")
-        if not task then complain("%s: stop of %s: %s", name, id, problem) end
+        if task then return end
+        task = self.scheduler:get(id)
+        if not task or task.reason ~= DIED then complain("%s: stop of %s: %s", name, id, problem) end
       end)
     end
   end
@@ -363,7 +368,7 @@ local function open_pools()
     report = 60, expired = 40, held = 1, endless_finalizer = 1 })
   local tasks = write("tasks.lua", TASKS)
   local weights = { compute = 300, wait = 200, fail = 100, raise = 100, retry = 60, loop = 5, pcalls = 5, stop = 20,
-    report = 60, expired = 20, held = 1, fill = 2 }
+    report = 60, expired = 20, unyielding = 3, fill = 2 }
   pool("threads", { actuator = ltsh.actuator.func { module = tasks, workers = 3, memory = "16M" }, limit = 6 }, weights)
   weights.crash, weights.stuck = 3, 1
   pool("processes", {

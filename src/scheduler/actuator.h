@@ -120,6 +120,8 @@ struct lt_actuator_ops {
 
 struct lt_actuator {
     const struct lt_actuator_ops *ops;
+    struct lt_actuator
+        *front; /* another one, whose init is called in its place; NULL: none. Opened and closed with it */
     struct lt_bytes *version; /* of the module that a run which starts now will run; NULL: none is known. A reference */
     uint32_t capacity;        /* runs that it takes at once; LT_ANY_NUMBER: any number. It may change */
     bool can_attach;

@@ -96,6 +96,13 @@ static void store(struct lt_add_request *request)
     lt_reply_end(&request->add.reply);
 }
 
+/* Whose init is called. */
+static struct lt_actuator *front(const struct lt_scheduler *s)
+{
+    struct lt_actuator *actuator = s->config.actuator;
+    return actuator->front != NULL ? actuator->front : actuator;
+}
+
 static void on_init(struct lt_reply *reply)
 {
     struct lt_add_request *request = lt_container_of(reply, struct lt_add_request, init.reply);
@@ -119,7 +126,8 @@ static bool init_one(struct lt_add_request *request)
     request->asking = true;
     request->go_on = false;
     lt_reply_begin(&request->init.reply, s->loop, on_init);
-    s->config.actuator->ops->init(s->config.actuator, &request->init);
+    struct lt_actuator *actuator = front(s);
+    actuator->ops->init(actuator, &request->init);
     lt_reply_end(&request->init.reply);
     request->asking = false;
     return request->go_on;
@@ -129,7 +137,7 @@ static bool init_one(struct lt_add_request *request)
 static void add_next(struct lt_add_request *request)
 {
     struct lt_scheduler *s = request->scheduler;
-    bool asks = s->config.actuator->ops->init != NULL;
+    bool asks = front(s)->ops->init != NULL;
     while (!s->closing && asks && request->next < request->count) {
         if (!init_one(request))
             return;

@@ -62,7 +62,10 @@ struct lt_scheduler *lt_scheduler_open(struct lt_loop *loop, const struct lt_sch
     if (s->config.persister != NULL)
         s->config.persister->ops->open(s->config.persister, loop,
                                        (struct lt_call_limits){s->config.callback_timeout, s->config.max_stall});
-    s->config.actuator->ops->open(s->config.actuator, &env);
+    struct lt_actuator *actuator = s->config.actuator;
+    actuator->ops->open(actuator, &env);
+    if (actuator->front != NULL)
+        actuator->front->ops->open(actuator->front, &env);
     if (s->config.receiver != NULL)
         s->config.receiver->ops->open(s->config.receiver, &env);
     lt_pump_open(s);
@@ -158,7 +161,10 @@ static void close_parts(struct lt_scheduler *s)
     s->container_closing = true;
     if (s->config.receiver != NULL)
         s->config.receiver->ops->close(s->config.receiver);
+    struct lt_actuator *front = s->config.actuator->front;
     s->config.actuator->ops->close(s->config.actuator);
+    if (front != NULL)
+        front->ops->close(front);
     if (s->config.persister != NULL)
         s->config.persister->ops->close(s->config.persister);
     lt_reply_begin(&s->close_reply, s->loop, on_container_closed);

@@ -54,6 +54,8 @@ static int release(lua_State *L)
         ((struct lt_container *)pointer)->ops->release(pointer);
         break;
     case LT_PART_ACTUATOR:
+        if (((struct lt_actuator *)pointer)->front != NULL)
+            ((struct lt_actuator *)pointer)->front->ops->release(((struct lt_actuator *)pointer)->front);
         lt_bytes_set(&((struct lt_actuator *)pointer)->version, NULL);
         ((struct lt_actuator *)pointer)->ops->release(pointer);
         break;
@@ -127,6 +129,16 @@ static int set_version(lua_State *L)
     return 0;
 }
 
+/* core.set_init(part, methods): the `init` of this table is called for the tasks of an actuator that has none */
+static int set_init(lua_State *L)
+{
+    struct lt_actuator *actuator = lt_part_check(L, 1, LT_PART_ACTUATOR);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    if (actuator->front == NULL)
+        actuator->front = lt_lua_actuator_new(L, 2);
+    return 0;
+}
+
 /* core.hold(part, value): the value lives as long as the part */
 static int hold(lua_State *L)
 {
@@ -177,6 +189,7 @@ void lt_bind_parts(lua_State *L)
         {"set_version", set_version},
         {"set_function", set_function},
         {"hold", hold},
+        {"set_init", set_init},
         {NULL, NULL},
     };
     luaL_newmetatable(L, PART);
