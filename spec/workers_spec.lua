@@ -217,6 +217,33 @@ for _, isolate in ipairs { "thread", "process" } do
       still_works(scheduler)
     end)
 
+    it("leave no thread, no process and no descriptor behind", function()
+      local function count(folder)
+        local n, request = 0, require("luv").fs_scandir(folder)
+        while require("luv").fs_scandir_next(request) do n = n + 1 end
+        return n
+      end
+      local function all() return { count "/proc/self/fd", count "/proc/self/task" } end
+      run(open { isolate = isolate }, "echo") -- what is made once
+      opened[#opened]:close()
+      local before
+      eventually("the first is gone", function()
+        local now = all()
+        local same = before and before[1] == now[1] and before[2] == now[2]
+        before = now
+        return same
+      end)
+      for _ = 1, 10 do
+        local scheduler = open { isolate = isolate }
+        run(scheduler, "echo")
+        scheduler:close()
+      end
+      eventually("they are gone", function()
+        local now = all()
+        return now[1] <= before[1] and now[2] <= before[2]
+      end)
+    end)
+
     it("lose none of many tasks", function()
       local scheduler = open({ isolate = isolate, workers = 2 })
       for i = 1, 1000 do scheduler:add { id = tostring(i), item = { ["do"] = "echo", value = i } } end

@@ -141,7 +141,7 @@ local function compute()
   local ways = { { "plain", plain }, { "task", task }, { "again", plain } }
   local least = { plain = {}, task = {}, again = {} }
   local ratios = {}
-  for round = 1, quick and 2 or 15 do
+  for round = 1, quick and 2 or 9 do
     local all = {}
     for _, way in ipairs(ways) do
       local times = least[way[1]]
@@ -238,7 +238,7 @@ local function timeout_late()
       timeout = 0.05,
     }
     local late = {}
-    for _ = 1, quick and 8 or 100 do scheduler:add { item = item } end
+    for _ = 1, quick and 8 or 50 do scheduler:add { item = item } end
     for task in scheduler:finished() do
       assert(task.status == "failed" and task.reason == "timeout", task.reason)
       late[#late + 1] = (task.ended_at - task.started_at - 0.05) * 1000

@@ -149,6 +149,7 @@ int lt_process_worker_main(void)
     uv_read_start((uv_stream_t *)&inside.pipe, give_inside, receive);
     lt_loop_run(&inside.loop);
     uv_read_stop((uv_stream_t *)&inside.pipe);
+    uv_unref((uv_handle_t *)&inside.pipe);
     lt_worker_end_close(&inside.end);
     free_reader(&inside.reader);
     lt_loop_close(&inside.loop);

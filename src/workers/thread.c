@@ -131,6 +131,7 @@ static void *run(void *arg)
         listen_to_host(thread, &inside.async);
         lt_loop_run(&loop);
         listen_to_host(thread, NULL);
+        uv_unref((uv_handle_t *)&inside.async); /* it holds up the end no more */
         lt_worker_end_close(&inside.end);
         lt_loop_close(&loop);
     }
