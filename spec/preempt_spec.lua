@@ -425,12 +425,8 @@ describe("the standard functions that call back", function()
   end)
 
   it("replace as Lua's own does", function()
-    local raw
-    for i = 1, 20 do
-      local name, value = debug.getupvalue(require("ltsh.base").gsub, i)
-      if name == "gsub" then raw = value end
-    end
-    assert.is_truthy(raw)
+    local _, raw = debug.getupvalue(string.gsub, 2)
+    assert.is_function(raw)
     local texts = { "", "a", "abc", "hello world", "x = 1, y = 22", "aaa", "\0a\0", "THE (quick) fox" }
     local patterns = { "", "a", "a*", "a-", ".", "%w+", "(%w)(%w*)", "()", "()a()", "^a", "^", "$", "a$", "%f[%w]%w+",
       "%s*", "(a*(.)%w(%s*))", "%b()", "^(.-)%s*$", "[^,]*", "x*" }

@@ -23,8 +23,10 @@
 #include "script/script.h"
 #include "script/strand.h"
 #include "workers/bind_workers.h"
+#include "workers/worker.h"
 
 enum { SIGNALS = 3 };
+static const double SCRIPT_STALL = 10; /* seconds that the script may go on where no signal can reach it */
 static const double PATIENCE = 10; /* seconds, after all was stopped at once, for stops that do not come to an end */
 
 struct host {
@@ -153,6 +155,10 @@ static void main_over(struct lt_strand *strand, enum lt_outcome outcome, int cou
     (void)count;
     struct host *host = strand->owner;
     host->main_over = true;
+    if (outcome == LT_ENDED && strand->bounds.cut == LT_CUT_HELD && !host->ending) {
+        print_error("ltsh", "the script held the host for 10 s where it cannot be preempted, and was ended");
+        end(host, 1, false, "shutdown");
+    }
     if (outcome != LT_RAISED || host->ending)
         return;
     struct lt_report failure = LT_REPORT(LT_FAILED);
@@ -239,6 +245,7 @@ static void start_main(struct host *host, const struct lt_host_options *options)
 {
     struct lt_script *script = host->script;
     struct lt_strand *strand = lt_strand_new(script, LT_STRAND_SCRIPT, host, main_over);
+    strand->bounds.max_stall = SCRIPT_STALL;
     lua_xmove(script->L, strand->L, 1);
     for (int i = 0; i < options->argc; i++)
         lua_pushstring(strand->L, options->argv[i]);
@@ -305,6 +312,7 @@ int lt_host_run(const struct lt_host_options *options)
     close_all(&host); /* of what was begun by variables that were closed just now */
     lt_loop_finish(&host.loop);
     lt_script_close(host.script);
+    lt_thread_workers_leave();
     lt_loop_close(&host.loop);
     fflush(stdout);
     return host.status;

@@ -78,12 +78,24 @@ local function worker_actuator(where, given)
   return module_actuator(options.module, text, make, function(source, version, parts)
     local chunk, message = load(source, "@" .. options.module, "t")
     if not chunk then return nil, message end
+    local workers, tried = require "ltsh.workers", {}
     for part in pairs(parts) do
-      local result = require("ltsh.workers").reload(part, source, version):wait()
-      if result ~= true then return nil, result end
+      if core.alive(part) then
+        local result = workers.try(part, source):wait()
+        if result ~= true then
+          for _, other in ipairs(tried) do workers.use(other, false) end
+          return nil, result
+        end
+        tried[#tried + 1] = part
+      end
     end
     return function()
-      for part in pairs(parts) do core.set_version(part, version) end
+      for _, part in ipairs(tried) do
+        if core.alive(part) then
+          workers.use(part, true)
+          core.set_version(part, version)
+        end
+      end
     end
   end)
 end
@@ -99,8 +111,10 @@ local function local_actuator(where, path)
     return function()
       run = new
       for part in pairs(parts) do
-        core.set_function(part, new)
-        core.set_version(part, version)
+        if core.alive(part) then
+          core.set_function(part, new)
+          core.set_version(part, version)
+        end
       end
     end
   end)

@@ -1,13 +1,12 @@
 -- Functions of the standard library that call back to Lua from C. In between, Lua can neither wait nor be preempted: so
--- here they are in Lua, where it can. They behave as Lua's own do.
+-- here they are in Lua, where it can. They behave as Lua's own do, which look at the arguments first and call these
+-- only when they are needed (src/script/baselib.c).
 local base = {}
 
--- By these names they complain.
-local sort, gsub, require = table.sort, string.gsub, require
+local require = require -- it complains by this name
 local find, sub, concat, move, type = string.find, string.sub, table.concat, table.move, type
 
 local RUN = 8 -- elements that are sorted by insertion
-local SMALL = 1000 -- elements that C sorts faster than anybody waits for
 
 -- Merges the sorted from[low..middle] and from[middle + 1..high] into to[low..high].
 local function merge(from, to, low, middle, high, before)
@@ -49,12 +48,9 @@ end
 
 local function less(a, b) return a < b end
 
---- table.sort, which with a comparator of the script's is a merge sort. It is stable, and a comparator that contradicts
--- itself does no harm. The list is changed when it is sorted, and not if the comparator raises.
+--- table.sort, with a comparator of the script's or of a long list: a merge sort. It is stable, and a comparator that
+-- contradicts itself does no harm. The list is changed when it is sorted, and not if the comparator raises.
 function base.sort(list, before)
-  if type(list) ~= "table" or (type(before) ~= "function" and (before ~= nil or #list <= SMALL)) then
-    return sort(list, before)
-  end
   before = before or less
   local n = #list
   local from, to = {}, {}
@@ -82,16 +78,14 @@ local function replacement(whole, value)
   return value
 end
 
-local function replace(text, call, first, last, ...)
+local function replace(text, by, first, last, ...)
   local whole = sub(text, first, last)
-  if select("#", ...) == 0 then return replacement(whole, (call(whole))) end
-  return replacement(whole, (call(...)))
+  if select("#", ...) == 0 then return replacement(whole, (by(whole))) end
+  return replacement(whole, (by(...)))
 end
 
 --- string.gsub, with a function as the replacement.
-function base.gsub(text, pattern, call, most)
-  local plain = type(text) ~= "string" or type(pattern) ~= "string" or type(call) ~= "function"
-  if plain or (most ~= nil and math.type(most) ~= "integer") then return gsub(text, pattern, call, most) end
+function base.gsub(text, pattern, by, most)
   local parts, count, from, ended = {}, 0, 1, nil
   local function step(first, last, ...)
     if not first then return false end
@@ -103,7 +97,7 @@ function base.gsub(text, pattern, call, most)
     end
     parts[#parts + 1] = sub(text, from, first - 1)
     count = count + 1
-    parts[#parts + 1] = replace(text, call, first, last, ...)
+    parts[#parts + 1] = replace(text, by, first, last, ...)
     from, ended = last + 1, last + 1
     return true
   end
@@ -140,10 +134,10 @@ function base.require(name)
   return loaded[name], extra
 end
 
---- Puts these in the place of Lua's.
+--- Lets Lua's own functions call these where they would call back, and puts require in the place of Lua's.
 function base.install()
-  rawset(table, "sort", base.sort)
-  rawset(string, "gsub", base.gsub)
+  debug.setupvalue(table.sort, 1, base.sort)
+  debug.setupvalue(string.gsub, 1, base.gsub)
   rawset(_G, "require", base.require)
 end
 

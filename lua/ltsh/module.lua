@@ -60,6 +60,7 @@ end
 local function tell(self, path)
   if self.reloaded == nil then return end
   core.spawn(function()
+    core.sleep(0) -- when the reload is through
     local ok, message = xpcall(self.reloaded, debug.traceback, self)
     if not ok then core.log.error("a module's reloaded() raised an error", { module = path, error = message }) end
   end)
@@ -71,7 +72,9 @@ local versions = setmetatable({}, { __mode = "k" })
 
 local function set_version(self, version)
   versions[self] = version
-  for part in pairs(parts[self] or {}) do core.set_version(part, version) end
+  for part in pairs(parts[self] or {}) do
+    if core.alive(part) then core.set_version(part, version) end
+  end
 end
 
 --- Notes that `part` was made of `self`; does nothing for a table that no file gave.

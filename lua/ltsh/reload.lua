@@ -73,11 +73,15 @@ local function fingerprint(text, modules)
   return core.hash(table.concat(parts, "\0"))
 end
 
+-- The texts of which package.loaded has what they gave: several files may require the same module.
+local in_use = {}
+
 -- The modules of `new` that are not what they were, and those that require one of them.
 local function outdated(old, new)
   local set, grown = {}, true
   for name, module in pairs(new) do
-    if old[name] == nil or old[name].text ~= module.text then set[name] = true end
+    local before = in_use[name] or (old[name] and old[name].text)
+    if before ~= module.text then set[name] = true end
   end
   while grown do
     grown = false
@@ -90,6 +94,10 @@ local function outdated(old, new)
   return set
 end
 
+local function note_in_use(modules)
+  for name, module in pairs(modules) do in_use[name] = module.text end
+end
+
 --- Makes a file known.
 -- @param owner what it belongs to: as long as that lives, it is looked after
 -- @param path the file
@@ -98,6 +106,7 @@ end
 -- @return the version that it has now
 function reload.register(owner, path, text, try)
   local modules = dependencies(text)
+  note_in_use(modules)
   order = order + 1
   local entry = { path = path, text = text, modules = modules, try = try, number = 1, order = order }
   entry.seen = fingerprint(text, modules)
@@ -107,24 +116,42 @@ function reload.register(owner, path, text, try)
   return entry.version
 end
 
--- Requires the modules anew that were loaded before; some may be used only later, and then it is too late to find out.
-local function require_all(before)
-  for name in pairs(before) do require(name) end
+local LOAD_TIME = 10 -- seconds that a new version may take to be loaded
+
+-- Calls fn, for so long at most: pcall's results.
+local function limited(fn)
+  local results
+  local job = core.spawn(function() results = table.pack(pcall(fn)) end)
+  if not results then
+    local clock = core.spawn(function()
+      core.sleep(LOAD_TIME)
+      job:cancel()
+    end)
+    job:wait()
+    clock:cancel()
+  end
+  if not results or results[2] == "the job was cancelled" then
+    return false, string.format("it was not loaded within %g s", LOAD_TIME)
+  end
+  return table.unpack(results, 1, results.n)
 end
 
 -- Tries a new state of an entry. Modules that changed are required anew meanwhile, and stay so if all goes well.
 local function try(entry, text, modules, version)
-  local before = {}
-  for name in pairs(outdated(entry.modules, modules)) do
+  local changed, before = outdated(entry.modules, modules), {}
+  for name in pairs(changed) do
     before[name] = package.loaded[name]
     package.loaded[name] = nil
   end
-  local ok, swap, message = pcall(function()
-    require_all(before)
+  local ok, swap, message = limited(function()
+    for name in pairs(before) do require(name) end -- some may be used only later: too late to find out
     return entry.try(text, version)
   end)
-  if ok and swap then return swap end
-  for name, module in pairs(before) do package.loaded[name] = module end
+  if ok and swap then
+    note_in_use(modules)
+    return swap
+  end
+  for name in pairs(changed) do package.loaded[name] = before[name] end
   return nil, tostring(ok and message or swap)
 end
 
@@ -167,7 +194,10 @@ local under_way -- { job =, over = }: one at a time
 --- Looks at every loaded file now: ltsh.reload().
 -- @return { changed = { paths }, failed = { [path] = message } }
 function reload.now()
-  while under_way and not under_way.over do under_way.job:wait() end
+  while under_way and not under_way.over do
+    if not under_way.job then error("ltsh.reload: a module that is being loaded cannot call it", 2) end
+    under_way.job:wait()
+  end
   local own = {}
   under_way = own
   own.job = core.spawn(function()

@@ -1,4 +1,5 @@
--- soak.lua MINUTES [SECONDS]: mixed load, then checks; scripts/soak runs it. SECONDS: between lines of progress.
+-- soak.lua MINUTES [SECONDS [DESCRIPTOR]]: mixed load, then checks; scripts/soak runs it. SECONDS: between lines of
+-- progress, which go to the DESCRIPTOR, standard error unless given.
 --
 -- Five schedulers under load at once: functions in the host's state, worker threads, worker processes of which one is
 -- killed now and then, an actuator's file and a module's file that are edited all the time, every other edit broken;
@@ -7,19 +8,16 @@
 local ltsh = require "ltsh"
 local uv = require "luv"
 
-local minutes = assert(tonumber(arg[1]), "usage: soak.lua MINUTES [SECONDS]")
+local minutes = assert(tonumber(arg[1]), "usage: soak.lua MINUTES [SECONDS [DESCRIPTOR]]")
 local every = tonumber(arg[2]) or 10
+local descriptor = math.tointeger(tonumber(arg[3] or 2))
 local INFLIGHT = 150   -- tasks of a scheduler that have not ended
 local DRAIN = 60       -- seconds that they have in the end
 
 local began = uv.hrtime()
 local function elapsed() return (uv.hrtime() - began) * 1e-9 end
 
-local terminal = io.open("/dev/fd/3", "w") or io.stderr -- scripts/soak keeps standard error for the log
-local function progress(...)
-  terminal:write(string.format(...), "\n")
-  terminal:flush()
-end
+local function progress(...) uv.fs_write(descriptor, string.format(...) .. "\n") end
 
 local complaints, complained = {}, 0
 local function complain(...)

@@ -127,7 +127,8 @@ int lt_loop_open(struct lt_loop *loop)
     uv_check_init(&loop->uv, &loop->check);
     uv_idle_init(&loop->uv, &loop->busy);
     uv_timer_init(&loop->uv, &loop->clock);
-    loop->check.data = loop->busy.data = loop->clock.data = loop;
+    uv_timer_init(&loop->uv, &loop->finish);
+    loop->check.data = loop->busy.data = loop->clock.data = loop->finish.data = loop;
     uv_check_start(&loop->check, run_turns);
     uv_unref((uv_handle_t *)&loop->check);
     uv_unref((uv_handle_t *)&loop->clock);
@@ -167,8 +168,9 @@ void lt_loop_finish(struct lt_loop *loop)
         uv_walk(&loop->uv, close_foreign, loop);
         if (!uv_loop_alive(&loop->uv))
             break;
-        uv_timer_start(&loop->clock, look_again, PAUSE_MS, 0); /* so that this returns */
+        uv_timer_start(&loop->finish, look_again, PAUSE_MS, 0); /* so that this returns */
         uv_run(&loop->uv, UV_RUN_ONCE);
+        uv_timer_stop(&loop->finish);
     }
 }
 

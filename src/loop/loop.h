@@ -32,9 +32,10 @@ STAILQ_HEAD(lt_turns, lt_turn);
 
 struct lt_loop {
     uv_loop_t uv;
-    uv_check_t check; /* runs the turns; referenced while somebody holds the loop */
-    uv_idle_t busy;   /* active while turns wait: keeps uv from blocking */
-    uv_timer_t clock; /* set to the first timer */
+    uv_check_t check;  /* runs the turns; referenced while somebody holds the loop */
+    uv_idle_t busy;    /* active while turns wait: keeps uv from blocking */
+    uv_timer_t clock;  /* set to the first timer */
+    uv_timer_t finish; /* of lt_loop_finish */
     struct lt_turns turns;
     struct lt_heap timers;
     uint64_t timer_order;

@@ -164,6 +164,56 @@ static int base_xpcall(lua_State *L)
     return xpcall_over(L, lua_pcallk(L, arguments, LUA_MULTRET, 2, 0, xpcall_over), 0);
 }
 
+/* table.sort and string.gsub: where they would call a function of the script's, lua/ltsh/base.lua does it in Lua. Upvalue
+ * 1 is that, once it is there; 2 is Lua's own, called in this frame, so that its errors point to the script. */
+
+enum { SMALL_LIST = 1000 }; /* elements that C sorts faster than anybody waits for */
+
+static int called_over(lua_State *L, int status, lua_KContext context)
+{
+    (void)status;
+    (void)context;
+    return lua_gettop(L);
+}
+
+static int call_lua(lua_State *L, bool in_lua)
+{
+    if (!in_lua || lua_isnil(L, lua_upvalueindex(1)))
+        return lua_tocfunction(L, lua_upvalueindex(2))(L);
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_callk(L, lua_gettop(L) - 1, LUA_MULTRET, 0, called_over);
+    return called_over(L, LUA_OK, 0);
+}
+
+static bool is_text(lua_State *L, int index)
+{
+    return lua_type(L, index) == LUA_TSTRING;
+}
+
+static int string_gsub(lua_State *L)
+{
+    bool plain = lua_isnoneornil(L, 4) || lua_isinteger(L, 4);
+    return call_lua(L, lua_type(L, 3) == LUA_TFUNCTION && is_text(L, 1) && is_text(L, 2) && plain);
+}
+
+static int table_sort(lua_State *L)
+{
+    bool calls = lua_type(L, 2) == LUA_TFUNCTION;
+    bool is_long = lua_isnoneornil(L, 2) && lua_type(L, 1) == LUA_TTABLE && lua_rawlen(L, 1) > SMALL_LIST;
+    return call_lua(L, lua_type(L, 1) == LUA_TTABLE && (calls || is_long));
+}
+
+static void wrap(lua_State *L, const char *table, const char *name, lua_CFunction function)
+{
+    lua_getfield(L, -1, table);
+    lua_pushnil(L);
+    lua_getfield(L, -2, name);
+    lua_pushcclosure(L, function, 2);
+    lua_setfield(L, -2, name);
+    lua_pop(L, 1);
+}
+
 /* debug.sethook */
 
 static int debug_sethook(lua_State *L)
@@ -183,6 +233,8 @@ void lt_baselib_open(lua_State *L)
     lua_pushglobaltable(L);
     set_function(L, "setmetatable", base_setmetatable);
     set_function(L, "xpcall", base_xpcall);
+    wrap(L, "table", "sort", table_sort);
+    wrap(L, "string", "gsub", string_gsub);
     lua_getfield(L, -1, "debug");
     set_function(L, "setmetatable", debug_setmetatable);
     set_function(L, "sethook", debug_sethook);

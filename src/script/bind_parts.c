@@ -22,7 +22,7 @@ void *lt_part_check(lua_State *L, int index, enum lt_part_kind kind)
 {
     static const char *const names[] = {"container", "actuator", "persister", "receiver"};
     struct part *part = luaL_testudata(L, index, PART);
-    if (part != NULL && part->kind == kind)
+    if (part != NULL && part->kind == kind && part->pointer != NULL)
         return part->pointer;
     luaL_error(L, "%s expected, got a %s", names[kind], luaL_typename(L, index));
     return NULL;
@@ -129,6 +129,14 @@ static int set_version(lua_State *L)
     return 0;
 }
 
+/* core.alive(part): whether it is still there; a weak table may show one for a while that is not */
+static int is_alive(lua_State *L)
+{
+    const struct part *part = luaL_checkudata(L, 1, PART);
+    lua_pushboolean(L, part->pointer != NULL);
+    return 1;
+}
+
 /* core.set_init(part, methods): the `init` of this table is called for the tasks of an actuator that has none */
 static int set_init(lua_State *L)
 {
@@ -190,6 +198,7 @@ void lt_bind_parts(lua_State *L)
         {"set_function", set_function},
         {"hold", hold},
         {"set_init", set_init},
+        {"alive", is_alive},
         {NULL, NULL},
     };
     luaL_newmetatable(L, PART);

@@ -77,7 +77,7 @@ static int resume(lua_State *L, lua_State *co, int arguments)
 /* Why `co` cannot be resumed now, or NULL. */
 static const char *refusal(lua_State *L, lua_State *co)
 {
-    if (is_passing(co) || co == L)
+    if (lt_is_strands(co) || is_passing(co) || co == L)
         return "cannot resume non-suspended coroutine";
     if (lua_status(co) == LUA_OK && lua_gettop(co) == 0) {
         lua_Debug frame;
@@ -238,8 +238,8 @@ static int co_running(lua_State *L)
 static int co_status(lua_State *L)
 {
     lua_State *co = check_co(L);
-    if (is_passing(co)) {
-        lua_pushliteral(L, "normal");
+    if (is_passing(co) || (lt_is_strands(co) && co != L)) {
+        lua_pushstring(L, lua_status(co) == LUA_OK && lua_gettop(co) == 0 ? "dead" : "normal");
         return 1;
     }
     lua_settop(L, 1);
@@ -252,7 +252,7 @@ static int co_status(lua_State *L)
 static int co_close(lua_State *L)
 {
     lua_State *co = check_co(L);
-    if (is_passing(co))
+    if (is_passing(co) || (lt_is_strands(co) && co != L))
         return luaL_error(L, "cannot close a normal coroutine");
     lua_settop(L, 1);
     lua_pushvalue(L, lua_upvalueindex(1));

@@ -71,7 +71,14 @@ struct lt_script {
 /* The script that a Lua state belongs to. Every state and coroutine of it. */
 static inline struct lt_script *lt_script_of(lua_State *L)
 {
-    return *(struct lt_script **)lua_getextraspace(L);
+    uintptr_t word = *(uintptr_t *)lua_getextraspace(L);
+    return (struct lt_script *)(word & ~(uintptr_t)1);
+}
+
+/* The lowest bit says that the coroutine is a strand's own: the script may hold it, but not resume or close it. */
+static inline bool lt_is_strands(lua_State *L)
+{
+    return (*(uintptr_t *)lua_getextraspace(L) & 1) != 0;
 }
 
 /* What a state is for. Zero it for the host's own. */

@@ -78,6 +78,7 @@ static struct lt_strand *make(struct lt_script *script)
     strand->script = script;
     strand->L = lua_newthread(script->L);
     strand->ref = luaL_ref(script->L, LUA_REGISTRYINDEX);
+    *(uintptr_t *)lua_getextraspace(strand->L) |= 1;
     strand->wake.fn = woken;
     strand->timer = strand->ending = LT_TIMER_INIT;
     return strand;

@@ -70,8 +70,8 @@ static void reloaded(void *arg, const char *error)
     free(reloading);
 }
 
-/* reload(part, source) -> a job whose wait() gives true, or the reason why the old version stays. */
-static int reload(lua_State *L)
+/* try(part, source) -> a job whose wait() gives true, or the reason why it cannot be used. */
+static int try_source(lua_State *L)
 {
     struct lt_actuator *actuator = lt_part_check(L, 1, LT_PART_ACTUATOR);
     size_t source_len;
@@ -80,13 +80,20 @@ static int reload(lua_State *L)
     lua_pushvalue(L, -1);
     struct reloading *reloading = lt_alloc(sizeof *reloading);
     *reloading = (struct reloading){.script = lt_script_of(L), .future = luaL_ref(L, LUA_REGISTRYINDEX)};
-    lt_pool_reload(actuator, source, source_len, reloaded, reloading);
+    lt_pool_try(actuator, source, source_len, reloaded, reloading);
     return 1;
+}
+
+/* use(part, boolean): takes up what was tried, or forgets it */
+static int use_tried(lua_State *L)
+{
+    lt_pool_use(lt_part_check(L, 1, LT_PART_ACTUATOR), lua_toboolean(L, 2));
+    return 0;
 }
 
 int lt_open_workers(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"new", new_pool}, {"reload", reload}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"new", new_pool}, {"try", try_source}, {"use", use_tried}, {NULL, NULL}};
     luaL_newlib(L, functions);
     return 1;
 }

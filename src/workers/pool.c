@@ -8,7 +8,8 @@
 #include "base/log.h"
 #include "workers/worker.h"
 
-static const double GRACE = 1; /* seconds that a worker has to come back from a stop; Lua needs a hundredth */
+static const double LOAD_TIME = 10; /* seconds that a module may take to be loaded */
+static const double GRACE = 1;      /* seconds that a worker has to come back from a stop; Lua needs a hundredth */
 
 struct activity;
 STAILQ_HEAD(activities, activity);
@@ -22,6 +23,7 @@ struct slot {
     struct pool *pool;
     struct lt_worker *worker; /* NULL: none */
     struct activity *activity;
+    struct lt_timer loading;
     bool loaded;
     bool outdated; /* it ends with its task */
 };
@@ -37,6 +39,8 @@ struct abandoned {
 struct trial {
     struct edition edition;
     struct lt_worker *worker; /* NULL: none is under way */
+    bool ready;               /* it has loaded it, and waits for lt_pool_use */
+    struct lt_timer loading;
     void (*done)(void *arg, const char *error);
     void *arg;
 };
@@ -182,6 +186,8 @@ static void give(struct slot *slot, struct activity *activity)
                             lt_message_start(activity->seq, activity->work->task, activity->work->deadline));
 }
 
+static void load_late(struct lt_timer *timer);
+
 /* Gives the tasks that wait to idle workers, and makes workers where there are none. */
 static void assign(struct pool *pool)
 {
@@ -209,6 +215,7 @@ static void assign(struct pool *pool)
             break;
         pool->slots[i].loaded = pool->slots[i].outdated = false;
         pool->slots[i].worker = make_worker(pool, &pool->edition, &pool->slots[i], received, gone);
+        lt_timer_start(pool->env.loop, &pool->slots[i].loading, lt_loop_tick(pool->env.loop) + LOAD_TIME, load_late);
     }
 }
 
@@ -217,8 +224,21 @@ static void let_go(struct slot *slot)
     struct lt_worker *worker = slot->worker;
     slot->worker = NULL;
     slot->loaded = false;
+    lt_timer_stop(slot->pool->env.loop, &slot->loading);
     if (worker != NULL)
         retire(worker);
+}
+
+/* The worker had ended before it heard of this run: another one gets it. */
+static void give_back(struct activity *activity)
+{
+    struct pool *pool = activity->pool;
+    activity->slot->activity = NULL;
+    activity->slot = NULL;
+    if (activity->stopping)
+        fail(activity, "stopped");
+    else
+        STAILQ_INSERT_HEAD(&pool->waiting, activity, link);
 }
 
 static void on_ended(struct slot *slot, const struct lt_message *message)
@@ -227,6 +247,8 @@ static void on_ended(struct slot *slot, const struct lt_message *message)
     struct lt_report report;
     if (message->head.last || slot->outdated)
         let_go(slot);
+    if (activity != NULL && activity->seq != message->head.seq && message->head.last)
+        give_back(activity);
     if (activity == NULL || activity->seq != message->head.seq)
         return;
     lt_message_report(message, &report);
@@ -259,6 +281,7 @@ static void received(struct lt_worker *worker, const struct lt_message *message)
     switch (message->head.kind) {
     case LT_MESSAGE_LOADED:
         slot->loaded = true;
+        lt_timer_stop(pool->env.loop, &slot->loading);
         break;
     case LT_MESSAGE_BROKEN:
         on_broken(slot, message->data);
@@ -287,6 +310,7 @@ static void gone(struct lt_worker *worker, const char *how)
     snprintf(reason, sizeof reason, "worker died: %s", how);
     slot->worker = NULL;
     slot->loaded = false;
+    lt_timer_stop(pool->env.loop, &slot->loading);
     if (activity != NULL)
         fail(activity, reason);
     else if (!was_loaded)
@@ -339,6 +363,20 @@ static void abandon(struct slot *slot)
     slot->loaded = false;
     pool->abandoned_count++;
     set_capacity(pool);
+}
+
+static const char *const LATE = "the module was not loaded within 10 s";
+
+/* Its module does not come to an end. */
+static void load_late(struct lt_timer *timer)
+{
+    struct slot *slot = (struct slot *)((char *)timer - offsetof(struct slot, loading));
+    struct pool *pool = slot->pool;
+    lt_log_gated(&pool->log, LT_LOG_ERROR, "a worker could not load its module",
+                 LT_S("module", pool->edition.load.module), LT_S("error", LATE));
+    if (!slot->worker->ops->kill(slot->worker))
+        abandon(slot);
+    fail_waiting(pool, LATE);
 }
 
 static void out_of_grace(struct lt_timer *timer)
@@ -420,11 +458,18 @@ static uint32_t count_abandoned(struct lt_actuator *actuator)
 
 static void end_trial(struct pool *pool, const char *why)
 {
-    if (pool->trial.worker == NULL)
+    struct lt_worker *worker = pool->trial.worker;
+    if (worker == NULL)
         return;
-    retire(pool->trial.worker);
-    free_edition(&pool->trial.edition);
     pool->trial.worker = NULL;
+    free_edition(&pool->trial.edition);
+    if (pool->trial.ready) {
+        retire(worker);
+        return;
+    }
+    worker->ops->kill(worker); /* it is in the middle of loading */
+    worker->ops->disown(worker);
+    lt_timer_stop(pool->env.loop, &pool->trial.loading);
     lt_loop_release(pool->env.loop);
     pool->trial.done(pool->trial.arg, why);
 }
@@ -483,7 +528,8 @@ struct lt_actuator *lt_pool_new(const struct lt_pool_options *options)
     pool->processes = options->processes;
     pool->slots = lt_zalloc(options->workers * sizeof *pool->slots);
     for (uint32_t i = 0; i < options->workers; i++)
-        pool->slots[i].pool = pool;
+        pool->slots[i] = (struct slot){.pool = pool, .loading = LT_TIMER_INIT};
+    pool->trial.loading = LT_TIMER_INIT;
     STAILQ_INIT(&pool->waiting);
     LIST_INIT(&pool->abandoned);
     return &pool->base;
@@ -522,19 +568,33 @@ static void employ(struct pool *pool, struct lt_worker *worker)
     retire(worker);
 }
 
+/* `error`: why it cannot be used; NULL: it can. */
 static void trial_over(struct pool *pool, const char *error)
 {
-    struct lt_worker *worker = pool->trial.worker;
-    pool->trial.worker = NULL;
+    pool->trial.ready = error == NULL;
+    lt_timer_stop(pool->env.loop, &pool->trial.loading);
     lt_loop_release(pool->env.loop);
-    if (error == NULL) {
-        use_edition(pool);
-        employ(pool, worker);
-        assign(pool);
-    } else {
+    if (error != NULL) {
+        pool->trial.worker = NULL;
         free_edition(&pool->trial.edition);
     }
     pool->trial.done(pool->trial.arg, error);
+}
+
+void lt_pool_use(struct lt_actuator *actuator, bool use)
+{
+    struct pool *pool = pool_of(actuator);
+    struct lt_worker *worker = pool->trial.worker;
+    if (worker == NULL || !pool->trial.ready)
+        return;
+    if (!use) {
+        end_trial(pool, NULL);
+        return;
+    }
+    pool->trial.worker = NULL;
+    use_edition(pool);
+    employ(pool, worker);
+    assign(pool);
 }
 
 static void tried(struct lt_worker *worker, const struct lt_message *message)
@@ -550,11 +610,22 @@ static void tried(struct lt_worker *worker, const struct lt_message *message)
 
 static void trial_gone(struct lt_worker *worker, const char *how)
 {
-    trial_over(worker->owner, how);
+    struct pool *pool = worker->owner;
+    if (!pool->trial.ready) {
+        trial_over(pool, how);
+        return;
+    }
+    pool->trial.worker = NULL; /* it has died since: the first run will make another one */
+    use_edition(pool);
 }
 
-void lt_pool_reload(struct lt_actuator *actuator, const char *source, size_t source_len,
-                    void (*done)(void *arg, const char *error), void *arg)
+static void trial_late(struct lt_timer *timer)
+{
+    end_trial((struct pool *)((char *)timer - offsetof(struct pool, trial.loading)), LATE);
+}
+
+void lt_pool_try(struct lt_actuator *actuator, const char *source, size_t source_len,
+                 void (*done)(void *arg, const char *error), void *arg)
 {
     struct pool *pool = pool_of(actuator);
     struct lt_load load = pool->edition.load;
@@ -571,6 +642,8 @@ void lt_pool_reload(struct lt_actuator *actuator, const char *source, size_t sou
     make_edition(&pool->trial.edition, &load);
     pool->trial.done = done;
     pool->trial.arg = arg;
+    pool->trial.ready = false;
     pool->trial.worker = make_worker(pool, &pool->trial.edition, pool, tried, trial_gone);
     lt_loop_hold(pool->env.loop); /* somebody waits for this */
+    lt_timer_start(pool->env.loop, &pool->trial.loading, lt_loop_tick(pool->env.loop) + LOAD_TIME, trial_late);
 }

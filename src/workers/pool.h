@@ -20,9 +20,12 @@ struct lt_pool_options {
 
 struct lt_actuator *lt_pool_new(const struct lt_pool_options *options);
 
-/* Another version of the module: a worker loads it, and if it can, all runs that start from then on use it. `done` is
- * called once, with NULL or the reason why it stays as it was. */
-void lt_pool_reload(struct lt_actuator *actuator, const char *source, size_t source_len,
-                    void (*done)(void *arg, const char *error), void *arg);
+/* Another version of the module: a worker tries to load it. `done` is called once, with NULL if it could and
+ * lt_pool_use is to follow, or with the reason why not. */
+void lt_pool_try(struct lt_actuator *actuator, const char *source, size_t source_len,
+                 void (*done)(void *arg, const char *error), void *arg);
+
+/* All runs that start from now on use what was tried; or not, and it is forgotten. */
+void lt_pool_use(struct lt_actuator *actuator, bool use);
 
 #endif

@@ -7,11 +7,14 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
+#include "base/log.h"
 #include "workers/worker.h"
 #include "workers/worker_end.h"
 
 struct thread {
     struct lt_worker base;
+    LIST_ENTRY(thread) link;
+    struct lt_timer patience;
     pthread_t id;
     _Atomic uint64_t stopped; /* the run that is to end */
     pthread_mutex_t lock;     /* of all below, up to the empty line */
@@ -25,6 +28,11 @@ struct thread {
     bool held;        /* the host's loop is, until it has ended */
     bool disowned;
 };
+
+/* Those whose host's side is open; the host's own thread uses this. */
+static LIST_HEAD(, thread) threads = LIST_HEAD_INITIALIZER(threads);
+
+static const double END_GRACE = 1; /* seconds that a thread which was asked to end may hold the loop */
 
 struct inside {
     struct lt_worker_end end;
@@ -147,17 +155,45 @@ static void on_closed(uv_handle_t *handle)
     leave((struct thread *)((char *)handle - offsetof(struct thread, async)));
 }
 
+/* Nobody waits for it any more. */
+static void release(struct thread *thread)
+{
+    lt_timer_stop(thread->base.loop, &thread->patience);
+    if (!thread->held)
+        return;
+    thread->held = false;
+    lt_loop_release(thread->base.loop);
+    uv_unref((uv_handle_t *)&thread->async);
+}
+
+static void out_of_patience(struct lt_timer *timer)
+{
+    struct thread *thread = (struct thread *)((char *)timer - offsetof(struct thread, patience));
+    lt_log(LT_LOG_WARN, "a worker's thread does not end, it is left alone");
+    release(thread);
+}
+
 static void close_host_side(struct thread *thread)
 {
     pthread_mutex_lock(&thread->lock);
     bool open = thread->wake_host != NULL;
     thread->wake_host = NULL;
     pthread_mutex_unlock(&thread->lock);
-    if (thread->held)
-        lt_loop_release(thread->base.loop);
-    thread->held = false;
-    if (open)
-        uv_close((uv_handle_t *)&thread->async, on_closed);
+    release(thread);
+    if (!open)
+        return;
+    LIST_REMOVE(thread, link);
+    uv_close((uv_handle_t *)&thread->async, on_closed);
+}
+
+void lt_thread_workers_leave(void)
+{
+    struct thread *thread;
+    LIST_FOREACH(thread, &threads, link) {
+        pthread_mutex_lock(&thread->lock);
+        thread->wake_host = NULL;
+        pthread_mutex_unlock(&thread->lock);
+    }
 }
 
 static void on_gone(struct thread *thread)
@@ -206,6 +242,7 @@ static void end(struct lt_worker *worker)
         thread->held = true;
         lt_loop_hold(worker->loop);
         uv_ref((uv_handle_t *)&thread->async); /* also when the loop is being finished */
+        lt_timer_start(worker->loop, &thread->patience, lt_loop_tick(worker->loop) + END_GRACE, out_of_patience);
     }
     tell(worker, lt_message_new(LT_MESSAGE_END, 0, NULL, 0));
 }
@@ -213,10 +250,7 @@ static void end(struct lt_worker *worker)
 static bool give_up(struct lt_worker *worker)
 {
     end(worker); /* in case that it comes back */
-    struct thread *thread = (struct thread *)worker;
-    lt_loop_release(worker->loop);
-    uv_unref((uv_handle_t *)&thread->async);
-    thread->held = false;
+    release((struct thread *)worker);
     return false;
 }
 
@@ -244,6 +278,8 @@ struct lt_worker *lt_thread_worker_new(struct lt_loop *loop)
     STAILQ_INIT(&thread->to_worker);
     STAILQ_INIT(&thread->to_host);
     thread->owners = 2;
+    thread->patience = LT_TIMER_INIT;
+    LIST_INSERT_HEAD(&threads, thread, link);
     uv_async_init(&loop->uv, &thread->async, hear);
     thread->async.data = loop;
     thread->wake_host = &thread->async;

@@ -78,8 +78,14 @@ static void on_spent(struct lt_turn *turn)
 {
     struct lt_worker_end *end = (struct lt_worker_end *)((char *)turn - offsetof(struct lt_worker_end, spent));
     struct lt_strand *strand = end->task_run.strand;
-    if (strand == NULL)
+    if (end->over)
         return;
+    if (strand == NULL) { /* what an earlier task left behind */
+        struct lt_report report = LT_REPORT(LT_FAILED);
+        end->over = true;
+        end->send(end, lt_message_ended(0, &report, true));
+        return;
+    }
     strand->bounds.cut = LT_CUT_MEMORY;
     lt_strand_kill(strand);
 }
