@@ -60,7 +60,7 @@ describe("a task that never ends", function()
     assert.equal("failed", task.status)
     assert.equal("timeout", task.reason)
     assert.equal(2, task.attempts)
-    assert.is_true(took < 0.2 + 0.3, "it took " .. took)
+    assert.is_true(took < 0.2 + 1, "it took " .. took)
     for i = 1, 20 do scheduler:add { id = "after " .. i } end -- on the coroutines that were used
     for i = 1, 20 do
       local after = scheduler:wait("after " .. i, 5)
@@ -514,10 +514,11 @@ describe("what is cut", function()
 
   it("may be the script, and then everything else goes on", function()
     local clock = ticking()
-    local till = ltsh.now() + 0.2
-    while ltsh.now() < till do end
+    eventually("it is cut", function()
+      for _ = 1, 1000000 do end
+      return clock.ticks >= 2
+    end)
     clock.job:cancel()
-    assert.is_true(clock.ticks >= 5)
   end)
 end)
 

@@ -112,6 +112,17 @@ static bool is_over(struct lt_script *script, struct lt_bounds *bounds)
     return true;
 }
 
+/* The script itself is cut rarely: people expect that what it adds begins when it waits, and not in between. */
+static bool has_had_its_slice(struct lt_script *script, const struct lt_strand *strand)
+{
+    if (strand == NULL || strand->kind != LT_STRAND_SCRIPT || strand->finalizers > 0)
+        return true;
+    double now = lt_loop_tick(script->loop);
+    if (script->stall_since <= 0)
+        script->stall_since = now;
+    return now - script->stall_since >= LT_SCRIPT_SLICE;
+}
+
 static void hook(lua_State *L, lua_Debug *event)
 {
     (void)event;
@@ -132,7 +143,7 @@ static void hook(lua_State *L, lua_Debug *event)
     if ((ending || !yields) && is_over(script, frame->bounds))
         luaL_error(L, frame->bounds->cut == LT_CUT_HELD ? "held the host" : "timeout"); /* it may stay armed */
     lua_sethook(L, NULL, 0, 0);
-    if (yields) {
+    if (yields && has_had_its_slice(script, frame->strand)) {
         frame->preempted = true;
         lua_yield(L, 0);
     }

@@ -43,6 +43,9 @@ struct lt_bounds {
  * strand that was cut begins its next one as if it had seen the first. */
 enum { LT_SLICE_TICKS = 2 };
 
+/* Seconds after which the main script is cut. */
+#define LT_SCRIPT_SLICE 0.5
+
 /* Seconds that code which was told to end may go on computing, and as many for its `<close>` variables. When one of them
  * had to be ended too, what remains may have a moment; after LT_MOMENTS of these nothing more runs. */
 #define LT_LAST_WORDS 0.01

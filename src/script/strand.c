@@ -356,7 +356,8 @@ static void resume(struct lt_strand *strand, int arguments)
     strand->passing_count = 0;
     strand->running = true;
     struct lt_slice outer = lt_slice_begin(script);
-    script->ticks = strand->computes ? LT_SLICE_TICKS - 1 : 0;
+    bool busy = strand->kind == LT_STRAND_TASK && !TAILQ_EMPTY(&script->preempted); /* others compute too */
+    script->ticks = strand->computes || busy ? LT_SLICE_TICKS - 1 : 0;
     lt_frame_enter(script, &frame, strand->L, strand, &strand->bounds, true);
     int status = lua_resume(strand->L, from, arguments, &count);
     lt_frame_leave(script, &frame);
