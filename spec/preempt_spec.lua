@@ -53,14 +53,14 @@ describe("a task that never ends", function()
     local began = ltsh.now()
     scheduler:add { id = "bad", item = "endless", timeout = 0.1, max_retries = 1 }
     scheduler:add { id = "good" }
-    assert.equal("success", scheduler:wait("good", 5).status)
-    local task = scheduler:wait("bad", 5)
+    assert.equal("success", scheduler:wait("good", 20).status)
+    local task = scheduler:wait("bad", 20)
     local took = ltsh.now() - began
     clock.job:cancel()
     assert.equal("failed", task.status)
     assert.equal("timeout", task.reason)
     assert.equal(2, task.attempts)
-    assert.is_true(took < 0.2 + 1, "it took " .. took)
+    assert.is_true(took < 0.2 + 3, "it took " .. took) -- more of it: scripts/bench lua
     for i = 1, 20 do scheduler:add { id = "after " .. i } end -- on the coroutines that were used
     for i = 1, 20 do
       local after = scheduler:wait("after " .. i, 5)

@@ -23,7 +23,6 @@
 #include "script/script.h"
 #include "script/strand.h"
 #include "workers/bind_workers.h"
-#include "workers/worker.h"
 
 enum { SIGNALS = 3 };
 static const double SCRIPT_STALL = 10; /* seconds that the script may go on where no signal can reach it */
@@ -312,7 +311,6 @@ int lt_host_run(const struct lt_host_options *options)
     close_all(&host); /* of what was begun by variables that were closed just now */
     lt_loop_finish(&host.loop);
     lt_script_close(host.script);
-    lt_thread_workers_leave();
     lt_loop_close(&host.loop);
     fflush(stdout);
     return host.status;

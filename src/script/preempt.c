@@ -34,11 +34,11 @@ extern int __sigaction(int number, const struct sigaction *action, struct sigact
 #define BARE
 #endif
 
-/* By a system call, since a sanitizer takes clock_gettime for itself. */
+/* The CPU time of this thread. By a system call, since a sanitizer takes clock_gettime for itself. */
 BARE static int64_t clock_ns(void)
 {
     struct timespec t;
-    syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &t);
+    syscall(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, &t);
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
@@ -65,7 +65,7 @@ BARE static void on_tick(int number)
         lt_watchdog_answer(&script->watched);
     script->ticks++;
     const struct lt_frame *frame = script->frame;
-    if (frame != NULL && lua_gethookmask(frame->L) == 0)
+    if (frame != NULL && script->ticks >= LT_SLICE_TICKS && lua_gethookmask(frame->L) == 0)
         arm(script, frame->L);
     errno = error;
 }

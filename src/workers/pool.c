@@ -247,10 +247,13 @@ static void on_ended(struct slot *slot, const struct lt_message *message)
     struct lt_report report;
     if (message->head.last || slot->outdated)
         let_go(slot);
-    if (activity != NULL && activity->seq != message->head.seq && message->head.last)
-        give_back(activity);
-    if (activity == NULL || activity->seq != message->head.seq)
+    if (activity == NULL)
         return;
+    if (activity->seq != message->head.seq) {
+        if (message->head.last)
+            give_back(activity);
+        return;
+    }
     lt_message_report(message, &report);
     finish(activity, &report);
 }

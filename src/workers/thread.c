@@ -1,43 +1,48 @@
-/* A worker in a thread of this process: two queues of messages under a lock, and a uv_async_t on either side.
+/* A worker in a thread of this process: two queues of messages under a lock, and an eventfd for each that wakes who
+ * reads it. (Not a uv_async_t: sending to one spins when its thread is descheduled in the middle, and it may not be sent
+ * to when its loop is gone.)
  *
  * Two own it, the host and the thread; the last one to leave frees it. A thread that does not come back (a C function
  * that blocks) is left alone: it keeps its half for ever. */
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/log.h"
 #include "workers/worker.h"
 #include "workers/worker_end.h"
 
-struct thread {
-    struct lt_worker base;
-    LIST_ENTRY(thread) link;
-    struct lt_timer patience;
-    pthread_t id;
-    _Atomic uint64_t stopped; /* the run that is to end */
-    pthread_mutex_t lock;     /* of all below, up to the empty line */
-    struct lt_messages to_worker;
-    struct lt_messages to_host;
-    uv_async_t *wake_worker; /* NULL: it does not listen yet, or not any more */
-    uv_async_t *wake_host;
-    unsigned owners;
-
-    uv_async_t async; /* the host's; wake_host while it is open */
-    bool held;        /* the host's loop is, until it has ended */
-    bool disowned;
+struct queue {
+    struct lt_messages messages; /* under the lock */
+    int event;                   /* readable when messages came into an empty queue */
 };
 
-/* Those whose host's side is open; the host's own thread uses this. */
-static LIST_HEAD(, thread) threads = LIST_HEAD_INITIALIZER(threads);
+struct thread {
+    struct lt_worker base;
+    pthread_t id;
+    _Atomic uint64_t stopped; /* the run that is to end */
+    pthread_mutex_t lock;
+    struct queue to_worker;
+    struct queue to_host;
+    unsigned owners; /* under the lock */
+
+    /* The host's own. */
+    uv_poll_t poll;
+    struct lt_timer patience;
+    bool held; /* the host's loop is, until it has ended */
+    bool open; /* poll is */
+    bool disowned;
+};
 
 static const double END_GRACE = 1; /* seconds that a thread which was asked to end may hold the loop */
 
 struct inside {
     struct lt_worker_end end;
     struct thread *thread;
-    uv_async_t async;
+    uv_poll_t poll;
 };
 
 static void free_messages(struct lt_messages *messages)
@@ -56,41 +61,53 @@ static void leave(struct thread *thread)
     pthread_mutex_unlock(&thread->lock);
     if (!last)
         return;
-    free_messages(&thread->to_worker);
-    free_messages(&thread->to_host);
+    free_messages(&thread->to_worker.messages);
+    free_messages(&thread->to_host.messages);
+    if (thread->to_worker.event >= 0)
+        close(thread->to_worker.event);
+    if (thread->to_host.event >= 0)
+        close(thread->to_host.event);
     pthread_mutex_destroy(&thread->lock);
     free(thread);
 }
 
-static void take(struct thread *thread, struct lt_messages *from, struct lt_messages *messages)
+static void put(struct thread *thread, struct queue *queue, struct lt_message *message)
 {
-    STAILQ_INIT(messages);
+    static const uint64_t one = 1;
     pthread_mutex_lock(&thread->lock);
-    STAILQ_CONCAT(messages, from);
+    bool was_empty = STAILQ_EMPTY(&queue->messages);
+    STAILQ_INSERT_TAIL(&queue->messages, message, link);
+    pthread_mutex_unlock(&thread->lock);
+    if (was_empty && queue->event >= 0 && write(queue->event, &one, sizeof one) < 0)
+        lt_log(LT_LOG_ERROR, "a worker cannot be woken");
+}
+
+static void take(struct thread *thread, struct queue *queue, struct lt_messages *messages)
+{
+    uint64_t count;
+    STAILQ_INIT(messages);
+    if (read(queue->event, &count, sizeof count) < 0)
+        count = 0; /* the messages of this event were taken with the last one's */
+    pthread_mutex_lock(&thread->lock);
+    STAILQ_CONCAT(messages, &queue->messages);
     pthread_mutex_unlock(&thread->lock);
 }
 
 /* The thread's side. */
 
-static void post_to_host(struct thread *thread, struct lt_message *message)
-{
-    pthread_mutex_lock(&thread->lock);
-    STAILQ_INSERT_TAIL(&thread->to_host, message, link);
-    if (thread->wake_host != NULL)
-        uv_async_send(thread->wake_host);
-    pthread_mutex_unlock(&thread->lock);
-}
-
 static void send_to_host(struct lt_worker_end *end, struct lt_message *message)
 {
-    post_to_host(((struct inside *)end)->thread, message);
+    struct thread *thread = ((struct inside *)end)->thread;
+    put(thread, &thread->to_host, message);
     if (end->over)
         lt_loop_stop(end->loop);
 }
 
-static void receive(uv_async_t *async)
+static void receive(uv_poll_t *poll, int status, int events)
 {
-    struct inside *inside = (struct inside *)((char *)async - offsetof(struct inside, async));
+    (void)status;
+    (void)events;
+    struct inside *inside = (struct inside *)((char *)poll - offsetof(struct inside, poll));
     struct lt_messages messages;
     struct lt_message *message;
     take(inside->thread, &inside->thread->to_worker, &messages);
@@ -102,15 +119,6 @@ static void receive(uv_async_t *async)
     }
     if (inside->end.over)
         lt_loop_stop(inside->end.loop);
-}
-
-static void listen_to_host(struct thread *thread, uv_async_t *async)
-{
-    pthread_mutex_lock(&thread->lock);
-    thread->wake_worker = async;
-    pthread_mutex_unlock(&thread->lock);
-    if (async != NULL)
-        uv_async_send(async); /* what came before */
 }
 
 /* Signals are the host's; but for those of faults and SIGURG, which is this thread's own timer. */
@@ -134,16 +142,15 @@ static void *run(void *arg)
     };
     block_signals();
     if (lt_loop_open(&loop) == 0) {
-        uv_async_init(&loop.uv, &inside.async, receive);
-        inside.async.data = &loop;
-        listen_to_host(thread, &inside.async);
+        uv_poll_init(&loop.uv, &inside.poll, thread->to_worker.event);
+        inside.poll.data = &loop;
+        uv_poll_start(&inside.poll, UV_READABLE, receive);
         lt_loop_run(&loop);
-        listen_to_host(thread, NULL);
-        uv_unref((uv_handle_t *)&inside.async); /* it holds up the end no more */
+        uv_poll_stop(&inside.poll); /* it holds up the end no more */
         lt_worker_end_close(&inside.end);
         lt_loop_close(&loop);
     }
-    post_to_host(thread, lt_message_new(LT_MESSAGE_GONE, 0, NULL, 0));
+    put(thread, &thread->to_host, lt_message_new(LT_MESSAGE_GONE, 0, NULL, 0));
     leave(thread);
     return NULL;
 }
@@ -152,7 +159,7 @@ static void *run(void *arg)
 
 static void on_closed(uv_handle_t *handle)
 {
-    leave((struct thread *)((char *)handle - offsetof(struct thread, async)));
+    leave((struct thread *)((char *)handle - offsetof(struct thread, poll)));
 }
 
 /* Nobody waits for it any more. */
@@ -163,7 +170,7 @@ static void release(struct thread *thread)
         return;
     thread->held = false;
     lt_loop_release(thread->base.loop);
-    uv_unref((uv_handle_t *)&thread->async);
+    uv_unref((uv_handle_t *)&thread->poll);
 }
 
 static void out_of_patience(struct lt_timer *timer)
@@ -175,25 +182,12 @@ static void out_of_patience(struct lt_timer *timer)
 
 static void close_host_side(struct thread *thread)
 {
-    pthread_mutex_lock(&thread->lock);
-    bool open = thread->wake_host != NULL;
-    thread->wake_host = NULL;
-    pthread_mutex_unlock(&thread->lock);
     release(thread);
-    if (!open)
+    if (!thread->open)
         return;
-    LIST_REMOVE(thread, link);
-    uv_close((uv_handle_t *)&thread->async, on_closed);
-}
-
-void lt_thread_workers_leave(void)
-{
-    struct thread *thread;
-    LIST_FOREACH(thread, &threads, link) {
-        pthread_mutex_lock(&thread->lock);
-        thread->wake_host = NULL;
-        pthread_mutex_unlock(&thread->lock);
-    }
+    thread->open = false;
+    uv_poll_stop(&thread->poll);
+    uv_close((uv_handle_t *)&thread->poll, on_closed);
 }
 
 static void on_gone(struct thread *thread)
@@ -203,9 +197,11 @@ static void on_gone(struct thread *thread)
     close_host_side(thread);
 }
 
-static void hear(uv_async_t *async)
+static void hear(uv_poll_t *poll, int status, int events)
 {
-    struct thread *thread = (struct thread *)((char *)async - offsetof(struct thread, async));
+    (void)status;
+    (void)events;
+    struct thread *thread = (struct thread *)((char *)poll - offsetof(struct thread, poll));
     struct lt_messages messages;
     struct lt_message *message;
     take(thread, &thread->to_host, &messages);
@@ -222,11 +218,7 @@ static void hear(uv_async_t *async)
 static void tell(struct lt_worker *worker, struct lt_message *message)
 {
     struct thread *thread = (struct thread *)worker;
-    pthread_mutex_lock(&thread->lock);
-    STAILQ_INSERT_TAIL(&thread->to_worker, message, link);
-    if (thread->wake_worker != NULL)
-        uv_async_send(thread->wake_worker);
-    pthread_mutex_unlock(&thread->lock);
+    put(thread, &thread->to_worker, message);
 }
 
 static void stop(struct lt_worker *worker, uint64_t seq)
@@ -238,10 +230,10 @@ static void stop(struct lt_worker *worker, uint64_t seq)
 static void end(struct lt_worker *worker)
 {
     struct thread *thread = (struct thread *)worker;
-    if (!thread->held) {
+    if (thread->open && !thread->held) {
         thread->held = true;
         lt_loop_hold(worker->loop);
-        uv_ref((uv_handle_t *)&thread->async); /* also when the loop is being finished */
+        uv_ref((uv_handle_t *)&thread->poll); /* also when the loop is being finished */
         lt_timer_start(worker->loop, &thread->patience, lt_loop_tick(worker->loop) + END_GRACE, out_of_patience);
     }
     tell(worker, lt_message_new(LT_MESSAGE_END, 0, NULL, 0));
@@ -258,15 +250,35 @@ static void disown(struct lt_worker *worker)
 {
     struct thread *thread = (struct thread *)worker;
     thread->disowned = true;
-    if (!thread->held) /* nobody waits for it */
+    if (thread->open && !thread->held) /* nobody waits for it */
         close_host_side(thread);
 }
 
-/* The thread's half ends here. */
-static void start_failed(struct thread *thread)
+/* There is no thread, and no half of it. */
+static void start_failed(struct lt_timer *timer)
 {
-    thread->owners--;
-    post_to_host(thread, lt_message_new(LT_MESSAGE_GONE, 0, NULL, 0));
+    struct thread *thread = (struct thread *)((char *)timer - offsetof(struct thread, patience));
+    if (!thread->disowned)
+        thread->base.gone(&thread->base, "no thread could be started");
+    leave(thread);
+}
+
+static bool open_queue(struct queue *queue)
+{
+    STAILQ_INIT(&queue->messages);
+    queue->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return queue->event >= 0;
+}
+
+static bool start(struct thread *thread)
+{
+    bool queues = open_queue(&thread->to_worker);
+    if (!open_queue(&thread->to_host) || !queues)
+        return false;
+    if (pthread_create(&thread->id, NULL, run, thread) != 0)
+        return false;
+    pthread_detach(thread->id);
+    return true;
 }
 
 struct lt_worker *lt_thread_worker_new(struct lt_loop *loop)
@@ -275,18 +287,17 @@ struct lt_worker *lt_thread_worker_new(struct lt_loop *loop)
     struct thread *thread = lt_zalloc(sizeof *thread);
     thread->base = (struct lt_worker){.ops = &ops, .loop = loop};
     pthread_mutex_init(&thread->lock, NULL);
-    STAILQ_INIT(&thread->to_worker);
-    STAILQ_INIT(&thread->to_host);
-    thread->owners = 2;
+    thread->owners = 2; /* before there is another one */
     thread->patience = LT_TIMER_INIT;
-    LIST_INSERT_HEAD(&threads, thread, link);
-    uv_async_init(&loop->uv, &thread->async, hear);
-    thread->async.data = loop;
-    thread->wake_host = &thread->async;
-    uv_unref((uv_handle_t *)&thread->async);
-    if (pthread_create(&thread->id, NULL, run, thread) == 0)
-        pthread_detach(thread->id);
-    else
-        start_failed(thread);
+    thread->open = start(thread);
+    if (thread->open) {
+        uv_poll_init(&loop->uv, &thread->poll, thread->to_host.event);
+        thread->poll.data = loop;
+        uv_poll_start(&thread->poll, UV_READABLE, hear);
+        uv_unref((uv_handle_t *)&thread->poll);
+    } else {
+        thread->owners = 1;
+        lt_timer_start(loop, &thread->patience, 0, start_failed);
+    }
     return &thread->base;
 }

@@ -34,9 +34,6 @@ struct lt_worker {
 struct lt_worker *lt_thread_worker_new(struct lt_loop *loop);
 struct lt_worker *lt_process_worker_new(struct lt_loop *loop);
 
-/* The host's loop is about to be closed: threads that did not end must not wake it any more. */
-void lt_thread_workers_leave(void);
-
 /* What such a process runs: answers its host on descriptor 3 until that closes it. Returns the exit status. */
 int lt_process_worker_main(void);
 
