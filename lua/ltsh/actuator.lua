@@ -71,8 +71,8 @@ local function worker_actuator(where, given)
   local options = read_workers(where, given)
   local text = module.read(where, options.module)
   module.compile(where, options.module, text)
-  local function make(source, version)
-    options.source, options.version = source, version
+  local function make(source)
+    options.source = source
     return require("ltsh.workers").new(options)
   end
   return module_actuator(options.module, text, make, function(source, version, parts)
