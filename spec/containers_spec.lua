@@ -208,6 +208,18 @@ describe("a container in Lua", function()
     return ends
   end
 
+  -- What `fn` returns; if it takes for ever, nil and "cancelled".
+  local function in_time(fn)
+    local job = ltsh.spawn(fn)
+    local guard = ltsh.spawn(function()
+      ltsh.sleep(5)
+      job:cancel()
+    end)
+    local results = table.pack(job:wait())
+    guard:cancel()
+    return table.unpack(results, 1, results.n)
+  end
+
   describe("may claim nonsense:", function()
     for what, value in pairs {
       ["a number"] = 5, ["a text"] = "task", ["a boolean"] = true, ["one task"] = { id = "a" },
@@ -451,6 +463,34 @@ describe("a container in Lua", function()
       assert.equal(1, stopped)
       assert.equal(1, calls)
       assert.equal(1, ends)
+    end)
+
+    it("to wait for room ends with its time, also when the container says late that it is full", function()
+      local scheduler = open(changed { add = function(own, task)
+        if task.id == "a" then return own(task) end
+        ltsh.sleep(0.05)
+        return nil, "it is full", "full"
+      end })
+      scheduler:pause()
+      scheduler:add { id = "a" }
+      local id, _, code = in_time(function() return scheduler:add({ id = "b" }, 0.01) end)
+      assert.is_nil(id)
+      assert.equal("full", code)
+    end)
+
+    it("to wait for an end ends with its time, also when the container says late how the task is", function()
+      local container = plain()
+      local get = container.get
+      function container.get(...)
+        ltsh.sleep(0.05)
+        return get(...)
+      end
+      local scheduler = open(container)
+      scheduler:pause()
+      scheduler:add { id = "a" }
+      local task, _, code = in_time(function() return scheduler:wait("a", 0.01) end)
+      assert.is_nil(task)
+      assert.equal("timeout", code)
     end)
 
     it("of several tasks none is added if one is refused", function()

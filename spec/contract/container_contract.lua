@@ -641,9 +641,10 @@ return function(name, make, supports)
       it("hold for starts in a time", function()
         local starts = {}
         local scheduler = open(function() starts[#starts + 1] = ltsh.now() end, { limit = 10, rate = { 2, per = 0.1 } })
+        local began = ltsh.now() -- the first may run some time after it was let in
         for i = 1, 6 do add(scheduler, { id = "t" .. i }) end
         assert.equal(6, #ends_of(scheduler))
-        assert.is_true(starts[6] - starts[1] >= 0.19)
+        assert.is_true(starts[6] - began >= 0.19)
       end)
     end)
 

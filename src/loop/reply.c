@@ -23,6 +23,7 @@ void lt_reply_begin(struct lt_reply *reply, struct lt_loop *loop, void (*fn)(str
     reply->loop = loop;
     reply->fn = fn;
     reply->cancel = NULL;
+    reply->unwanted = false;
     reply->code = LT_OK;
     reply->state = LT_REPLY_CALLING;
 }
@@ -51,8 +52,10 @@ void lt_reply_send(struct lt_reply *reply, int code, const char *message)
 
 bool lt_reply_cancel(struct lt_reply *reply)
 {
-    if (reply->state != LT_REPLY_WAITING || reply->cancel == NULL)
+    if (reply->state != LT_REPLY_WAITING || reply->cancel == NULL) {
+        reply->unwanted = true;
         return false;
+    }
     void (*cancel)(struct lt_reply *, void *) = reply->cancel;
     reply->cancel = NULL;
     reply->state = LT_REPLY_IDLE;

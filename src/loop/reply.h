@@ -35,7 +35,8 @@ struct lt_reply {
     void *cancel_arg;
     struct lt_bytes *message; /* for code != LT_OK; owned by the reply until the next begin */
     enum lt_reply_state state;
-    int code; /* enum lt_code */
+    bool unwanted; /* it was given up when that could not be done: the operation is to wait for nothing more */
+    int code;      /* enum lt_code */
 };
 
 void lt_reply_begin(struct lt_reply *reply, struct lt_loop *loop, void (*fn)(struct lt_reply *reply));
@@ -56,7 +57,8 @@ static inline bool lt_reply_pending(const struct lt_reply *reply)
     return reply->state != LT_REPLY_IDLE;
 }
 
-/* Gives up the operation if it can be given up: true means that fn will not be called. False: an answer will come. */
+/* Gives up the operation if it can be given up: true means that fn will not be called. False: an answer will come, and
+ * soon, as the operation looks at `unwanted` before it begins to wait. */
 bool lt_reply_cancel(struct lt_reply *reply);
 
 /* The message of a failed operation; never NULL. Valid until the next begin. */

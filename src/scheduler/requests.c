@@ -69,7 +69,8 @@ static void on_add(struct lt_reply *reply)
     struct lt_add_request *request = lt_container_of(reply, struct lt_add_request, add.reply);
     struct lt_scheduler *s = request->scheduler;
     bool was_first = request->waited;
-    bool may_wait = request->waits && !s->closing && s->config.container->ops->pending(s->config.container) > 0;
+    bool may_wait = request->waits && !request->reply.unwanted && !s->closing &&
+                    s->config.container->ops->pending(s->config.container) > 0;
     if (was_first)
         s->admitting = false;
     if (reply->code == LT_FULL && may_wait) {
@@ -144,7 +145,7 @@ static void add_next(struct lt_add_request *request)
     }
     if (s->closing)
         answer_add(request, LT_CLOSED, "the scheduler is closed");
-    else if (request->waits && !TAILQ_EMPTY(&s->for_room))
+    else if (request->waits && !request->reply.unwanted && !TAILQ_EMPTY(&s->for_room))
         wait_for_room(request); /* behind those who came before */
     else
         store(request);
@@ -234,6 +235,8 @@ static void on_wait_get(struct lt_reply *reply)
         answer_wait(request, task);
     else if (s->closed)
         lt_reply_send(&request->reply, LT_CLOSED, "the scheduler is closed");
+    else if (request->reply.unwanted)
+        lt_reply_send(&request->reply, LT_TIMEOUT, "the task has not ended in the time given");
     else {
         join(request);
         request->reply.cancel = give_up;
