@@ -493,30 +493,36 @@ describe("a container in Lua", function()
       assert.equal("timeout", code)
     end)
 
-    it("of several tasks none is added if one is refused", function()
-      local deleted = {}
-      local scheduler = open(changed {
-        add = function(own, task)
-          ltsh.sleep(0.002)
-          if task.id == "c" then return nil, "not this one" end
-          return own(task)
-        end,
-        to_deleted = function(own, task)
-          deleted[#deleted + 1] = task.id
-          ltsh.sleep(0.002)
-          return own(task)
-        end,
-      })
-      scheduler:pause() -- a claim in between may hold a task that is to be taken out again
-      local ids, message, code = scheduler:add_all { { id = "a" }, { id = "b" }, { id = "c" }, { id = "d" } }
-      scheduler:resume()
-      assert.is_nil(ids)
-      assert.equal("not this one", message)
-      assert.equal("refused", code)
-      assert.same({ "b", "a" }, deleted)
-      assert.same({}, ends_of(scheduler))
-      assert.same({ "a", "b" }, scheduler:add_all { { id = "a" }, { id = "b" } })
-      assert.equal(2, #ends_of(scheduler))
+    it("of several tasks none is added if one is refused, also when a claim holds them meanwhile", function()
+      for _, claim_takes in ipairs { 0, 0.01 } do
+        local deleted = {}
+        local scheduler = open(changed {
+          add = function(own, task)
+            ltsh.sleep(0.002)
+            if task.id == "c" then return nil, "not this one" end
+            return own(task)
+          end,
+          claim = function(own, ...)
+            local tasks, next_run_at = own(...)
+            ltsh.sleep(claim_takes)
+            return tasks, next_run_at
+          end,
+          to_deleted = function(own, task)
+            ltsh.sleep(0.002)
+            local done, message = own(task)
+            if done then deleted[#deleted + 1] = task.id end
+            return done, message
+          end,
+        }, nil, { schedule_interval = 0.001 })
+        local ids, message, code = scheduler:add_all { { id = "a" }, { id = "b" }, { id = "c" }, { id = "d" } }
+        assert.is_nil(ids)
+        assert.equal("not this one", message)
+        assert.equal("refused", code)
+        assert.same({ "b", "a" }, deleted)
+        assert.same({}, ends_of(scheduler))
+        assert.same({ "a", "b" }, scheduler:add_all { { id = "a" }, { id = "b" } })
+        assert.equal(2, #ends_of(scheduler))
+      end
     end)
   end)
 

@@ -4,9 +4,12 @@
  *                         no: those before it are taken out again with to_deleted
  *
  * While a task is being added its record is busy: a claim that gets it early waits for the answer, and so does what
- * else is asked about it. Those of several are given back by a claim: they are not to run before the last one is in. */
+ * else is asked about it. Those of several are given back by a claim: they are not to run before the last one is in;
+ * and so are those that are to be taken out again. That waits for the claim under way, and the next claim for it: the
+ * table would refuse it for a task that was claimed. */
 #include "script/lua_container.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,7 +23,9 @@ struct add_call {
     struct newcomer *newcomers; /* of all tasks, in the map */
     double first_added;         /* of the first one; each other one a microsecond later */
     uint32_t next;
-    uint32_t undo; /* how many are to be taken out again */
+    uint32_t undo;     /* how many are to be taken out again */
+    bool holds_claims; /* while they are */
+    struct lt_parked parked;
     struct lt_task *shown;
     int code; /* != LT_OK: it failed */
     struct lt_bytes *message;
@@ -58,12 +63,19 @@ static double added_at(const struct add_call *add, uint32_t i)
     return add->first_added + i * APART;
 }
 
+static void apply_added(const struct add_call *add, uint32_t i, struct lt_task *task)
+{
+    lt_task_apply_added(task, added_at(add, i));
+    if (task->run < add->newcomers[i].run)
+        task->run = add->newcomers[i].run;
+}
+
 /* A copy as the table is to see it. */
 static struct lt_task *show(struct add_call *add, uint32_t i, enum lt_status status)
 {
     lt_task_unref(add->shown);
     add->shown = lt_task_clone(add->op->tasks[i]);
-    lt_task_apply_added(add->shown, added_at(add, i));
+    apply_added(add, i, add->shown);
     add->shown->status = (uint8_t)status;
     return add->shown;
 }
@@ -74,6 +86,12 @@ static void fail(struct add_call *add, int code, const char *message)
     lt_bytes_set(&add->message, lt_bytes_new(message, strlen(message)));
     /* Of one whose call failed nobody knows whether it was stored. */
     add->undo = add->next + (lua_container_trouble(code) ? 1 : 0);
+    add->holds_claims = true;
+    add->c->undoing++;
+    for (uint32_t i = 0; i < add->undo; i++) {
+        add->newcomers[i].not_to_run = true;
+        lua_container_not_returning(add->c, add->newcomers[i].record); /* a claim that waits for it gives it back */
+    }
 }
 
 static void added(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
@@ -86,6 +104,12 @@ static void added(struct lt_adapter_call *call, int code, lua_State *L, int coun
     else
         fail(add, code, error.message);
     lt_adapter_go(call);
+}
+
+static void claim_over(struct lt_parked *parked)
+{
+    struct add_call *add = (struct add_call *)((char *)parked - offsetof(struct add_call, parked));
+    lt_adapter_go(&add->call);
 }
 
 static void undone(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
@@ -112,6 +136,10 @@ static bool step(struct lt_adapter_call *call)
         return false;
     }
     if (add->code != LT_OK && add->undo > 0) {
+        if (add->c->claiming != NULL) {
+            lua_container_park(add->c, &add->parked, claim_over);
+            return false;
+        }
         lua_container_tell(call, show(add, --add->undo, LT_DELETED), undone);
         return false;
     }
@@ -136,7 +164,7 @@ static void file(struct add_call *add)
     struct lua_container *c = add->c;
     for (uint32_t i = 0; i < add->op->count; i++) {
         struct lt_task *task = add->op->tasks[i];
-        lt_task_apply_added(task, added_at(add, i));
+        apply_added(add, i, task);
         lt_records_file(&c->records, task, lua_container_wall(c));
     }
     c->pause = 0;
@@ -147,9 +175,13 @@ static void over(struct lt_adapter_call *call)
     struct add_call *add = (struct add_call *)call;
     if (add->code == LT_OK)
         file(add);
+    struct lua_container *c = add->c;
+    bool held_claims = add->holds_claims;
     leave(add, add->op->count);
     lt_reply_send(call->reply, add->code, add->message != NULL ? add->message->data : NULL);
     lt_adapter_call_free(call);
+    if (held_claims && --c->undoing == 0)
+        lua_container_begin_claim(c);
 }
 
 static int check_known(const struct lua_container *c, const struct lt_task *task, struct lt_error *error)
@@ -190,7 +222,7 @@ void lua_container_add(struct lt_container *container, struct lt_add_op *op)
         struct lt_record *record = lt_records_hold(&c->records, op->tasks[i]);
         record->busy = true;
         record->returning = op->count == 1;
-        add->newcomers[i] = (struct newcomer){.task = op->tasks[i], .record = record, .batch = op->count > 1};
+        add->newcomers[i] = (struct newcomer){.task = op->tasks[i], .record = record, .not_to_run = op->count > 1};
         lt_map_put(&c->adding, op->tasks[i]->hash, &add->newcomers[i]);
     }
     double now = lua_container_wall(c);

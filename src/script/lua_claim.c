@@ -213,6 +213,9 @@ static void expire(struct lt_claim_call *claim, struct lt_task *task)
 static void file_given_back(struct lua_container *c, struct lt_task *shown)
 {
     const struct lt_task *known = task_known(lt_records_find(&c->records, shown));
+    struct newcomer *newcomer = lua_container_find_newcomer(c, shown);
+    if (newcomer != NULL)
+        newcomer->run = shown->run;
     if (known == NULL || known->status != LT_WAITING)
         return;
     lt_task_inherit(shown, known);
@@ -297,10 +300,10 @@ static bool admit(struct lt_claim_call *claim, const struct lt_task *task)
     return admission == LT_ADMITTED;
 }
 
-static bool is_batch(const struct lua_container *c, const struct lt_task *task)
+static bool may_not_run(const struct lua_container *c, const struct lt_task *task)
 {
     const struct newcomer *newcomer = lua_container_find_newcomer(c, task);
-    return newcomer != NULL && newcomer->batch;
+    return newcomer != NULL && newcomer->not_to_run;
 }
 
 /* Whether the table numbered its run anew: then it made it running again, whatever is thought of it here. */
@@ -345,7 +348,7 @@ static bool handle_claimed(struct lt_claim_call *claim, struct lt_task *task)
         expire(claim, task);
         return true;
     }
-    if (beyond || is_batch(c, task) || !admit(claim, task)) {
+    if (beyond || may_not_run(c, task) || !admit(claim, task)) {
         give_back(claim, task);
         return true;
     }
@@ -661,8 +664,18 @@ void lua_container_claim(struct lt_container *container, struct lt_claim_op *op)
     claim->c = c;
     claim->op = op;
     claim->claims = lt_module_has(&c->adapter.module, "claim");
-    c->claiming = claim;
-    lt_adapter_go(&claim->call);
+    c->held = claim;
+    if (c->undoing == 0)
+        lua_container_begin_claim(c);
+}
+
+void lua_container_begin_claim(struct lua_container *c)
+{
+    if (c->held == NULL)
+        return;
+    c->claiming = c->held;
+    c->held = NULL;
+    lt_adapter_go(&c->claiming->call);
 }
 
 /* Recovery. */

@@ -160,6 +160,7 @@ struct lt_change_call {
     struct lt_record *record; /* busy with this */
     struct lt_task *seen;     /* what the record showed at the beginning, with a reference */
     struct lt_task *shown;    /* the copy */
+    struct lt_parked parked;
     struct lt_bytes *refusal; /* while parked */
     STAILQ_ENTRY(lt_change_call) link;
 };
@@ -240,6 +241,8 @@ static void apply(struct lt_change_call *change)
     c->pause = 0;
 }
 
+static void explained(struct lt_parked *parked);
+
 /* The table said no. Where the task is running here, it is another's by now; else somebody asks for it who did not
  * know what the table knows. */
 static void refused(struct lt_change_call *change, int code, const char *message)
@@ -256,21 +259,33 @@ static void refused(struct lt_change_call *change, int code, const char *message
     } else if (c->claiming != NULL) {
         change->refusal = lt_bytes_new(message, strlen(message));
         lua_container_not_returning(c, change->record); /* the claim must not wait for it as well */
-        STAILQ_INSERT_TAIL(&c->parked, change, link);
+        lua_container_park(c, &change->parked, explained);
     } else {
         answer(change, LT_REFUSED, message);
     }
 }
 
+static void explained(struct lt_parked *parked)
+{
+    struct lt_change_call *change = (struct lt_change_call *)((char *)parked - offsetof(struct lt_change_call, parked));
+    struct lt_bytes *refusal = change->refusal;
+    change->refusal = NULL;
+    refused(change, LT_STALE, refusal->data);
+    lt_bytes_unref(refusal);
+}
+
+void lua_container_park(struct lua_container *c, struct lt_parked *parked, void (*go_on)(struct lt_parked *parked))
+{
+    parked->go_on = go_on;
+    STAILQ_INSERT_TAIL(&c->parked, parked, link);
+}
+
 void lua_container_unpark(struct lua_container *c)
 {
-    struct lt_change_call *change;
-    while ((change = STAILQ_FIRST(&c->parked)) != NULL) {
+    struct lt_parked *parked;
+    while ((parked = STAILQ_FIRST(&c->parked)) != NULL) {
         STAILQ_REMOVE_HEAD(&c->parked, link);
-        struct lt_bytes *refusal = change->refusal;
-        change->refusal = NULL;
-        refused(change, LT_STALE, refusal->data);
-        lt_bytes_unref(refusal);
+        parked->go_on(parked);
     }
 }
 

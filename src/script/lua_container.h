@@ -6,7 +6,12 @@
 #include "script/adapter.h"
 #include "script/records.h"
 
-STAILQ_HEAD(lt_change_list, lt_change_call);
+/* What was refused while a claim was under way, which may explain it: the claim may hold the task. Goes on when that is
+ * over. */
+struct lt_parked {
+    void (*go_on)(struct lt_parked *parked);
+    STAILQ_ENTRY(lt_parked) link;
+};
 
 struct lua_container {
     struct lt_container base;
@@ -20,11 +25,13 @@ struct lua_container {
 
     /* lua_claim.c */
     struct lt_claim_call *claiming; /* under way */
-    struct lt_change_list parked;   /* refused transitions that the claim under way may explain */
-    double next_at;                 /* the table's: when something becomes due; 0: it did not say */
-    double pause;                   /* before a table is asked again that said nothing of what should be due; grows */
-    bool unseen;                    /* the table may have tasks that were never seen here */
-    struct lt_tasks expired;        /* to be delivered with the next claim */
+    struct lt_claim_call *held;     /* begins when nothing is being taken out again */
+    uint32_t undoing;               /* adds that failed and are taken out again */
+    STAILQ_HEAD(, lt_parked) parked;
+    double next_at;          /* the table's: when something becomes due; 0: it did not say */
+    double pause;            /* before a table is asked again that said nothing of what should be due; grows */
+    bool unseen;             /* the table may have tasks that were never seen here */
+    struct lt_tasks expired; /* to be delivered with the next claim */
     struct lt_log_gate too_many_log;
 
     /* What the table was to be told and could not be: told until it answers. */
@@ -80,6 +87,9 @@ void lua_container_settle(struct lua_container *c, struct lt_record *record);
 /* The table has answered whether the task waits: a claim that got it early goes on. */
 void lua_container_not_returning(struct lua_container *c, struct lt_record *record);
 
+/* To be called while a claim is under way: `go_on` is when it is over. */
+void lua_container_park(struct lua_container *c, struct lt_parked *parked, void (*go_on)(struct lt_parked *parked));
+
 /* The claim is over: those that waited for it. */
 void lua_container_unpark(struct lua_container *c);
 
@@ -101,7 +111,8 @@ double lua_container_oldest(const struct lt_container *container);
 struct newcomer {
     const struct lt_task *task;
     struct lt_record *record;
-    bool batch; /* of several, all or none */
+    uint64_t run;    /* the table's number, if a claim gave it back: later transitions are checked with that */
+    bool not_to_run; /* one of several, before the last is in, or to be taken out again: a claim gives it back */
 };
 void lua_container_add(struct lt_container *container, struct lt_add_op *op);
 void lua_container_adding_open(struct lua_container *c);
@@ -109,6 +120,7 @@ struct newcomer *lua_container_find_newcomer(const struct lua_container *c, cons
 
 /* lua_claim.c */
 void lua_container_claim(struct lt_container *container, struct lt_claim_op *op);
+void lua_container_begin_claim(struct lua_container *c); /* the one that was held, if there is one */
 void lua_container_recover(struct lt_container *container, struct lt_recover_op *op);
 
 #endif
