@@ -419,6 +419,13 @@ describe("os.exit", function()
   end)
 end)
 
+describe("ltsh.await", function()
+  it("returns at once what could not begin", function()
+    local results = table.pack(ltsh.await(function() return nil, "ENOENT: no such file", "ENOENT" end))
+    assert.same({ n = 3, nil, "ENOENT: no such file", "ENOENT" }, results)
+  end)
+end)
+
 describe("the end of the process", function()
   it("comes by itself", function()
     assert.equal("", output_of "")
@@ -878,6 +885,26 @@ describe("a call that waits", function()
 end)
 
 describe("require \"luv\"", function()
+  it("leaves the signal of the preemption to the host", function()
+    local uv = require "luv"
+    local handle = uv.new_signal()
+    for what, start in pairs {
+      ["uv.signal_start"] = function(name) uv.signal_start(handle, name, print) end,
+      ["uv.signal_start_oneshot"] = function(name) uv.signal_start_oneshot(handle, name, print) end,
+      ["start"] = function(name) handle:start(name, print) end,
+    } do
+      for _, name in ipairs { "sigurg", 23 } do
+        local started, why = pcall(start, name)
+        assert.is_false(started, what)
+        contains(why, "SIGURG belongs to the host")
+      end
+      assert.is_true(pcall(start, "sigusr2"), what)
+      assert.is_true(pcall(start, 12), what)
+      handle:stop()
+    end
+    handle:close()
+  end)
+
   it("is the host's loop, which cannot be run, stopped or closed", function()
     for _, name in ipairs { "run", "stop", "loop_close" } do
       local result = execute("require('luv')." .. name .. "()")

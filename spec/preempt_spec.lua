@@ -2,6 +2,7 @@
 
 local ltsh = require "ltsh"
 local run = require "spec.support.run"
+local uv = require "luv"
 
 local opened = {}
 
@@ -168,7 +169,6 @@ describe("code that C calls", function()
   end)
 
   it("is ended in a callback of luv, which is logged", function()
-    local uv = require "luv"
     local timer = uv.new_timer()
     local began = ltsh.now()
     local entered = false
@@ -321,6 +321,89 @@ describe("a waiting task that is ended", function()
     first:cancel()
     local _, message = first:wait()
     assert.equal("the job was cancelled", message)
+  end)
+
+  describe("cancels what is behind an await:", function()
+    -- A task that awaits and is ended; what `begin` returned is behind it.
+    local function await_and_time_out(begin)
+      local scheduler = open(function() ltsh.await(begin) end)
+      scheduler:add { id = "a", timeout = 0.02 }
+      assert.equal("timeout", scheduler:wait("a", 5).reason)
+    end
+
+    it("a function is called, once, and may wait", function()
+      local calls = 0
+      await_and_time_out(function()
+        return function()
+          ltsh.sleep(0.001)
+          calls = calls + 1
+        end
+      end)
+      eventually("it was called", function() return calls > 0 end)
+      ltsh.sleep(0.01)
+      assert.equal(1, calls)
+    end)
+
+    it("a handle of luv is closed", function()
+      local timer = uv.new_timer()
+      await_and_time_out(function(done)
+        timer:start(60000, 0, done)
+        return timer
+      end)
+      eventually("it is closed", function() return timer:is_closing() end)
+    end)
+
+    it("a request of luv is cancelled", function()
+      local fifo = os.tmpname()
+      os.remove(fifo)
+      assert(os.execute("mkfifo " .. fifo))
+      local opened_fifos, answer = 0, nil
+      for _ = 1, 4 do -- all threads of libuv's pool: what comes now waits in its queue
+        uv.fs_open(fifo, "r", 0, function(_, fd)
+          opened_fifos = opened_fifos + 1
+          uv.fs_close(fd)
+        end)
+      end
+      await_and_time_out(function(done)
+        return uv.fs_stat("/", function(why)
+          answer = why
+          done(why)
+        end)
+      end)
+      eventually("it is answered", function() return answer end)
+      local writer = uv.fs_open(fifo, "r+", 0)
+      eventually("the pool is free", function() return opened_fifos == 4 end)
+      uv.fs_close(writer)
+      os.remove(fifo)
+      assert.matches("ECANCELED", answer)
+    end)
+
+    it("nothing of one whose values came", function()
+      local calls = 0
+      local job = ltsh.spawn(function()
+        local value = ltsh.await(function(done)
+          ltsh.spawn(function() done(5) end)
+          return function() calls = calls + 1 end
+        end)
+        ltsh.sleep(100)
+        return value
+      end)
+      job:cancel()
+      job:wait()
+      ltsh.sleep(0.01)
+      assert.equal(0, calls)
+    end)
+
+    it("what cannot be cancelled is logged", function()
+      local result = run.ltsh { "-e", [[
+        local ltsh = require "ltsh"
+        local job = ltsh.spawn(function() ltsh.await(function() return {} end) end)
+        job:cancel()
+        job:wait()
+        ltsh.sleep(0.01)
+      ]] }
+      assert.matches("what was awaited could not be cancelled.*no method `cancel` or `close`", result.stderr)
+    end)
   end)
 
   it("may compute on for a moment only", function()

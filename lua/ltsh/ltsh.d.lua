@@ -35,7 +35,9 @@ function ltsh.reload() end
 function ltsh.spawn(fn, ...) end
 
 ---Calls fn(done) and waits until done(...) is called, by a callback of luv or whoever; returns what it was given.
----@param fn fun(done: fun(...))
+---What fn returns is what is behind the wait: when that is given up (a timeout, a stop), a function is called, a request
+---of luv is cancelled, a handle closed. If fn returns nil and a message, that is the result, and nothing is waited for.
+---@param fn fun(done: fun(...)): any
 ---@return any ...
 function ltsh.await(fn) end
 

@@ -1,10 +1,12 @@
 /* `require "luv"`: libuv itself, on the host's own loop.
  *
- * What would take the loop away from the host is refused, walk shows the handles that luv made only, and callbacks come
+ * What would take the loop or its signal away from the host is refused, walk shows the handles that luv made only, and callbacks come
  * in through a gate of ours: an error in one is logged and ends nothing. */
 #include <lauxlib.h>
 #include <luv/lhandle.h>
 #include <luv/luv.h>
+#include <signal.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "script/bind_core.h"
@@ -69,6 +71,29 @@ static int walk(lua_State *L)
     return 0;
 }
 
+/* A handler for the signal of the preemption would replace that, for the whole process. */
+static int signal_start(lua_State *L)
+{
+    bool named = lua_type(L, 2) == LUA_TSTRING && strcmp(lua_tostring(L, 2), "sigurg") == 0;
+    if (named || (lua_type(L, 2) == LUA_TNUMBER && lua_tointeger(L, 2) == SIGURG))
+        return luaL_error(L, "luv.signal_start: SIGURG belongs to the host, which preempts Lua that computes with it");
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+    return lua_gettop(L);
+}
+
+/* Wraps the function in the table on top of the stack. */
+static void guard_signal(lua_State *L, const char *name)
+{
+    if (lua_getfield(L, -1, name) == LUA_TNIL) { /* luv 1.44 has no method `start_oneshot` */
+        lua_pop(L, 1);
+        return;
+    }
+    lua_pushcclosure(L, signal_start, 1);
+    lua_setfield(L, -2, name);
+}
+
 int lt_open_luv(lua_State *L)
 {
     static const char *const refused[] = {"run", "stop", "loop_close", NULL};
@@ -84,5 +109,12 @@ int lt_open_luv(lua_State *L)
     }
     lua_pushcfunction(L, walk);
     lua_setfield(L, -2, "walk");
+    guard_signal(L, "signal_start");
+    guard_signal(L, "signal_start_oneshot");
+    luaL_getmetatable(L, "uv_signal");
+    lua_getfield(L, -1, "__index");
+    guard_signal(L, "start");
+    guard_signal(L, "start_oneshot");
+    lua_pop(L, 2);
     return 1;
 }

@@ -21,6 +21,7 @@ struct waiter {
 struct future {
     struct lt_strand *strand; /* the job's; NULL: of await, or over */
     int ref;                  /* of this userdata, while the strand runs */
+    int behind;               /* of await: reference to what is cancelled if the wait is given up, or LUA_NOREF */
     bool set;
     TAILQ_HEAD(, waiter) waiters;
 };
@@ -28,10 +29,16 @@ struct future {
 static struct future *new_future(lua_State *L)
 {
     struct future *future = lua_newuserdatauv(L, sizeof *future, 1);
-    *future = (struct future){.ref = LUA_NOREF};
+    *future = (struct future){.ref = LUA_NOREF, .behind = LUA_NOREF};
     TAILQ_INIT(&future->waiters);
     luaL_setmetatable(L, FUTURE);
     return future;
+}
+
+static void drop_behind(lua_State *L, struct future *future)
+{
+    luaL_unref(L, LUA_REGISTRYINDEX, future->behind);
+    future->behind = LUA_NOREF;
 }
 
 static void wake_waiters(struct future *future)
@@ -57,7 +64,9 @@ static void set_values(lua_State *L, int index, int count)
     lua_pushinteger(L, count);
     lua_setfield(L, table, "n");
     lua_setiuservalue(L, index, 1);
-    wake_waiters(lua_touserdata(L, index));
+    struct future *future = lua_touserdata(L, index);
+    drop_behind(L, future);
+    wake_waiters(future);
 }
 
 void lt_future_push(lua_State *L)
@@ -83,15 +92,82 @@ static int push_values(lua_State *L, int index)
     return count;
 }
 
-/* The wait was given up: with it, a job that nobody else waits for. */
+/* What is behind an await is cancelled by a job: that is the script's code, which must not run where a strand is being
+ * ended. */
+
+static int cancelled(lua_State *L, int status, lua_KContext context)
+{
+    (void)L;
+    (void)status;
+    (void)context;
+    return 0;
+}
+
+static bool has_method(lua_State *L, const char *name)
+{
+    lua_settop(L, 1);
+    return lua_getfield(L, 1, name) == LUA_TFUNCTION;
+}
+
+/* A function is called; a request of luv, or whatever has the method, is cancelled; a handle of luv is closed. */
+static int cancel(lua_State *L)
+{
+    if (lua_type(L, 1) == LUA_TFUNCTION) {
+        lua_callk(L, 0, 0, 0, cancelled);
+        return 0;
+    }
+    if (has_method(L, "is_closing")) {
+        lua_pushvalue(L, 1);
+        lua_call(L, 1, 1);
+        if (lua_toboolean(L, -1))
+            return 0;
+    }
+    if (!has_method(L, "cancel") && !has_method(L, "close"))
+        return luaL_error(L, "it has no method `cancel` or `close`");
+    lua_insert(L, 1);
+    lua_callk(L, 1, 0, 0, cancelled);
+    return 0;
+}
+
+static void cancel_done(struct lt_strand *strand, enum lt_outcome outcome, int count)
+{
+    (void)count;
+    if (outcome != LT_RAISED)
+        return;
+    struct lt_report failure = LT_REPORT(LT_FAILED);
+    lt_failure_raised(strand, &failure, NULL);
+    lt_log(LT_LOG_ERROR, "what was awaited could not be cancelled",
+           LT_S("error", failure.reason != NULL ? failure.reason->data : "failed"));
+    lt_report_clear(&failure);
+}
+
+static void cancel_behind(struct lt_script *script, struct future *future)
+{
+    if (future->behind == LUA_NOREF)
+        return;
+    if (!script->closing) {
+        struct lt_strand *strand = lt_strand_new(script, LT_STRAND_JOB, NULL, cancel_done);
+        strand->bounds.max_stall = script->max_stall;
+        lua_pushcfunction(strand->L, cancel);
+        lua_rawgeti(strand->L, LUA_REGISTRYINDEX, future->behind);
+        lt_strand_run_later(strand, 1);
+    }
+    drop_behind(script->L, future);
+}
+
+/* The wait was given up: with it, what is behind an await, and a job that nobody else waits for. */
 static void leave(struct lt_wait *wait)
 {
     struct waiter *waiter = (struct waiter *)wait;
     struct future *future = waiter->future;
     if (future != NULL)
         TAILQ_REMOVE(&future->waiters, waiter, link);
+    struct lt_script *script = waiter->strand->script;
     free(waiter);
-    if (future != NULL && future->strand != NULL && TAILQ_EMPTY(&future->waiters))
+    if (future == NULL || !TAILQ_EMPTY(&future->waiters))
+        return;
+    cancel_behind(script, future);
+    if (future->strand != NULL)
         lt_strand_tell(future->strand, "the job was cancelled");
 }
 
@@ -229,8 +305,17 @@ static int await_started(lua_State *L, int status, lua_KContext context)
 {
     (void)status;
     (void)context;
+    struct future *future = lua_touserdata(L, 1);
+    if (!future->set && lua_isnil(L, 2) && lua_type(L, 3) == LUA_TSTRING)
+        return lua_gettop(L) - 1; /* it could not begin, as functions of luv say so */
+    lua_settop(L, 2);
+    int type = lua_type(L, 2);
+    if (!future->set && (type == LUA_TUSERDATA || type == LUA_TTABLE || type == LUA_TFUNCTION))
+        future->behind = luaL_ref(L, LUA_REGISTRYINDEX);
+    if (!future->set && !lt_wait_ready(L))
+        cancel_behind(lt_script_of(L), future); /* wait_for raises */
     lua_settop(L, 1);
-    return wait_for(L, lua_touserdata(L, 1), "ltsh.await");
+    return wait_for(L, future, "ltsh.await");
 }
 
 int lt_await(lua_State *L)
@@ -243,7 +328,7 @@ int lt_await(lua_State *L)
     lua_insert(L, 1);
     lua_pushvalue(L, 1);
     lua_pushcclosure(L, await_set, 1);
-    lua_callk(L, 1, 0, 0, await_started);
+    lua_callk(L, 1, LUA_MULTRET, 0, await_started);
     return await_started(L, LUA_OK, 0);
 }
 
