@@ -34,6 +34,7 @@ static void run_turns(uv_check_t *check)
 {
     struct lt_loop *loop = check->data;
     read_clocks(loop);
+    loop->rounds++;
     struct lt_turns now = STAILQ_HEAD_INITIALIZER(now);
     STAILQ_CONCAT(&now, &loop->turns);
     while (!STAILQ_EMPTY(&now)) {

@@ -39,6 +39,7 @@ struct lt_loop {
     struct lt_turns turns;
     struct lt_heap timers;
     uint64_t timer_order;
+    uint64_t rounds;    /* how often it came around */
     int64_t armed_ms;   /* what `clock` is set to, in uv's time; -1: nothing */
     double now;         /* monotonic seconds, see lt_loop_now */
     double wall_offset; /* wall clock minus monotonic clock */

@@ -48,6 +48,8 @@ struct lt_script {
     struct lt_strand_list dead;      /* over, but still posted on the loop */
     struct lt_strand_list preempted; /* in the order of their next slices, of which each turn of the loop runs one */
     struct lt_turn slice;
+    uint64_t cuts;        /* how often a strand was preempted */
+    uint64_t slices_from; /* the round of the loop from which on preempted ones go on */
     unsigned spare_count;
     struct lt_log_gate finalizer_log;
     struct lt_buffer scratch; /* for encoding; whoever uses it is through with it before Lua runs again */

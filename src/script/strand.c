@@ -16,6 +16,7 @@ static struct lt_strand *strand_of(struct lt_turn *turn)
 }
 
 static void resume(struct lt_strand *strand, int arguments);
+static void go(struct lt_strand *strand, int arguments);
 
 void lt_strand_free(struct lt_strand *strand)
 {
@@ -40,7 +41,7 @@ static void woken(struct lt_turn *turn)
     } else if (strand->suspended && !strand->preempted && !strand->held && !strand->deferred) {
         if (strand->told)
             let_go(strand);
-        resume(strand, 0);
+        go(strand, 0);
     }
 }
 
@@ -49,13 +50,18 @@ void lt_strand_ending(struct lt_timer *timer)
     lt_strand_kill((struct lt_strand *)((char *)timer - offsetof(struct lt_strand, ending)));
 }
 
-/* One slice a turn of the loop: whoever waits for I/O or a timer comes in between. */
+/* One slice a round of the loop: whoever waits for I/O or a timer comes in between. Those that begin or wake come first:
+ * if one of them has just used up a slice, this is not the turn of the others. */
 static void run_slice(struct lt_turn *turn)
 {
     struct lt_script *script = (struct lt_script *)((char *)turn - offsetof(struct lt_script, slice));
     struct lt_strand *strand = TAILQ_FIRST(&script->preempted);
     if (strand == NULL)
         return;
+    if (script->loop->rounds < script->slices_from) {
+        lt_loop_post(script->loop, turn);
+        return;
+    }
     TAILQ_REMOVE(&script->preempted, strand, next_slice);
     strand->preempted = false;
     resume(strand, strand->arguments);
@@ -376,6 +382,7 @@ static void resume(struct lt_strand *strand, int arguments)
     } else if (frame.preempted) {
         lua_pop(strand->L, count);  /* the suspension, if it passed through a coroutine of the script's */
         lt_loop_tick(script->loop); /* time has passed */
+        script->cuts++;
         cut(strand);
     } else if (count == 1 && lt_is_suspension(strand->L, -1)) {
         lua_pop(strand->L, 1);
@@ -396,10 +403,28 @@ static void push_base(lua_State *L, int arguments)
     lua_rotate(L, -(arguments + 3), 2);
 }
 
+/* Of the tasks that begin or wake in one round of the loop, one may use up a slice; the others go on in the next rounds,
+ * so that many that compute do not hold up everybody together. */
+static void go(struct lt_strand *strand, int arguments)
+{
+    struct lt_script *script = strand->script;
+    bool task = strand->kind == LT_STRAND_TASK;
+    if (task && script->slices_from == script->loop->rounds + 2) {
+        strand->suspended = true;
+        strand->arguments = arguments;
+        queue_slice(strand);
+        return;
+    }
+    uint64_t cuts = script->cuts;
+    resume(strand, arguments);
+    if (task && script->cuts != cuts)
+        script->slices_from = script->loop->rounds + 2;
+}
+
 void lt_strand_run(struct lt_strand *strand, int arguments)
 {
     push_base(strand->L, arguments);
-    resume(strand, arguments + 2);
+    go(strand, arguments + 2);
 }
 
 void lt_strand_run_later(struct lt_strand *strand, int arguments)
