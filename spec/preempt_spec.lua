@@ -452,6 +452,34 @@ describe("finalizers", function()
     assert.equal("through", scheduler:wait("bad", 5).output)
   end)
 
+  it("that never end are not called again and again, in whatever runs next", function()
+    local result = run.ltsh { "-e", [[
+      local ltsh = require "ltsh"
+      local calls = 0
+      local function forever()
+        calls = calls + 1
+        while true do end
+      end
+      local scheduler = ltsh.scheduler {
+        container = ltsh.container.queue {},
+        actuator = ltsh.actuator.func(function(task)
+          if task.item then
+            for _ = 1, math.huge do setmetatable({}, { __gc = forever }) end
+          end
+        end),
+      }
+      scheduler:add { id = "bad", item = true, timeout = 0.2 }
+      assert(scheduler:wait("bad", 10).reason == "timeout")
+      local began = ltsh.now()
+      for _ = 1, 100 do setmetatable({}, { __gc = forever }) end
+      collectgarbage()
+      collectgarbage()
+      print(calls < 40, ltsh.now() - began < 0.5)
+    ]] }
+    assert.equal("true\ttrue\n", result.stdout)
+    assert.matches("a finalizer %(__gc%) took too long several times and is not called any more%s+at=%S+:3", result.stderr)
+  end)
+
   it("are wrapped once, and the metatable may have others of C", function()
     local count = 0
     local meta = { __gc = function() count = count + 1 end }

@@ -15,7 +15,7 @@
  * - An error raised by the hook leaves hooks disabled in its coroutine until a pcall recovers it, so strands run under
  *   lua_pcallk; in a coroutine of the script's that died of it nothing more may run, its `<close>` variables included.
  * - The message handler of an xpcall is called inside the hook that raises: it must not be the script's (baselib.c).
- * - Finalizers run with hooks disabled: they get a coroutine of their own (baselib.c). So would a hook of the script's:
+ * - Finalizers run with hooks disabled: they get a coroutine of their own (finalizer.c). So would a hook of the script's:
  *   debug.sethook is refused.
  *
  * It depends on the inside of Lua 5.4: spec/preempt_spec.lua holds these cases. */

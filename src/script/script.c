@@ -10,6 +10,7 @@
 #include "script/baselib.h"
 #include "script/bind_core.h"
 #include "script/corolib.h"
+#include "script/finalizer.h"
 #include "script/future.h"
 #include "script/strand.h"
 #include "script/task_object.h"
@@ -112,6 +113,7 @@ struct lt_script *lt_script_open(struct lt_loop *loop, const struct lt_script_op
     script->assert = global_function(L, "assert");
     lt_corolib_open(L);
     lt_baselib_open(L);
+    lt_finalizer_open(L);
     lua_getglobal(L, "os");
     lua_pushcfunction(L, os_exit);
     lua_setfield(L, -2, "exit");

@@ -52,6 +52,7 @@ struct lt_script {
     uint64_t slices_from; /* the round of the loop from which on preempted ones go on */
     unsigned spare_count;
     struct lt_log_gate finalizer_log;
+    bool slow_finalizers;     /* there is code of finalizers that is not called any more */
     struct lt_buffer scratch; /* for encoding; whoever uses it is through with it before Lua runs again */
     struct lt_bound_list schedulers;
     int small_task_meta; /* the metatables of task objects, as references: an index into an array */

@@ -1,0 +1,211 @@
+#include "script/finalizer.h"
+
+#include <lauxlib.h>
+#include <stdio.h>
+
+#include "base/log.h"
+#include "scheduler/actuator.h"
+#include "script/call.h"
+#include "script/strand.h"
+
+static const double LONGEST = 1; /* seconds: it holds up whoever triggered it */
+
+/* The code of finalizers that were cut: the userdata of a function, known by where it was written. What an ended task
+ * leaves behind is collected while others run; code that had to be ended this often in a row is not called any more, so
+ * that it cannot hold up those again and again. */
+struct code {
+    unsigned ended;
+    char at[LUA_IDSIZE + 16]; /* source:line */
+};
+
+enum { STRIKES = 3 };
+
+static const char codes; /* its address: the registry's table of them */
+
+/* Pushes the struct code of the finalizer in upvalue 1, or nil if there is none. Grows the stack by three. */
+static struct code *find_code(lua_State *L, bool make)
+{
+    lua_Debug where;
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_getinfo(L, ">S", &where);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &codes);
+    const char *at = lua_pushfstring(L, "%s:%d", where.short_src, where.linedefined);
+    lua_pushvalue(L, -1);
+    lua_rawget(L, -3);
+    if (lua_isnil(L, -1) && make) {
+        lua_pop(L, 1);
+        struct code *code = lua_newuserdatauv(L, sizeof *code, 0);
+        code->ended = 0;
+        snprintf(code->at, sizeof code->at, "%s", at);
+        lua_pushvalue(L, -2);
+        lua_pushvalue(L, -2);
+        lua_rawset(L, -5);
+    }
+    lua_replace(L, -3);
+    lua_pop(L, 1);
+    return lua_touserdata(L, -1);
+}
+
+static bool is_given_up(lua_State *L, const struct lt_script *script)
+{
+    if (!script->slow_finalizers)
+        return false;
+    const struct code *code = find_code(L, false);
+    bool given_up = code != NULL && code->ended >= STRIKES;
+    lua_pop(L, 1);
+    return given_up;
+}
+
+static void raised(struct lt_strand *strand)
+{
+    struct lt_report failure = LT_REPORT(LT_FAILED);
+    struct lt_bytes *traceback;
+    lt_failure_raised(strand, &failure, &traceback);
+    lt_log_gated(&strand->script->finalizer_log, LT_LOG_ERROR, "a finalizer (__gc) raised an error",
+                 LT_S("error", failure.reason != NULL ? failure.reason->data : "failed"),
+                 LT_S("traceback", traceback != NULL ? traceback->data : NULL));
+    lt_report_clear(&failure);
+    lt_bytes_unref(traceback);
+}
+
+/* Before the collector had it back. */
+static void over_at_once(struct lt_strand *strand, enum lt_outcome outcome, int count)
+{
+    (void)count;
+    *(bool *)strand->owner = true;
+    if (outcome == LT_RAISED)
+        raised(strand);
+}
+
+static void strike(struct lt_script *script, struct code *code)
+{
+    lt_log_gated(&script->finalizer_log, LT_LOG_ERROR, "a finalizer (__gc) took too long and was ended",
+                 LT_S("at", code->at));
+    if (++code->ended != STRIKES)
+        return;
+    script->slow_finalizers = true;
+    lt_log(LT_LOG_ERROR, "a finalizer (__gc) took too long several times and is not called any more",
+           LT_S("at", code->at));
+}
+
+/* After it was cut. */
+static void over_later(struct lt_strand *strand, enum lt_outcome outcome, int count)
+{
+    (void)count;
+    struct code *code = strand->owner;
+    if (outcome == LT_ENDED)
+        strike(strand->script, code);
+    else
+        code->ended = 0;
+    if (outcome == LT_RAISED)
+        raised(strand);
+}
+
+static void run(lua_State *L, struct lt_script *script)
+{
+    bool over = false;
+    struct lt_strand *strand = lt_strand_new(script, LT_STRAND_FINALIZER, &over, over_at_once);
+    strand->bounds.max_stall = script->max_stall;
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_pushvalue(L, 1);
+    lua_xmove(L, strand->L, 2);
+    if (script->ticks < LT_SLICE_TICKS)
+        lt_strand_run(strand, 1);
+    else
+        lt_strand_run_later(strand, 1); /* the collector calls them all in a row: one slice for each would be long */
+    if (over)
+        return;
+    strand->done = over_later;
+    strand->owner = find_code(L, true);
+    lt_timer_start(script->loop, &strand->ending, lt_loop_tick(script->loop) + LONGEST, lt_strand_ending);
+    if (lt_strand_now(script) != NULL)
+        lt_strand_hold(lt_strand_now(script), strand);
+    lt_preempt_soon(script);
+}
+
+/* The state is being closed: there is no later. */
+static void run_last(lua_State *L, struct lt_script *script)
+{
+    struct lt_bounds bounds = {.deadline = lt_loop_tick(script->loop) + LT_LAST_WORDS};
+    struct lt_frame frame;
+    int count;
+    lua_State *co = lua_newthread(L);
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_pushvalue(L, 1);
+    lua_xmove(L, co, 2);
+    lt_frame_enter(script, &frame, co, NULL, &bounds, false);
+    lua_resume(co, L, 1, &count);
+    lt_frame_leave(script, &frame);
+    if (bounds.cut != LT_CUT_NOT)
+        strike(script, find_code(L, true));
+}
+
+static int finalize(lua_State *L)
+{
+    struct lt_script *script = lt_script_of(L);
+    lua_settop(L, 1);
+    if (is_given_up(L, script))
+        return 0;
+    if (script->closing)
+        run_last(L, script);
+    else
+        run(L, script);
+    return 0;
+}
+
+/* Wraps the finalizer of the metatable at `index`. Upvalue 1 is "__gc": this is called for every object made. */
+static void wrap(lua_State *L, int index)
+{
+    lua_pushvalue(L, lua_upvalueindex(1));
+    if (lua_rawget(L, index) != LUA_TFUNCTION || lua_iscfunction(L, -1)) {
+        lua_pop(L, 1);
+        return;
+    }
+    lua_pushcclosure(L, finalize, 1);
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, -2);
+    lua_rawset(L, index);
+}
+
+static int base_setmetatable(lua_State *L)
+{
+    int type = lua_type(L, 2);
+    luaL_checktype(L, 1, LUA_TTABLE);
+    luaL_argexpected(L, type == LUA_TNIL || type == LUA_TTABLE, 2, "nil or table");
+    if (luaL_getmetafield(L, 1, "__metatable") != LUA_TNIL)
+        return luaL_error(L, "cannot change a protected metatable");
+    lua_settop(L, 2);
+    if (type == LUA_TTABLE)
+        wrap(L, 2);
+    lua_setmetatable(L, 1);
+    return 1;
+}
+
+static int debug_setmetatable(lua_State *L)
+{
+    int type = lua_type(L, 2);
+    luaL_argexpected(L, type == LUA_TNIL || type == LUA_TTABLE, 2, "nil or table");
+    lua_settop(L, 2);
+    if (type == LUA_TTABLE)
+        wrap(L, 2);
+    lua_setmetatable(L, 1);
+    return 1;
+}
+
+static void set_function(lua_State *L, lua_CFunction function)
+{
+    lua_pushliteral(L, "__gc");
+    lua_pushcclosure(L, function, 1);
+    lua_setfield(L, -2, "setmetatable");
+}
+
+void lt_finalizer_open(lua_State *L)
+{
+    lua_newtable(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &codes);
+    lua_pushglobaltable(L);
+    set_function(L, base_setmetatable);
+    lua_getfield(L, -1, "debug");
+    set_function(L, debug_setmetatable);
+    lua_pop(L, 2);
+}
