@@ -591,6 +591,33 @@ describe("a signal", function()
     end)
   end
 
+  it("is heard while a thread executes a program", function()
+    local module = os.tmpname()
+    local file = assert(io.open(module, "w"))
+    file:write "return function() return os.execute 'sleep 0.3' end"
+    file:close()
+    local child = start("local module = '" .. module .. "'\n" .. [[
+      local s = ltsh.scheduler {
+        container = ltsh.container.queue {},
+        actuator = ltsh.actuator.func { module = module, workers = 1 },
+        shutdown_grace = 5,
+      }
+      s:on("started", function()
+        ltsh.sleep(0.1)
+        say "ready"
+      end)
+      for i = 1, 10 do s:add { id = tostring(i) } end
+      local ended = {}
+      for task in s:finished() do ended[task.status] = (ended[task.status] or 0) + 1 end
+      say(ended.success < 5, ended.success + ended.stopped)]])
+    child:expect "ready"
+    child:kill "sigint"
+    local result = child:wait()
+    os.remove(module)
+    assert.equal("true\t10\n", result.stdout:match "([^\n]*\n)$")
+    assert.equal(128 + 2, result.code)
+  end)
+
   it("the second time stops at once", function()
     local child = start [[
       local s = new(function(task) say "ready" ltsh.sleep(3600) end, { shutdown_grace = 3600 })

@@ -145,6 +145,14 @@ for _, isolate in ipairs { "thread", "process" } do
       end)
     end
 
+    it("execute programs that can be ended by signals", function()
+      local scheduler = open({ isolate = isolate })
+      assert.same({ nil, "signal", 15 }, run(scheduler, "execute", { command = "kill -TERM $$; exit 3" }).output)
+      assert.same({ nil, "exit", 3 }, run(scheduler, "execute", { command = "exit 3" }).output)
+      assert.same({ true, "exit", 0 }, run(scheduler, "execute", { command = "exit 0" }).output)
+      assert.equal("", run(scheduler, "popen", { command = "kill -INT $$; echo on" }).output)
+    end)
+
     it("are stopped while they wait, and may clean up", function()
       local scheduler = open({ isolate = isolate })
       local path = os.tmpname()

@@ -1,4 +1,4 @@
-/* The standard functions through which a script could get out of reach of preemption (preempt.h). */
+/* The standard functions through which a script could get out of reach. */
 #ifndef LTSH_SCRIPT_BASELIB_H
 #define LTSH_SCRIPT_BASELIB_H
 

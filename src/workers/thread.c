@@ -5,7 +5,6 @@
  * Two own it, the host and the thread; the last one to leave frees it. A thread that does not come back (a C function
  * that blocks) is left alone: it keeps its half for ever. */
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -121,17 +120,6 @@ static void receive(uv_poll_t *poll, int status, int events)
         lt_loop_stop(inside->end.loop);
 }
 
-/* Signals are the host's; but for those of faults and SIGURG, which is this thread's own timer. */
-static void block_signals(void)
-{
-    static const int own[] = {SIGURG, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS};
-    sigset_t set;
-    sigfillset(&set);
-    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
-        sigdelset(&set, own[i]);
-    pthread_sigmask(SIG_SETMASK, &set, NULL);
-}
-
 static void *run(void *arg)
 {
     struct thread *thread = arg;
@@ -140,7 +128,6 @@ static void *run(void *arg)
         .end = {.loop = &loop, .send = send_to_host, .stopped = &thread->stopped},
         .thread = thread,
     };
-    block_signals();
     if (lt_loop_open(&loop) == 0) {
         uv_poll_init(&loop.uv, &inside.poll, thread->to_worker.event);
         inside.poll.data = &loop;

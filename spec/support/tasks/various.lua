@@ -74,6 +74,13 @@ function does.block(item) return os.execute("sleep " .. item.seconds) end
 
 function does.find() return (("a"):rep(40)):find(("a-"):rep(40) .. "b") end
 
+function does.execute(item) return { os.execute(item.command) } end
+
+function does.popen(item)
+  local pipe <close> = assert(io.popen(item.command))
+  return pipe:read "a"
+end
+
 function does.exit(item) os.exit(item.code) end
 
 function does.crash() require("luv").kill(require("luv").os_getpid(), "sigkill") end
