@@ -1,18 +1,13 @@
 -- Every container is held to the same contract; and what a container in Lua may do wrong.
 
 local ltsh = require "ltsh"
+local scene = require "spec.support.scene"
+
+local eventually = scene.eventually
 
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$" or "."
 local contract = assert(loadfile(here .. "/contract/container_contract.lua", "t", _ENV))()
 local EXAMPLE = here .. "/../examples/lua_container.lua"
-
-local function eventually(what, condition)
-  local deadline = ltsh.now() + 10
-  while not condition() do
-    if ltsh.now() > deadline then error("did not happen in time: " .. what, 2) end
-    ltsh.sleep(0.001)
-  end
-end
 
 contract("ltsh.container.queue", function(options) return ltsh.container.queue(options) end)
 
@@ -149,23 +144,16 @@ end
 contract("a container with waiting, to_running, get, list and count", plain, { keeps_all = true, slow = true })
 
 describe("a container in Lua", function()
-  local opened = {}
-
   -- A scheduler on the container that is closed after the test.
   local function open(container, run, options)
     options = options or {}
     options.container = container
     options.actuator = ltsh.actuator.func(run or function(task) return task.item end)
     options.schedule_interval = options.schedule_interval or 0.02
-    local scheduler = ltsh.scheduler(options)
-    opened[#opened + 1] = scheduler
-    return scheduler
+    return scene.keep(ltsh.scheduler(options))
   end
 
-  after_each(function()
-    for _, scheduler in ipairs(opened) do scheduler:close { drain = 0 } end
-    opened = {}
-  end)
+  after_each(scene.close)
 
   local METHODS = {
     "add", "claim", "to_waiting", "to_exporting", "to_success", "to_failed", "to_stopped", "to_deleted", "running",

@@ -915,18 +915,18 @@ describe("require \"luv\"", function()
   it("leaves the signal of the preemption to the host", function()
     local uv = require "luv"
     local handle = uv.new_signal()
-    for what, start in pairs {
+    for what, begin in pairs {
       ["uv.signal_start"] = function(name) uv.signal_start(handle, name, print) end,
       ["uv.signal_start_oneshot"] = function(name) uv.signal_start_oneshot(handle, name, print) end,
       ["start"] = function(name) handle:start(name, print) end,
     } do
       for _, name in ipairs { "sigurg", 23 } do
-        local started, why = pcall(start, name)
+        local started, why = pcall(begin, name)
         assert.is_false(started, what)
         contains(why, "SIGURG belongs to the host")
       end
-      assert.is_true(pcall(start, "sigusr2"), what)
-      assert.is_true(pcall(start, 12), what)
+      assert.is_true(pcall(begin, "sigusr2"), what)
+      assert.is_true(pcall(begin, 12), what)
       handle:stop()
     end
     handle:close()

@@ -1,30 +1,11 @@
 -- Actuators, persisters and receivers in Lua: what their methods may return, raise, or be slow with.
 
 local ltsh = require "ltsh"
+local scene = require "spec.support.scene"
 
-local opened = {}
+local open, eventually = scene.open, scene.eventually
 
-after_each(function()
-  for _, scheduler in ipairs(opened) do scheduler:close { drain = 0 } end
-  opened = {}
-end)
-
-local function open(actuator, options)
-  options = options or {}
-  options.container = options.container or ltsh.container.queue {}
-  options.actuator = actuator
-  local scheduler = ltsh.scheduler(options)
-  opened[#opened + 1] = scheduler
-  return scheduler
-end
-
-local function eventually(what, condition)
-  local deadline = ltsh.now() + 10
-  while not condition() do
-    if ltsh.now() > deadline then error("did not happen in time: " .. what, 2) end
-    ltsh.sleep(0.001)
-  end
-end
+after_each(scene.close)
 
 -- An actuator whose work ends at once with success, unless a method is replaced.
 local function instant(methods)

@@ -2,21 +2,11 @@
 
 local ltsh = require "ltsh"
 local uv = require "luv"
+local scene = require "spec.support.scene"
 
-local opened = {}
+local eventually = scene.eventually
 
-after_each(function()
-  for _, scheduler in ipairs(opened) do scheduler:close() end
-  opened = {}
-end)
-
-local function eventually(what, condition)
-  local deadline = uv.hrtime() + 10e9
-  while not condition() do
-    if uv.hrtime() > deadline then error("did not happen in time: " .. what, 2) end
-    ltsh.sleep(0.001)
-  end
-end
+after_each(scene.close)
 
 local function ends_of(scheduler)
   local ends = {}
@@ -121,7 +111,7 @@ for _, mode in ipairs(modes) do
     local actuator = mode.make(run)
     options.actuator = actuator
     local scheduler = ltsh.scheduler(options)
-    opened[#opened + 1] = scheduler
+    scene.keep(scheduler)
     return scheduler, actuator
   end
 
@@ -311,7 +301,7 @@ describe("a run that is polled", function()
       end),
       poll_interval = 0.15, callback = false, timeout = 0.05,
     }
-    opened[#opened + 1] = scheduler
+    scene.keep(scheduler)
     scheduler:add { id = "t" }
     local task = scheduler:wait("t", 10)
     assert.equal("success", task.status)
@@ -324,7 +314,7 @@ describe("a run that is polled", function()
       actuator = func(function() ltsh.sleep(0.08) end),
       poll_interval = 0.15, callback = false, timeout = 0.02,
     }
-    opened[#opened + 1] = scheduler
+    scene.keep(scheduler)
     scheduler:add { id = "t" }
     local task = scheduler:wait("t", 10)
     assert.equal("failed", task.status)
@@ -342,7 +332,7 @@ describe("a run that is polled", function()
     local scheduler = ltsh.scheduler {
       container = ltsh.container.queue {}, actuator = actuator, limit = 3, poll_interval = 0.01, timeout = 60,
     }
-    opened[#opened + 1] = scheduler
+    scene.keep(scheduler)
     for _ = 1, 3 do scheduler:add {} end
     ends_of(scheduler)
     assert.equal(3, asked[1])
@@ -367,7 +357,7 @@ describe("a run that is polled", function()
     local scheduler = ltsh.scheduler {
       container = ltsh.container.queue {}, actuator = actuator, poll_interval = 0.005,
     }
-    opened[#opened + 1] = scheduler
+    scene.keep(scheduler)
     scheduler:add { id = "t" }
     local task = scheduler:wait("t", 10)
     assert.equal("success", task.status)
@@ -392,7 +382,7 @@ describe("a run that is polled", function()
     local scheduler = ltsh.scheduler {
       container = ltsh.container.queue {}, actuator = actuator, limit = 3, poll_interval = 0.01, timeout = 0.2,
     }
-    opened[#opened + 1] = scheduler
+    scene.keep(scheduler)
     for _, id in ipairs { "lost", "slow", "well" } do scheduler:add { id = id } end
     local ends = {}
     for _, task in ipairs(ends_of(scheduler)) do ends[task.id] = task.reason or task.output end
@@ -405,9 +395,7 @@ describe("a push", function()
     options = options or {}
     options.container = ltsh.container.queue {}
     options.actuator = actuator
-    local scheduler = ltsh.scheduler(options)
-    opened[#opened + 1] = scheduler
-    return scheduler
+    return scene.keep(ltsh.scheduler(options))
   end
 
   -- An actuator that leaves every run to the test.
@@ -519,8 +507,7 @@ describe("an end that is pushed before start returns", function()
     local scheduler = ltsh.scheduler {
       container = ltsh.container.queue {}, actuator = actuator, max_retries = 1, timeout = 10,
     }
-    opened[#opened + 1] = scheduler
-    return scheduler
+    return scene.keep(scheduler)
   end
 
   it("leaves the handle known, to output and afterwards", function()
@@ -559,7 +546,7 @@ describe("an end that is pushed before start returns", function()
         stop = function() return true end,
       },
     }
-    opened[#opened + 1] = scheduler
+    scene.keep(scheduler)
     scheduler:add { id = "t" }
     local task = scheduler:wait("t", 10)
     assert.equal("success", task.status)
@@ -596,7 +583,7 @@ describe("a receiver", function()
       end,
     }
     local scheduler = ltsh.scheduler(options)
-    opened[#opened + 1] = scheduler
+    scene.keep(scheduler)
     return scheduler, starts
   end
 

@@ -1,13 +1,9 @@
 -- Misuse: each error names the function, the argument and the value.
 
 local ltsh = require "ltsh"
+local scene = require "spec.support.scene"
 
-local opened = {}
-
-after_each(function()
-  for _, scheduler in ipairs(opened) do scheduler:close() end
-  opened = {}
-end)
+after_each(scene.close)
 
 local function queue() return ltsh.container.queue {} end
 local function func() return ltsh.actuator.func(function() end) end
@@ -16,9 +12,7 @@ local function open(options)
   options = options or {}
   options.container = options.container or queue()
   options.actuator = options.actuator or func()
-  local scheduler = ltsh.scheduler(options)
-  opened[#opened + 1] = scheduler
-  return scheduler
+  return scene.keep(ltsh.scheduler(options))
 end
 
 -- How a message shows a value, as far as it is fixed.

@@ -3,30 +3,11 @@
 local ltsh = require "ltsh"
 local run = require "spec.support.run"
 local uv = require "luv"
+local scene = require "spec.support.scene"
 
-local opened = {}
+local open, eventually = scene.open, scene.eventually
 
-after_each(function()
-  for _, scheduler in ipairs(opened) do scheduler:close { drain = 0 } end
-  opened = {}
-end)
-
-local function open(fn, options)
-  options = options or {}
-  options.container = options.container or ltsh.container.queue {}
-  options.actuator = type(fn) == "function" and ltsh.actuator.func(fn) or fn
-  local scheduler = ltsh.scheduler(options)
-  opened[#opened + 1] = scheduler
-  return scheduler
-end
-
-local function eventually(what, condition)
-  local deadline = ltsh.now() + 10
-  while not condition() do
-    if ltsh.now() > deadline then error("did not happen in time: " .. what, 2) end
-    ltsh.sleep(0.001)
-  end
-end
+after_each(scene.close)
 
 local function forever() while true do end end
 
@@ -477,7 +458,7 @@ describe("finalizers", function()
       print(calls < 40, ltsh.now() - began < 0.5)
     ]] }
     assert.equal("true\ttrue\n", result.stdout)
-    assert.matches("a finalizer %(__gc%) took too long several times and is not called any more%s+at=%S+:3", result.stderr)
+    assert.matches("took too long several times and is not called any more%s+at=%S+:3", result.stderr)
   end)
 
   it("are wrapped once, and the metatable may have others of C", function()
@@ -527,8 +508,8 @@ describe("the standard functions that call back", function()
     assert.error_matches(function() table.sort({ 1, 2 }, 1) end, "bad argument #2 to 'sort'")
     assert.error_matches(function() table.sort(1) end, "bad argument #1 to 'sort'")
     assert.error_matches(function() table.sort({ 1, {} }, function(a, b) return a < b end) end, "attempt to compare")
-    assert.error_matches(function() string.gsub("a", "a", function() return {} end) end,
-      "invalid replacement value %(a table%)")
+    local _, message = pcall(function() string.gsub("a", "a", function() return {} end) end)
+    assert.matches("^spec/preempt_spec.lua:%d+: invalid replacement value %(a table%)$", message)
     assert.error_matches(function() string.gsub("a", "%", function() end) end, "malformed pattern")
     assert.error_matches(function() require "no.such.module" end,
       "module 'no.such.module' not found:.*no field package.preload")

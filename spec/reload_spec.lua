@@ -3,8 +3,11 @@
 local ltsh = require "ltsh"
 local uv = require "luv"
 local run_child = require "spec.support.run"
+local scene = require "spec.support.scene"
 
-local opened, folder = {}, nil
+local eventually = scene.eventually
+
+local folder
 
 before_each(function()
   folder = os.tmpname()
@@ -13,24 +16,13 @@ before_each(function()
 end)
 
 after_each(function()
-  for _, scheduler in ipairs(opened) do scheduler:close { drain = 0 } end
-  opened = {}
+  scene.close()
   os.execute("rm -rf " .. folder)
 end)
 
 local function open(options)
   options.container = options.container or ltsh.container.queue {}
-  local scheduler = ltsh.scheduler(options)
-  opened[#opened + 1] = scheduler
-  return scheduler
-end
-
-local function eventually(what, condition)
-  local deadline = ltsh.now() + 10
-  while not condition() do
-    if ltsh.now() > deadline then error("did not happen in time: " .. what, 2) end
-    ltsh.sleep(0.001)
-  end
+  return scene.keep(ltsh.scheduler(options))
 end
 
 local function path_of(name) return folder .. "/" .. name end

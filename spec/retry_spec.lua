@@ -2,30 +2,11 @@
 
 local ltsh = require "ltsh"
 local uv = require "luv"
+local scene = require "spec.support.scene"
 
-local opened = {}
+local open, eventually = scene.open, scene.eventually
 
-local function open(run, options)
-  options = options or {}
-  options.container = options.container or ltsh.container.queue {}
-  options.actuator = options.actuator or ltsh.actuator.func(run or function() end)
-  local scheduler = ltsh.scheduler(options)
-  opened[#opened + 1] = scheduler
-  return scheduler
-end
-
-after_each(function()
-  for _, scheduler in ipairs(opened) do scheduler:close() end
-  opened = {}
-end)
-
-local function eventually(what, condition)
-  local deadline = uv.hrtime() + 10e9
-  while not condition() do
-    if uv.hrtime() > deadline then error("did not happen in time: " .. what, 2) end
-    ltsh.sleep(0.001)
-  end
-end
+after_each(scene.close)
 
 -- Runs one task to its end; returns it, how often it ran, and the `retried` events as { reason, delay }.
 local function run_one(run, options, task)

@@ -3,31 +3,14 @@
 
 local ltsh = require "ltsh"
 local uv = require "luv"
+local scene = require "spec.support.scene"
 
-local opened = {}
-
-local function open(run, options)
-  options = options or {}
-  options.container = options.container or ltsh.container.queue {}
-  options.actuator = options.actuator or ltsh.actuator.func(run or function() end)
-  local scheduler = ltsh.scheduler(options)
-  opened[#opened + 1] = scheduler
-  return scheduler
-end
+local open, eventually = scene.open, scene.eventually
 
 after_each(function()
-  for _, scheduler in ipairs(opened) do scheduler:close() end
-  opened = {}
+  scene.close()
   collectgarbage()
 end)
-
-local function eventually(what, condition)
-  local deadline = uv.hrtime() + 10e9
-  while not condition() do
-    if uv.hrtime() > deadline then error("did not happen in time: " .. what, 2) end
-    ltsh.sleep(0.001)
-  end
-end
 
 local function ends_of(scheduler)
   local ends = {}
@@ -181,7 +164,7 @@ describe("the collector", function()
   end)
 
   it("may never rest", function()
-    local pause, speed = collectgarbage("setpause", 1), collectgarbage("setstepmul", 1000)
+    local pause, speed = collectgarbage("setpause", 1), collectgarbage("setstepmul", 200)
     local ok, message = pcall(strain, function() return { {}, {} } end)
     collectgarbage("setpause", pause)
     collectgarbage("setstepmul", speed)
@@ -250,10 +233,16 @@ describe("schedulers", function()
     return (collectgarbage "count" - lua) * 1024, uv.resident_set_memory() - process
   end
 
+  -- The process is others' too (threads that end, an allocator that gives back later): what leaks grows every time.
   local function assert_flat(count, use)
-    local lua, process = growth(count, use)
-    assert.is_true(lua < 256 * 1024, "Lua has grown by " .. lua)
-    if not is_sanitized() then assert.is_true(process < 4 << 20, "the process has grown by " .. process) end
+    local least
+    for _ = 1, is_sanitized() and 1 or 3 do
+      local lua, process = growth(count, use)
+      assert.is_true(lua < 256 * 1024, "Lua has grown by " .. lua)
+      least = math.min(least or process, process)
+      if least < 4 << 20 then return end
+    end
+    assert.is_true(is_sanitized() or least < 4 << 20, "the process has grown by " .. least)
   end
 
   it("leave nothing behind when they are closed: ten thousand of them", function()
@@ -328,16 +317,7 @@ describe("schedulers", function()
       end
       for _ in scheduler:finished() do end
     end
-    for _ = 1, 5 do round() end
-    collectgarbage()
-    local lua, process = collectgarbage "count", uv.resident_set_memory()
-    for _ = 1, 10 do round() end
-    collectgarbage()
-    collectgarbage()
-    assert.is_true(collectgarbage "count" - lua < 512, "Lua has grown")
-    if not is_sanitized() then
-      assert.is_true(uv.resident_set_memory() - process < 8 << 20, "the process has grown")
-    end
+    assert_flat(16, round)
   end)
 end)
 

@@ -2,29 +2,17 @@
 
 local ltsh = require "ltsh"
 local uv = require "luv"
+local scene = require "spec.support.scene"
 
-local opened = {}
+local eventually = scene.eventually
 
 local function open(options)
   options.container = options.container or ltsh.container.queue {}
   if type(options.actuator) == "function" then options.actuator = ltsh.actuator.func(options.actuator) end
-  local scheduler = ltsh.scheduler(options)
-  opened[#opened + 1] = scheduler
-  return scheduler
+  return scene.keep(ltsh.scheduler(options))
 end
 
-after_each(function()
-  for _, scheduler in ipairs(opened) do scheduler:close() end
-  opened = {}
-end)
-
-local function eventually(what, condition)
-  local deadline = uv.hrtime() + 10e9
-  while not condition() do
-    if uv.hrtime() > deadline then error("did not happen in time: " .. what, 2) end
-    ltsh.sleep(0.001)
-  end
-end
+after_each(scene.close)
 
 local function ends_of(scheduler)
   local ends = {}

@@ -1,14 +1,13 @@
 -- The func actuator's workers: threads and processes with a Lua state each.
 
 local ltsh = require "ltsh"
+local scene = require "spec.support.scene"
+
+local eventually = scene.eventually
 
 local endless, unyielding = table.unpack((require "spec.support.endless"))
-local opened = {}
 
-after_each(function()
-  for _, scheduler in ipairs(opened) do scheduler:close { drain = 0 } end
-  opened = {}
-end)
+after_each(scene.close)
 
 local MODULE = "spec/support/tasks/various.lua"
 
@@ -16,17 +15,7 @@ local function open(options, more)
   options.module = options.module or MODULE
   local given = { container = ltsh.container.queue {}, actuator = ltsh.actuator.func(options), limit = 16 }
   for name, value in pairs(more or {}) do given[name] = value end
-  local scheduler = ltsh.scheduler(given)
-  opened[#opened + 1] = scheduler
-  return scheduler
-end
-
-local function eventually(what, condition)
-  local deadline = ltsh.now() + 10
-  while not condition() do
-    if ltsh.now() > deadline then error("did not happen in time: " .. what, 2) end
-    ltsh.sleep(0.001)
-  end
+  return scene.keep(ltsh.scheduler(given))
 end
 
 local next_id = 0
@@ -232,8 +221,9 @@ for _, isolate in ipairs { "thread", "process" } do
         return n
       end
       local function all() return { count "/proc/self/fd", count "/proc/self/task" } end
-      run(open { isolate = isolate }, "echo") -- what is made once
-      opened[#opened]:close()
+      local first = open { isolate = isolate }
+      run(first, "echo") -- what is made once
+      first:close()
       local before
       eventually("the first is gone", function()
         local now = all()

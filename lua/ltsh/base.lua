@@ -73,7 +73,7 @@ end
 local function replacement(whole, value)
   if not value then return whole end
   if type(value) ~= "string" and type(value) ~= "number" then
-    error("invalid replacement value (a " .. type(value) .. ")", 0)
+    error("invalid replacement value (a " .. type(value) .. ")", 5) -- where string.gsub was called
   end
   return value
 end

@@ -7,30 +7,14 @@
 -- not matter to it; slow = true. To be loaded with the environment of the spec that applies it, where `describe` is.
 
 local ltsh = require "ltsh"
+local scene = require "spec.support.scene"
 
-local function eventually(what, condition)
-  local deadline = ltsh.now() + 10
-  while not condition() do
-    if ltsh.now() > deadline then error("did not happen in time: " .. what, 2) end
-    ltsh.sleep(0.001)
-  end
-end
+local eventually, door = scene.eventually, scene.door
 
 local function ids_of(tasks)
   local ids = {}
   for i, task in ipairs(tasks) do ids[i] = task.id end
   return ids
-end
-
--- A door at which tasks wait until it is opened.
-local function door()
-  local self = { is_open = false, waiting = 0 }
-  function self.pass()
-    self.waiting = self.waiting + 1
-    while not self.is_open do ltsh.sleep(0.001) end
-    self.waiting = self.waiting - 1
-  end
-  return self
 end
 
 -- Counts how many are inside at once.
@@ -52,16 +36,12 @@ return function(name, make, supports)
   supports = supports or {}
 
   describe(name, function()
-    local opened = {}
-
     -- A scheduler that is closed after the test.
     local function open(run, options, container)
       options = options or {}
       options.container = container or make {}
       options.actuator = ltsh.actuator.func(run or function() end)
-      local scheduler = ltsh.scheduler(options)
-      opened[#opened + 1] = scheduler
-      return scheduler
+      return scene.keep(ltsh.scheduler(options))
     end
 
     local function ends_of(scheduler)
@@ -76,10 +56,7 @@ return function(name, make, supports)
       return id
     end
 
-    after_each(function()
-      for _, scheduler in ipairs(opened) do scheduler:close { drain = 0 } end
-      opened = {}
-    end)
+    after_each(scene.close)
 
     describe("order", function()
       it("is first in, first out", function()

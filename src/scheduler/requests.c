@@ -1,298 +1,36 @@
-/* What a script asks for: add, stop, retry, delete, get, output, wait.
+/* What a script asks of one task: get, stop, retry, delete, output. The task is fetched, then it is done; if it moved on
+ * meanwhile, that begins anew. A stop of a running task is answered when its work is dead.
  *
- * Each request is a struct of the caller's that is answered once. A stop of a running task is answered when its work is
- * dead. */
+ * Each request is a struct of the caller's that is answered once; add.c and wait.c have the others. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "scheduler/state.h"
 
-static void begin(struct lt_scheduler *s)
+void lt_request_begin(struct lt_scheduler *s)
 {
     s->requests++;
     if (!s->busy)
         lt_scheduler_review(s);
 }
 
-static void end(struct lt_scheduler *s)
+void lt_request_end(struct lt_scheduler *s)
 {
     if (--s->requests == 0)
         lt_pump_post(s); /* it may be idle now */
 }
 
-/* Adding. */
-
-static void add_next(struct lt_add_request *request);
-
-static void answer_add(struct lt_add_request *request, int code, const char *message)
-{
-    end(request->scheduler);
-    lt_reply_send(&request->reply, code, message);
-}
-
-static void added(struct lt_add_request *request)
-{
-    struct lt_scheduler *s = request->scheduler;
-    s->work = true;
-    for (uint32_t i = 0; i < request->count; i++)
-        s->look = s->look || request->tasks[i]->options != NULL;
-    lt_pump_post(s);
-    if (s->events != 0) {
-        for (uint32_t i = 0; i < request->count; i++)
-            lt_emit(s, LT_EVENT_ADDED, request->tasks[i], NULL);
-    }
-    answer_add(request, LT_OK, NULL);
-}
-
-static void stop_waiting_for_room(struct lt_reply *reply, void *arg)
-{
-    (void)reply;
-    struct lt_add_request *request = arg;
-    TAILQ_REMOVE(&request->scheduler->for_room, request, link);
-    end(request->scheduler);
-}
-
-static void wait_for_room(struct lt_add_request *request)
-{
-    struct lt_scheduler *s = request->scheduler;
-    if (request->waited) /* it was the first of them */
-        TAILQ_INSERT_HEAD(&s->for_room, request, link);
-    else
-        TAILQ_INSERT_TAIL(&s->for_room, request, link);
-    request->waited = true;
-    request->reply.cancel = stop_waiting_for_room;
-    request->reply.cancel_arg = request;
-}
-
-static void on_add(struct lt_reply *reply)
-{
-    struct lt_add_request *request = lt_container_of(reply, struct lt_add_request, add.reply);
-    struct lt_scheduler *s = request->scheduler;
-    bool was_first = request->waited;
-    bool may_wait = request->waits && !request->reply.unwanted && !s->closing &&
-                    s->config.container->ops->pending(s->config.container) > 0;
-    if (was_first)
-        s->admitting = false;
-    if (reply->code == LT_FULL && may_wait) {
-        lt_reply_clear(reply);
-        wait_for_room(request);
-        return;
-    }
-    if (reply->code == LT_OK)
-        added(request);
-    else
-        answer_add(request, reply->code, lt_reply_message(reply));
-    lt_reply_clear(reply);
-    if (was_first)
-        lt_requests_room(s); /* there may be room for the next */
-}
-
-static void store(struct lt_add_request *request)
-{
-    struct lt_scheduler *s = request->scheduler;
-    request->add.tasks = request->tasks;
-    request->add.count = request->count;
-    lt_reply_begin(&request->add.reply, s->loop, on_add);
-    s->config.container->ops->add(s->config.container, &request->add);
-    lt_reply_end(&request->add.reply);
-}
-
-/* Whose init is called. */
-static struct lt_actuator *front(const struct lt_scheduler *s)
-{
-    struct lt_actuator *actuator = s->config.actuator;
-    return actuator->front != NULL ? actuator->front : actuator;
-}
-
-static void on_init(struct lt_reply *reply)
-{
-    struct lt_add_request *request = lt_container_of(reply, struct lt_add_request, init.reply);
-    request->tasks[request->next++] = request->init.task;
-    int code = reply->code;
-    if (code == LT_OK && request->asking) {
-        request->go_on = true;
-    } else if (code == LT_OK) {
-        add_next(request);
-    } else {
-        answer_add(request, code == LT_TIMEOUT ? LT_TIMEOUT : LT_REFUSED, lt_reply_message(reply));
-        lt_reply_clear(reply);
-    }
-}
-
-/* Asks the actuator about one task. False: the answer will come, or it was a refusal. */
-static bool init_one(struct lt_add_request *request)
-{
-    struct lt_scheduler *s = request->scheduler;
-    request->init.task = request->tasks[request->next];
-    request->asking = true;
-    request->go_on = false;
-    lt_reply_begin(&request->init.reply, s->loop, on_init);
-    struct lt_actuator *actuator = front(s);
-    actuator->ops->init(actuator, &request->init);
-    lt_reply_end(&request->init.reply);
-    request->asking = false;
-    return request->go_on;
-}
-
-/* Asks the actuator about each task in turn, then stores them all. */
-static void add_next(struct lt_add_request *request)
-{
-    struct lt_scheduler *s = request->scheduler;
-    bool asks = front(s)->ops->init != NULL;
-    while (!s->closing && asks && request->next < request->count) {
-        if (!init_one(request))
-            return;
-    }
-    if (s->closing)
-        answer_add(request, LT_CLOSED, "the scheduler is closed");
-    else if (request->waits && !request->reply.unwanted && !TAILQ_EMPTY(&s->for_room))
-        wait_for_room(request); /* behind those who came before */
-    else
-        store(request);
-}
-
-void lt_scheduler_add(struct lt_scheduler *s, struct lt_add_request *request)
-{
-    request->scheduler = s;
-    request->next = 0;
-    begin(s);
-    add_next(request);
-}
-
-/* Lets in the first of those who wait for room; its answer lets in the next. */
-void lt_requests_room(struct lt_scheduler *s)
-{
-    struct lt_add_request *request = TAILQ_FIRST(&s->for_room);
-    if (request == NULL || s->admitting)
-        return;
-    s->admitting = true;
-    TAILQ_REMOVE(&s->for_room, request, link);
-    request->reply.cancel = NULL;
-    store(request);
-}
-
-/* Waiting for an end. */
-
-static const char *wait_id(const void *object, size_t *len)
-{
-    const struct lt_wait_request *request = object;
-    *len = request->id_len;
-    return request->id;
-}
-
-static void join(struct lt_wait_request *request)
-{
-    struct lt_scheduler *s = request->scheduler;
-    s->waits.key = wait_id;
-    struct lt_wait_request *first = lt_map_find(&s->waits, request->hash, request->id, request->id_len);
-    if (first != NULL) {
-        request->next = first->next;
-        first->next = request;
-    } else {
-        request->next = NULL;
-        lt_map_put(&s->waits, request->hash, request);
-    }
-    request->in_map = true;
-}
-
-static void leave(struct lt_wait_request *request)
-{
-    struct lt_scheduler *s = request->scheduler;
-    struct lt_wait_request *first = lt_map_find(&s->waits, request->hash, request->id, request->id_len);
-    if (first == request) {
-        lt_map_remove(&s->waits, request->hash, request);
-        if (request->next != NULL)
-            lt_map_put(&s->waits, request->hash, request->next);
-    } else {
-        while (first->next != request)
-            first = first->next;
-        first->next = request->next;
-    }
-    request->in_map = false;
-}
-
-static void give_up(struct lt_reply *reply, void *arg)
-{
-    (void)reply;
-    leave(arg);
-}
-
-static void answer_wait(struct lt_wait_request *request, struct lt_task *task)
-{
-    request->task = task != NULL ? lt_task_ref(task) : NULL;
-    lt_reply_send(&request->reply, task != NULL ? LT_OK : LT_UNKNOWN, "no such task");
-}
-
-static void on_wait_get(struct lt_reply *reply)
-{
-    struct lt_wait_request *request = lt_container_of(reply, struct lt_wait_request, get.reply);
-    struct lt_scheduler *s = request->scheduler;
-    struct lt_task *task = request->get.task;
-    end(s);
-    if (reply->code != LT_OK && reply->code != LT_UNKNOWN)
-        lt_reply_send(&request->reply, reply->code, lt_reply_message(reply));
-    else if (task == NULL || lt_status_ended(task->status))
-        answer_wait(request, task);
-    else if (s->closed)
-        lt_reply_send(&request->reply, LT_CLOSED, "the scheduler is closed");
-    else if (request->reply.unwanted)
-        lt_reply_send(&request->reply, LT_TIMEOUT, "the task has not ended in the time given");
-    else {
-        join(request);
-        request->reply.cancel = give_up;
-        request->reply.cancel_arg = request;
-    }
-    lt_task_unref(task);
-    lt_reply_clear(reply);
-}
-
-void lt_scheduler_wait(struct lt_scheduler *s, struct lt_wait_request *request)
-{
-    request->scheduler = s;
-    request->hash = lt_hash(request->id, request->id_len);
-    request->get.id = request->id;
-    request->get.id_len = request->id_len;
-    if (s->closed) {
-        lt_reply_send(&request->reply, LT_CLOSED, "the scheduler is closed");
-        return;
-    }
-    begin(s);
-    lt_reply_begin(&request->get.reply, s->loop, on_wait_get);
-    s->config.container->ops->get(s->config.container, &request->get);
-    lt_reply_end(&request->get.reply);
-}
-
-static void answer_waits(struct lt_scheduler *s, struct lt_task *task)
-{
-    struct lt_wait_request *request = lt_map_find(&s->waits, task->hash, task->data, task->id_len);
-    if (request == NULL)
-        return;
-    lt_map_remove(&s->waits, task->hash, request);
-    while (request != NULL) {
-        struct lt_wait_request *next = request->next;
-        request->in_map = false;
-        if (task->status == LT_DELETED)
-            lt_reply_send(&request->reply, LT_UNKNOWN, "the task was deleted");
-        else
-            answer_wait(request, task);
-        request = next;
-    }
-}
-
 void lt_requests_ended(struct lt_scheduler *s, struct lt_task *task)
 {
-    if (s->waits.count > 0)
-        answer_waits(s, task);
-    lt_requests_room(s);
+    lt_waits_ended(s, task);
+    lt_adds_room(s);
 }
-
-/* Requests for one task: get it, then do it. */
 
 static void fetch(struct lt_task_request *request);
 
 static void answer(struct lt_task_request *request, int code, const char *message)
 {
-    end(request->scheduler);
+    lt_request_end(request->scheduler);
     lt_bytes_set(&request->own_reason, NULL);
     lt_reply_send(&request->reply, code, message); /* the message may be of one of those below */
     lt_reply_clear(&request->get.reply);
@@ -519,7 +257,7 @@ void lt_scheduler_request(struct lt_scheduler *s, enum lt_request_kind kind, str
         lt_reply_send(&request->reply, LT_CLOSED, "the scheduler is closed");
         return;
     }
-    begin(s);
+    lt_request_begin(s);
     fetch(request);
 }
 
@@ -537,30 +275,4 @@ void lt_scheduler_count(struct lt_scheduler *s, struct lt_count_op *op)
         lt_reply_send(&op->reply, LT_CLOSED, "the scheduler is closed");
     else
         s->config.container->ops->count(s->config.container, op);
-}
-
-/* Closing: those who wait for room or for a task that will not end here any more get an answer. */
-void lt_requests_close(struct lt_scheduler *s)
-{
-    struct lt_add_request *request;
-    while ((request = TAILQ_FIRST(&s->for_room)) != NULL) {
-        TAILQ_REMOVE(&s->for_room, request, link);
-        request->reply.cancel = NULL;
-        answer_add(request, LT_CLOSED, "the scheduler is closed");
-    }
-}
-
-void lt_requests_closed(struct lt_scheduler *s)
-{
-    uint32_t position = 0;
-    struct lt_wait_request *request;
-    while ((request = lt_map_next(&s->waits, &position)) != NULL) {
-        while (request != NULL) {
-            struct lt_wait_request *next = request->next;
-            request->in_map = false;
-            lt_reply_send(&request->reply, LT_CLOSED, "the scheduler is closed");
-            request = next;
-        }
-    }
-    lt_map_free(&s->waits);
 }

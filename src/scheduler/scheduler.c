@@ -139,7 +139,7 @@ static void on_container_closed(struct lt_reply *reply)
         lt_log(LT_LOG_ERROR, "closing the container failed", LT_S("scheduler", s->name),
                LT_S("error", lt_reply_message(reply)));
     s->closed = true;
-    lt_requests_closed(s);
+    lt_waits_close(s);
     lt_ends_wake(s);
     struct lt_close_request *request;
     while ((request = STAILQ_FIRST(&s->closers)) != NULL) {
@@ -224,7 +224,7 @@ void lt_scheduler_close(struct lt_scheduler *s, double drain, const char *reason
     if (!s->closing) {
         s->closing = true;
         s->close_reason = lt_bytes_new(reason, strlen(reason));
-        lt_requests_close(s);
+        lt_adds_close(s);
     }
     lt_pump_post(s);
 }

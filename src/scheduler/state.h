@@ -158,12 +158,19 @@ void lt_ends_wake(struct lt_scheduler *s);
 void lt_ends_close(struct lt_scheduler *s);
 
 /* requests.c */
+void lt_request_begin(struct lt_scheduler *s); /* something was asked that keeps the scheduler from being idle */
+void lt_request_end(struct lt_scheduler *s);
 void lt_requests_ended(struct lt_scheduler *s, struct lt_task *task); /* answers those who wait for it, and for room */
 void lt_requests_claimed(struct lt_scheduler *s);
-void lt_requests_room(struct lt_scheduler *s);
 void lt_requests_run_gone(struct lt_scheduler *s, struct lt_request_list *waiters, struct lt_task *task);
-void lt_requests_close(struct lt_scheduler *s);  /* closing: nobody waits for room any more */
-void lt_requests_closed(struct lt_scheduler *s); /* closed: nobody waits for an end any more */
+
+/* add.c */
+void lt_adds_room(struct lt_scheduler *s);  /* lets in the first of those who wait for room; its answer the next */
+void lt_adds_close(struct lt_scheduler *s); /* closing: nobody waits for room any more */
+
+/* wait.c */
+void lt_waits_ended(struct lt_scheduler *s, struct lt_task *task);
+void lt_waits_close(struct lt_scheduler *s); /* closed: nobody waits for an end any more */
 
 /* scheduler.c */
 void lt_scheduler_review(struct lt_scheduler *s); /* after something changed: busy or idle? may it be closed now? */
