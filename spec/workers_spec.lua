@@ -1,13 +1,17 @@
 -- The func actuator's workers: threads and processes with a Lua state each.
 
 local ltsh = require "ltsh"
+local run_child = require "spec.support.run"
 local scene = require "spec.support.scene"
 
 local eventually = scene.eventually
 
 local endless, unyielding = table.unpack((require "spec.support.endless"))
 
-after_each(scene.close)
+after_each(function()
+  scene.close()
+  run_child.clean()
+end)
 
 local MODULE = "spec/support/tasks/various.lua"
 
@@ -212,6 +216,28 @@ for _, isolate in ipairs { "thread", "process" } do
       still_works(scheduler)
       assert.equal("timeout", run(scheduler, "endless", { case = "a loop" }, { timeout = 0.05 }).reason)
       still_works(scheduler)
+    end)
+
+    it("are fewer when the host is short of descriptors, and no task fails for that", function()
+      local folder = run_child.folder {
+        ["task.lua"] = "return function() require('ltsh').sleep(0.02) return 1 end",
+        ["script.lua"] = [[
+          local ltsh = require "ltsh"
+          local scheduler = ltsh.scheduler {
+            container = ltsh.container.queue {},
+            actuator = ltsh.actuator.func { module = "task.lua", workers = 16, isolate = arg[1] },
+            limit = 16,
+          }
+          for _ = 1, 48 do scheduler:add {} end
+          for task in scheduler:finished() do print(task.status, task.reason) end
+        ]],
+      }
+      local few = isolate == "thread" and "30" or "20" -- enough for some, not for 16
+      local script = 'ulimit -n $2; exec "$0" script.lua "$1"'
+      local options = { program = "/bin/sh", cwd = folder }
+      local result = run_child.ltsh({ "-c", script, run_child.program, isolate, few }, options)
+      assert.equal(("success\tnil\n"):rep(48), result.stdout)
+      assert.matches("ERROR a worker could not ", result.stderr)
     end)
 
     it("leave no thread, no process and no descriptor behind", function()

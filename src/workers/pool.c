@@ -8,8 +8,9 @@
 #include "base/log.h"
 #include "workers/worker.h"
 
-static const double LOAD_TIME = 10; /* seconds that a module may take to be loaded */
-static const double GRACE = 1;      /* seconds that a worker has to come back from a stop; Lua needs a hundredth */
+static const double START_PAUSE = 1; /* seconds until another worker is made after one that could not be */
+static const double LOAD_TIME = 10;  /* seconds that a module may take to be loaded */
+static const double GRACE = 1;       /* seconds that a worker has to come back from a stop; Lua needs a hundredth */
 
 struct activity;
 STAILQ_HEAD(activities, activity);
@@ -52,6 +53,8 @@ struct pool {
     struct trial trial;
     struct slot *slots;
     struct activities waiting; /* for a worker */
+    struct lt_timer pause;     /* started: no worker is made until then */
+    bool one_by_one;           /* they are made */
     LIST_HEAD(, abandoned) abandoned;
     uint32_t abandoned_count;
     uint32_t workers;
@@ -187,11 +190,33 @@ static void give(struct slot *slot, struct activity *activity)
 }
 
 static void load_late(struct lt_timer *timer);
+static void assign(struct pool *pool);
 
-/* Gives the tasks that wait to idle workers, and makes workers where there are none. */
-static void assign(struct pool *pool)
+static void pause_over(struct lt_timer *timer)
 {
-    uint32_t coming = 0;
+    assign((struct pool *)((char *)timer - offsetof(struct pool, pause)));
+}
+
+/* A worker could not be made, as the host is short of threads or descriptors (`is_short`), or did not load the module.
+ * Those that wait are left to the other workers, if there are any; and those are made one by one from then on: many at
+ * once may take from each other what each of them needs. */
+static void do_without(struct pool *pool, const char *reason, bool is_short)
+{
+    bool loaded = false, coming = false;
+    for (uint32_t i = 0; i < pool->workers; i++) {
+        loaded = loaded || (pool->slots[i].worker != NULL && pool->slots[i].loaded);
+        coming = coming || (pool->slots[i].worker != NULL && !pool->slots[i].loaded);
+    }
+    if (loaded || (is_short && (coming || !pool->one_by_one))) {
+        pool->one_by_one = true;
+        lt_timer_start(pool->env.loop, &pool->pause, lt_loop_tick(pool->env.loop) + START_PAUSE, pause_over);
+    } else if (!coming && !lt_timer_active(&pool->pause)) {
+        fail_waiting(pool, reason);
+    }
+}
+
+static void give_to_idle(struct pool *pool)
+{
     for (uint32_t i = 0; i < pool->workers && !STAILQ_EMPTY(&pool->waiting); i++) {
         struct slot *slot = &pool->slots[i];
         if (slot->worker == NULL || slot->activity != NULL || !slot->loaded)
@@ -200,23 +225,38 @@ static void assign(struct pool *pool)
         STAILQ_REMOVE_HEAD(&pool->waiting, link);
         give(slot, activity);
     }
+}
+
+/* Makes a worker in a free slot. False: there is none. */
+static bool make_one(struct pool *pool)
+{
+    struct slot *slot = pool->slots;
+    while (slot < pool->slots + pool->workers && slot->worker != NULL)
+        slot++;
+    if (slot == pool->slots + pool->workers)
+        return false;
+    slot->loaded = slot->outdated = false;
+    slot->worker = make_worker(pool, &pool->edition, slot, received, gone);
+    lt_timer_start(pool->env.loop, &slot->loading, lt_loop_tick(pool->env.loop) + LOAD_TIME, load_late);
+    return true;
+}
+
+/* Gives the tasks that wait to idle workers, and makes workers for those that get none. */
+static void assign(struct pool *pool)
+{
+    give_to_idle(pool);
+    if (lt_timer_active(&pool->pause))
+        return;
+    uint32_t wanted = 0, coming = 0;
+    struct activity *activity;
+    STAILQ_FOREACH(activity, &pool->waiting, link)
+        wanted++;
     for (uint32_t i = 0; i < pool->workers; i++)
         coming += pool->slots[i].worker != NULL && !pool->slots[i].loaded;
-    struct activity *activity;
-    STAILQ_FOREACH(activity, &pool->waiting, link) {
-        if (coming > 0) {
-            coming--;
-            continue;
-        }
-        uint32_t i = 0;
-        while (i < pool->workers && pool->slots[i].worker != NULL)
-            i++;
-        if (i == pool->workers)
-            break;
-        pool->slots[i].loaded = pool->slots[i].outdated = false;
-        pool->slots[i].worker = make_worker(pool, &pool->edition, &pool->slots[i], received, gone);
-        lt_timer_start(pool->env.loop, &pool->slots[i].loading, lt_loop_tick(pool->env.loop) + LOAD_TIME, load_late);
-    }
+    if (pool->one_by_one && wanted > 1)
+        wanted = 1;
+    while (coming < wanted && make_one(pool))
+        coming++;
 }
 
 static void let_go(struct slot *slot)
@@ -274,7 +314,7 @@ static void on_broken(struct slot *slot, const char *reason)
     lt_log_gated(&pool->log, LT_LOG_ERROR, "a worker could not load its module",
                  LT_S("module", pool->edition.load.module), LT_S("error", reason));
     let_go(slot);
-    fail_waiting(pool, reason);
+    do_without(pool, reason, false);
 }
 
 static void received(struct lt_worker *worker, const struct lt_message *message)
@@ -316,8 +356,11 @@ static void gone(struct lt_worker *worker, const char *how)
     lt_timer_stop(pool->env.loop, &slot->loading);
     if (activity != NULL)
         fail(activity, reason);
-    else if (!was_loaded)
-        fail_waiting(pool, reason);
+    if (!was_loaded) {
+        lt_log_gated(&pool->log, LT_LOG_ERROR, "a worker could not be started",
+                     LT_S("module", pool->edition.load.module), LT_S("error", how));
+        do_without(pool, reason, true);
+    }
     if (pool->open)
         assign(pool);
 }
@@ -489,6 +532,7 @@ static void close_pool(struct lt_actuator *actuator)
     struct pool *pool = pool_of(actuator);
     struct abandoned *abandoned;
     pool->open = false;
+    lt_timer_stop(pool->env.loop, &pool->pause);
     end_trial(pool, "the scheduler was closed");
     for (uint32_t i = 0; i < pool->workers; i++)
         let_go(&pool->slots[i]);
@@ -532,7 +576,7 @@ struct lt_actuator *lt_pool_new(const struct lt_pool_options *options)
     pool->slots = lt_zalloc(options->workers * sizeof *pool->slots);
     for (uint32_t i = 0; i < options->workers; i++)
         pool->slots[i] = (struct slot){.pool = pool, .loading = LT_TIMER_INIT};
-    pool->trial.loading = LT_TIMER_INIT;
+    pool->trial.loading = pool->pause = LT_TIMER_INIT;
     STAILQ_INIT(&pool->waiting);
     LIST_INIT(&pool->abandoned);
     return &pool->base;

@@ -6,6 +6,7 @@
  * that blocks) is left alone: it keeps its half for ever. */
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -128,7 +129,11 @@ static void *run(void *arg)
         .end = {.loop = &loop, .send = send_to_host, .stopped = &thread->stopped},
         .thread = thread,
     };
-    if (lt_loop_open(&loop) == 0) {
+    const char *how = "ended";
+    int error = lt_loop_open(&loop);
+    if (error != 0) {
+        how = uv_strerror(error);
+    } else {
         uv_poll_init(&loop.uv, &inside.poll, thread->to_worker.event);
         inside.poll.data = &loop;
         uv_poll_start(&inside.poll, UV_READABLE, receive);
@@ -137,7 +142,7 @@ static void *run(void *arg)
         lt_worker_end_close(&inside.end);
         lt_loop_close(&loop);
     }
-    put(thread, &thread->to_host, lt_message_new(LT_MESSAGE_GONE, 0, NULL, 0));
+    put(thread, &thread->to_host, lt_message_new(LT_MESSAGE_GONE, 0, how, strlen(how) + 1));
     leave(thread);
     return NULL;
 }
@@ -177,10 +182,10 @@ static void close_host_side(struct thread *thread)
     uv_close((uv_handle_t *)&thread->poll, on_closed);
 }
 
-static void on_gone(struct thread *thread)
+static void on_gone(struct thread *thread, const char *how)
 {
     if (!thread->disowned)
-        thread->base.gone(&thread->base, "ended");
+        thread->base.gone(&thread->base, how);
     close_host_side(thread);
 }
 
@@ -195,7 +200,7 @@ static void hear(uv_poll_t *poll, int status, int events)
     while ((message = STAILQ_FIRST(&messages)) != NULL) {
         STAILQ_REMOVE_HEAD(&messages, link);
         if (message->head.kind == LT_MESSAGE_GONE)
-            on_gone(thread);
+            on_gone(thread, message->data);
         else if (!thread->disowned)
             thread->base.received(&thread->base, message);
         free(message);
