@@ -1,4 +1,4 @@
-/* A scheduler as a script has it: shared by bind_scheduler.c and bind_requests.c. */
+/* A scheduler as a script has it: shared by bind_scheduler.c, bind_requests.c and bind_events.c. */
 #ifndef LTSH_SCRIPT_BOUND_H
 #define LTSH_SCRIPT_BOUND_H
 
@@ -13,9 +13,11 @@ struct lt_finished_wait {
     TAILQ_ENTRY(lt_finished_wait) link;
 };
 
-/* Lives until the scheduler is closed and its object is collected. The object, a userdata, holds a pointer to it; its
- * user values are 1: the parts and functions of the configuration, 2: the event handlers. While the scheduler has work
- * the registry holds the object. */
+/* The user values of the object: the parts and functions of the configuration, and the event handlers. */
+enum { LT_BOUND_PARTS = 1, LT_BOUND_HANDLERS };
+
+/* Lives until the scheduler is closed and its object is collected. The object, a userdata, holds a pointer to it. While
+ * the scheduler has work the registry holds the object. */
 struct lt_bound {
     struct lt_scheduler *scheduler; /* NULL: closed and freed */
     struct lt_script *script;
@@ -34,11 +36,18 @@ struct lt_bound {
 /* The scheduler of the object at index 1; raises if it is none. */
 struct lt_bound *lt_bound_check(lua_State *L, const char *function);
 
+/* Pushes the object, or nil when it was collected. */
+void lt_bound_push(struct lt_bound *bound, lua_State *L);
+
 /* Frees what may be freed now. */
 void lt_bound_review(struct lt_bound *bound);
 
 /* Sets the methods that may wait in the table on top of the stack. */
 void lt_bind_requests(lua_State *L);
+
+/* The same with scheduler:on; and the hook that calls the handlers (`arg` is a struct lt_bound). */
+void lt_bind_events(lua_State *L);
+void lt_bound_on_event(void *arg, enum lt_event event, struct lt_task *task, const struct lt_event_data *data);
 
 /* The metamethod __close. */
 int lt_close_scope(lua_State *L);
