@@ -514,6 +514,61 @@ describe("a container in Lua", function()
     end)
   end)
 
+  describe("that cannot take out again what was not added", function()
+    -- Adds a, b and one that is refused, and then "good"; what ran, when that has ended.
+    local function run_with(replacements)
+      local ran = {}
+      replacements.add = function(own, task)
+        ltsh.sleep(0.002)
+        if task.id == "refused" then return nil, "not this one" end
+        return own(task)
+      end
+      local scheduler = open(changed(replacements), function(task) ran[task.id] = (ran[task.id] or 0) + 1 end,
+        { container_timeout = 0.05, schedule_interval = 0.001, limit = 1 })
+      assert.equal("refused", select(3, scheduler:add_all { { id = "a" }, { id = "b" }, { id = "refused" } }))
+      scheduler:add { id = "good" }
+      assert.equal("success", scheduler:wait("good", 5).status)
+      return ran, scheduler
+    end
+
+    it("at once tells it later, and does not run it", function()
+      local failures = 0
+      local deleted = {}
+      local ran = run_with { to_deleted = function(own, task)
+        failures = failures + 1
+        if failures <= 2 then error "no connection" end
+        local done, message = own(task)
+        if done then deleted[task.id] = true end
+        return done, message
+      end }
+      eventually("they are deleted", function() return deleted.a and deleted.b end)
+      assert.same({ good = 1 }, ran)
+    end)
+
+    it("as it does not take back what it gave away tells it that first", function()
+      local failures = 0
+      local ran = run_with {
+        claim = function(own, ...)
+          local tasks, next_run_at = own(...)
+          ltsh.sleep(0.004)
+          return tasks, next_run_at
+        end,
+        to_waiting = function(own, task)
+          failures = failures + 1
+          if failures <= 2 then error "no connection" end
+          return own(task)
+        end,
+      }
+      ltsh.sleep(1.2) -- it is told again after a second
+      assert.same({ good = 1 }, ran)
+    end)
+
+    it("at all goes on with the others", function()
+      local ran = run_with { to_deleted = function() ltsh.sleep(100) end }
+      assert.same({ good = 1 }, ran)
+    end)
+  end)
+
   describe("may know better:", function()
     it("it says when it is to be asked again", function()
       local due, started

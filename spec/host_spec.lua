@@ -920,7 +920,7 @@ describe("require \"luv\"", function()
       ["uv.signal_start_oneshot"] = function(name) uv.signal_start_oneshot(handle, name, print) end,
       ["start"] = function(name) handle:start(name, print) end,
     } do
-      for _, name in ipairs { "sigurg", 23 } do
+      for _, name in ipairs { "sigurg", 23, "23", "0x17" } do
         local started, why = pcall(begin, name)
         assert.is_false(started, what)
         contains(why, "SIGURG belongs to the host")

@@ -258,6 +258,38 @@ describe("what is called for the host", function()
   end)
 end)
 
+describe("what computes", function()
+  it("goes on however many tasks begin and are cut meanwhile", function()
+    local scheduler = open(function(task)
+      if task.id ~= "good" then forever() end
+      local till = os.clock() + 0.1
+      while os.clock() < till do end
+    end, { limit = 100, timeout = 2 })
+    local adding = true
+    for _ = 1, 20 do
+      ltsh.spawn(function()
+        while adding do scheduler:wait(scheduler:add { timeout = 0.03 }) end
+      end)
+    end
+    scheduler:add { id = "good", timeout = 20 }
+    assert.equal("success", scheduler:wait("good", 20).status)
+    adding = false
+  end)
+
+  it("leaves the others their last words when many are ended at once", function()
+    local ended = 0
+    local scheduler = open(function()
+      pcall(ltsh.sleep, 10)
+      ended = ended + 1
+      local till = os.clock() + 0.006
+      while os.clock() < till do end
+    end, { limit = 20, timeout = 0.05 })
+    for i = 1, 20 do scheduler:add { id = tostring(i) } end
+    for i = 1, 20 do assert.equal("timeout", scheduler:wait(tostring(i), 5).reason) end
+    assert.equal(20, ended)
+  end)
+end)
+
 describe("a waiting task that is ended", function()
   it("takes the job with it that it waits for", function()
     local reached, cancelled
@@ -425,12 +457,38 @@ describe("finalizers", function()
       return "through"
     end, { limit = 2 })
     scheduler:add { id = "bad", item = true }
-    for i = 1, 10 do
+    for i = 1, 4 do
       scheduler:add { id = tostring(i) }
       assert.equal("success", scheduler:wait(tostring(i), 5).status)
+      assert.equal("running", scheduler:get("bad").status)
     end
-    assert.equal("running", scheduler:get("bad").status)
     assert.equal("through", scheduler:wait("bad", 5).output)
+  end)
+
+  it("that are slow once in a while, or are ended with their task, are called again", function()
+    local calls = 0
+    local function make(seconds)
+      setmetatable({}, { __gc = function()
+        calls = calls + 1
+        local till = os.clock() + seconds
+        while os.clock() < till do end
+      end })
+      collectgarbage()
+    end
+    local scheduler = open(function(task)
+      make(task.item)
+      make(0)
+    end)
+    for i = 1, 4 do
+      scheduler:add { id = "slow" .. i, item = 100 }
+      scheduler:wait("slow" .. i, 10)
+      scheduler:add { id = "ended" .. i, item = 0.06, timeout = 0.02 }
+      scheduler:wait("ended" .. i, 10)
+    end
+    calls = 0
+    scheduler:add { id = "quick", item = 0 }
+    scheduler:wait("quick", 10)
+    assert.equal(2, calls)
   end)
 
   it("that never end are not called again and again, in whatever runs next", function()

@@ -184,6 +184,16 @@ return function(name, make, supports)
         assert.equal("success", scheduler:wait("b", 10).status)
       end)
 
+      it("lets in the next one when the first of those who wait for room gives up", function()
+        local scheduler = open(nil, nil, make { size = 3 })
+        for i = 1, 2 do add(scheduler, { id = "later" .. i, delay = 3600 }) end
+        local many = ltsh.spawn(function() return scheduler:add_all({ { id = "a" }, { id = "b" } }, 0.05) end)
+        local one = ltsh.spawn(function() return scheduler:add({ id = "c" }, 10) end)
+        assert.equal("full", select(3, many:wait()))
+        assert.equal("c", one:wait())
+        assert.equal("success", scheduler:wait("c", 5).status)
+      end)
+
       it("takes all of a list or none", function()
         local scheduler = open(nil, nil, make { size = 3 })
         scheduler:pause()

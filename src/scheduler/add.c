@@ -24,12 +24,22 @@ static void added(struct lt_add_request *request)
     answer_add(request, LT_OK, NULL);
 }
 
+/* Those who wait for room are to be asked again, in a turn of its own. */
+static void try_next(struct lt_scheduler *s)
+{
+    s->room_again = true;
+    lt_pump_post(s);
+}
+
 static void stop_waiting_for_room(struct lt_reply *reply, void *arg)
 {
     (void)reply;
     struct lt_add_request *request = arg;
-    TAILQ_REMOVE(&request->scheduler->for_room, request, link);
-    lt_request_end(request->scheduler);
+    struct lt_scheduler *s = request->scheduler;
+    if (request == TAILQ_FIRST(&s->for_room))
+        try_next(s); /* who may want less */
+    TAILQ_REMOVE(&s->for_room, request, link);
+    lt_request_end(s);
 }
 
 static void wait_for_room(struct lt_add_request *request)
@@ -53,6 +63,8 @@ static void on_add(struct lt_reply *reply)
                     s->config.container->ops->pending(s->config.container) > 0;
     if (was_first)
         s->admitting = false;
+    else if (reply->code != LT_OK && request->count > 1)
+        try_next(s); /* some of them may have been in for a moment, and taken the room */
     if (reply->code == LT_FULL && may_wait) {
         lt_reply_clear(reply);
         wait_for_room(request);

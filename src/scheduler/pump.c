@@ -116,6 +116,10 @@ static void pump(struct lt_turn *turn)
     struct lt_scheduler *s = lt_container_of(turn, struct lt_scheduler, pump);
     if (s->closed)
         return;
+    if (s->room_again) {
+        s->room_again = false;
+        lt_adds_room(s);
+    }
     double until = lt_loop_now(s->loop) + TURN;
     for (;;) {
         if (!lt_run_some(s, until) || lt_loop_now(s->loop) >= until) {

@@ -102,6 +102,7 @@ struct lt_scheduler {
     /* requests.c */
     TAILQ_HEAD(, lt_add_request) for_room;
     bool admitting;                   /* the first of them is being stored */
+    bool room_again;                  /* the first of them is to be tried again */
     struct lt_request_list for_claim; /* stops of tasks whose claim is not answered yet */
     uint32_t requests;                /* under way */
     struct lt_map waits;              /* by task id */

@@ -128,6 +128,7 @@ static int execute(const char *command)
         if (errno != EINTR)
             return -1;
     }
+    errno = 0;
     return status;
 }
 

@@ -75,7 +75,7 @@ static int walk(lua_State *L)
 static int signal_start(lua_State *L)
 {
     bool named = lua_type(L, 2) == LUA_TSTRING && strcmp(lua_tostring(L, 2), "sigurg") == 0;
-    if (named || (lua_type(L, 2) == LUA_TNUMBER && lua_tointeger(L, 2) == SIGURG))
+    if (named || lua_tointeger(L, 2) == SIGURG) /* a number, or the text of one */
         return luaL_error(L, "luv.signal_start: SIGURG belongs to the host, which preempts Lua that computes with it");
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_insert(L, 1);

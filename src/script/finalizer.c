@@ -8,17 +8,19 @@
 #include "script/call.h"
 #include "script/strand.h"
 
-static const double LONGEST = 1; /* seconds: it holds up whoever triggered it */
-
 /* The code of finalizers that were cut: the userdata of a function, known by where it was written. What an ended task
- * leaves behind is collected while others run; code that had to be ended this often in a row is not called any more, so
- * that it cannot hold up those again and again. */
+ * leaves behind is collected while others run, and could hold up those again and again: code that was ended STRIKES times
+ * in a row for using up its slices, or so often at once with the task that triggered it, is not called any more. */
 struct code {
     unsigned ended;
-    char at[LUA_IDSIZE + 16]; /* source:line */
+    unsigned ended_with_task;
+    uint64_t round; /* of the loop, in which that was */
+    char at[LUA_IDSIZE + 16];
 };
 
 enum { STRIKES = 3 };
+
+static const double LAST_TIME = 1; /* seconds in all for finalizers that take too long when the state is closed */
 
 static const char codes; /* its address: the registry's table of them */
 
@@ -29,14 +31,14 @@ static struct code *find_code(lua_State *L, bool make)
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_getinfo(L, ">S", &where);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &codes);
-    const char *at = lua_pushfstring(L, "%s:%d", where.short_src, where.linedefined);
+    lua_pushfstring(L, "%s:%d:%d", where.source, where.linedefined, where.lastlinedefined);
     lua_pushvalue(L, -1);
     lua_rawget(L, -3);
     if (lua_isnil(L, -1) && make) {
         lua_pop(L, 1);
         struct code *code = lua_newuserdatauv(L, sizeof *code, 0);
-        code->ended = 0;
-        snprintf(code->at, sizeof code->at, "%s", at);
+        *code = (struct code){0};
+        snprintf(code->at, sizeof code->at, "%s:%d", where.short_src, where.linedefined);
         lua_pushvalue(L, -2);
         lua_pushvalue(L, -2);
         lua_rawset(L, -5);
@@ -46,12 +48,18 @@ static struct code *find_code(lua_State *L, bool make)
     return lua_touserdata(L, -1);
 }
 
+static bool is_hopeless(const struct code *code)
+{
+    return code->ended >= STRIKES || code->ended_with_task >= STRIKES;
+}
+
 static bool is_given_up(lua_State *L, const struct lt_script *script)
 {
     if (!script->slow_finalizers)
         return false;
     const struct code *code = find_code(L, false);
-    bool given_up = code != NULL && code->ended >= STRIKES;
+    bool given_up =
+        code != NULL && (is_hopeless(code) || (script->closing && code->ended > 0 && script->last_time < 0));
     lua_pop(L, 1);
     return given_up;
 }
@@ -77,28 +85,37 @@ static void over_at_once(struct lt_strand *strand, enum lt_outcome outcome, int 
         raised(strand);
 }
 
-static void strike(struct lt_script *script, struct code *code)
+static void log_end(struct lt_script *script, const struct code *code)
 {
+    script->slow_finalizers = true;
     lt_log_gated(&script->finalizer_log, LT_LOG_ERROR, "a finalizer (__gc) took too long and was ended",
                  LT_S("at", code->at));
-    if (++code->ended != STRIKES)
-        return;
-    script->slow_finalizers = true;
-    lt_log(LT_LOG_ERROR, "a finalizer (__gc) took too long several times and is not called any more",
-           LT_S("at", code->at));
+    if (is_hopeless(code))
+        lt_log(LT_LOG_ERROR, "a finalizer (__gc) took too long several times and is not called any more",
+               LT_S("at", code->at));
 }
 
 /* After it was cut. */
 static void over_later(struct lt_strand *strand, enum lt_outcome outcome, int count)
 {
     (void)count;
+    struct lt_script *script = strand->script;
     struct code *code = strand->owner;
-    if (outcome == LT_ENDED)
-        strike(strand->script, code);
-    else
-        code->ended = 0;
     if (outcome == LT_RAISED)
         raised(strand);
+    if (outcome != LT_ENDED) {
+        code->ended = 0;
+        return;
+    }
+    if (!strand->told) {
+        code->ended++;
+    } else if (code->round == script->loop->rounds) {
+        code->ended_with_task++;
+    } else {
+        code->ended_with_task = 1;
+        code->round = script->loop->rounds;
+    }
+    log_end(script, code);
 }
 
 static void run(lua_State *L, struct lt_script *script)
@@ -113,11 +130,14 @@ static void run(lua_State *L, struct lt_script *script)
         lt_strand_run(strand, 1);
     else
         lt_strand_run_later(strand, 1); /* the collector calls them all in a row: one slice for each would be long */
-    if (over)
+    if (over) {
+        struct code *code = script->slow_finalizers ? find_code(L, false) : NULL;
+        if (code != NULL)
+            code->ended = 0; /* not in a row */
         return;
-    strand->done = over_later;
+    }
     strand->owner = find_code(L, true);
-    lt_timer_start(script->loop, &strand->ending, lt_loop_tick(script->loop) + LONGEST, lt_strand_ending);
+    strand->done = over_later;
     if (lt_strand_now(script) != NULL)
         lt_strand_hold(lt_strand_now(script), strand);
     lt_preempt_soon(script);
@@ -126,7 +146,8 @@ static void run(lua_State *L, struct lt_script *script)
 /* The state is being closed: there is no later. */
 static void run_last(lua_State *L, struct lt_script *script)
 {
-    struct lt_bounds bounds = {.deadline = lt_loop_tick(script->loop) + LT_LAST_WORDS};
+    double begin = lt_loop_tick(script->loop);
+    struct lt_bounds bounds = {.deadline = begin + LT_LAST_WORDS};
     struct lt_frame frame;
     int count;
     lua_State *co = lua_newthread(L);
@@ -136,8 +157,12 @@ static void run_last(lua_State *L, struct lt_script *script)
     lt_frame_enter(script, &frame, co, NULL, &bounds, false);
     lua_resume(co, L, 1, &count);
     lt_frame_leave(script, &frame);
-    if (bounds.cut != LT_CUT_NOT)
-        strike(script, find_code(L, true));
+    if (bounds.cut == LT_CUT_NOT)
+        return;
+    struct code *code = find_code(L, true);
+    code->ended = 1; /* once the time is over, its like are not called */
+    script->last_time -= lt_loop_tick(script->loop) - begin;
+    log_end(script, code);
 }
 
 static int finalize(lua_State *L)
@@ -201,6 +226,7 @@ static void set_function(lua_State *L, lua_CFunction function)
 
 void lt_finalizer_open(lua_State *L)
 {
+    lt_script_of(L)->last_time = LAST_TIME;
     lua_newtable(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &codes);
     lua_pushglobaltable(L);

@@ -86,8 +86,6 @@ static void fail(struct add_call *add, int code, const char *message)
     lt_bytes_set(&add->message, lt_bytes_new(message, strlen(message)));
     /* Of one whose call failed nobody knows whether it was stored. */
     add->undo = add->next + (lua_container_trouble(code) ? 1 : 0);
-    add->holds_claims = true;
-    add->c->undoing++;
     for (uint32_t i = 0; i < add->undo; i++) {
         add->newcomers[i].not_to_run = true;
         lua_container_not_returning(add->c, add->newcomers[i].record); /* a claim that waits for it gives it back */
@@ -121,8 +119,26 @@ static void undone(struct lt_adapter_call *call, int code, lua_State *L, int cou
         lt_adapter_log(&add->c->adapter, "a task that was not added could not be taken out again", add->shown,
                        error.message);
         lua_container_owe(add->c, lt_task_ref(add->shown), NULL);
+        while (add->undo > 0) /* claims cannot wait for each of them in turn */
+            lua_container_owe(add->c, lt_task_ref(show(add, --add->undo, LT_DELETED)), NULL);
+    } else if (code != LT_OK && lua_container_owes(add->c, add->shown)) {
+        lua_container_owe(add->c, lt_task_ref(add->shown), NULL); /* it is to be given back first */
     }
     lt_adapter_go(call);
+}
+
+/* Not while a claim is under way; and who begins when one is held waits for that one, so that claims do not wait for
+ * ever. From then on they wait. */
+static bool may_undo(struct add_call *add)
+{
+    struct lua_container *c = add->c;
+    if (add->holds_claims)
+        return true;
+    if (c->claiming != NULL || c->held != NULL)
+        return false;
+    add->holds_claims = true;
+    c->undoing++;
+    return true;
 }
 
 static bool step(struct lt_adapter_call *call)
@@ -136,7 +152,7 @@ static bool step(struct lt_adapter_call *call)
         return false;
     }
     if (add->code != LT_OK && add->undo > 0) {
-        if (add->c->claiming != NULL) {
+        if (!may_undo(add)) {
             lua_container_park(add->c, &add->parked, claim_over);
             return false;
         }

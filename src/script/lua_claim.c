@@ -213,13 +213,19 @@ static void expire(struct lt_claim_call *claim, struct lt_task *task)
 static void file_given_back(struct lua_container *c, struct lt_task *shown)
 {
     const struct lt_task *known = task_known(lt_records_find(&c->records, shown));
-    struct newcomer *newcomer = lua_container_find_newcomer(c, shown);
-    if (newcomer != NULL)
-        newcomer->run = shown->run;
     if (known == NULL || known->status != LT_WAITING)
         return;
     lt_task_inherit(shown, known);
     lt_records_file(&c->records, shown, lua_container_wall(c));
+}
+
+/* Those who are to take it out again must know the number of this run. */
+static void note_run(struct lua_container *c, const struct lt_task *shown)
+{
+    struct newcomer *newcomer = lua_container_find_newcomer(c, shown);
+    if (newcomer != NULL)
+        newcomer->run = shown->run;
+    lua_container_owes_run(c, shown);
 }
 
 static void given_back(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
@@ -227,6 +233,7 @@ static void given_back(struct lt_adapter_call *call, int code, lua_State *L, int
     struct lt_claim_call *claim = (struct lt_claim_call *)call;
     struct lt_error error;
     code = lt_adapter_answer(call, code, L, count, message, LT_STALE, &error);
+    note_run(claim->c, claim->shown);
     if (code == LT_OK)
         file_given_back(claim->c, claim->shown);
     else
@@ -245,6 +252,32 @@ static void give_back(struct lt_claim_call *claim, const struct lt_task *task)
         shown->attempts--;
     shown->status = LT_WAITING;
     lua_container_tell(&claim->call, shown, given_back);
+}
+
+static void dropped(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
+{
+    struct lt_claim_call *claim = (struct lt_claim_call *)call;
+    struct lt_error error;
+    code = lt_adapter_answer(call, code, L, count, message, LT_STALE, &error);
+    note_run(claim->c, claim->shown);
+    if (code != LT_OK)
+        lt_adapter_log(&claim->c->adapter, "a task that was not added could not be stopped", claim->shown,
+                       error.message);
+    lt_adapter_go(call);
+}
+
+/* It is to be deleted: given back it would be returned again and again, before all others. */
+static void drop(struct lt_claim_call *claim, const struct lt_task *task)
+{
+    struct lt_task *shown = lt_task_clone(task);
+    struct lt_bytes *reason = lt_bytes_printf("not added");
+    shown->status = LT_RUNNING;
+    lt_task_apply(shown,
+                  &(struct lt_transition){
+                      .to = LT_STOPPED, .run = task->run, .now = lua_container_wall(claim->c), .reason = reason});
+    lt_bytes_unref(reason);
+    show(claim, shown);
+    lua_container_tell(&claim->call, shown, dropped);
 }
 
 /* Nothing of an earlier run is to be seen in a new one. */
@@ -338,7 +371,10 @@ static bool handle_claimed(struct lt_claim_call *claim, struct lt_task *task)
         ignore(claim, task, "it is being given back");
         if (!is_new_run(task, owed_run))
             return false;
-        give_back(claim, task);
+        if (lua_container_deletes(c, task))
+            drop(claim, task);
+        else
+            give_back(claim, task);
         return true;
     }
     bool beyond = claim->tried++ >= claim->op->limit;

@@ -18,6 +18,8 @@
 
 static const double FIRST_PAUSE = 1; /* before the table is told again what it is owed; doubles */
 static const double LONGEST_PAUSE = 30;
+static const double SHORT_PAUSE = 0.05; /* before a deletion that was refused while a claim had the task */
+enum { MOST_TRIES = 20 };
 
 static struct lua_container *of_adapter(struct lt_adapter *adapter)
 {
@@ -54,6 +56,8 @@ struct lt_debt {
     struct lua_container *c;
     struct lt_task *shown;
     struct lt_task *task; /* expires with it; NULL: nothing does */
+    uint64_t told_run;
+    unsigned tries; /* of a deletion that was refused */
     STAILQ_ENTRY(lt_debt) link;
 };
 
@@ -78,19 +82,55 @@ void lua_container_owe(struct lua_container *c, struct lt_task *shown, struct lt
         pay(c);
 }
 
-bool lua_container_forgive(struct lua_container *c, const struct lt_task *task, uint64_t *run)
+static bool is_about(const struct lt_debt *debt, const struct lt_task *task)
+{
+    return debt->shown->id_len == task->id_len && memcmp(debt->shown->data, task->data, task->id_len) == 0;
+}
+
+bool lua_container_owes(const struct lua_container *c, const struct lt_task *task)
+{
+    const struct lt_debt *debt;
+    STAILQ_FOREACH(debt, &c->debts, link) {
+        if (is_about(debt, task))
+            return true;
+    }
+    return false;
+}
+
+bool lua_container_deletes(const struct lua_container *c, const struct lt_task *task)
+{
+    const struct lt_debt *debt;
+    STAILQ_FOREACH(debt, &c->debts, link) {
+        if (is_about(debt, task) && debt->shown->status == LT_DELETED)
+            return true;
+    }
+    return false;
+}
+
+void lua_container_owes_run(struct lua_container *c, const struct lt_task *task)
 {
     struct lt_debt *debt;
     STAILQ_FOREACH(debt, &c->debts, link) {
-        if (debt->shown->id_len != task->id_len || memcmp(debt->shown->data, task->data, task->id_len) != 0)
+        if (is_about(debt, task) && debt->shown->status == LT_DELETED)
+            debt->shown->run = task->run;
+    }
+}
+
+bool lua_container_forgive(struct lua_container *c, const struct lt_task *task, uint64_t *run)
+{
+    struct lt_debt *debt, *void_one = NULL;
+    STAILQ_FOREACH(debt, &c->debts, link) {
+        if (!is_about(debt, task))
             continue;
         *run = debt->shown->run;
-        if (debt == c->paying)
+        if (debt == c->paying || debt->shown->status == LT_DELETED)
             return false;
-        STAILQ_REMOVE(&c->debts, debt, lt_debt, link);
-        lt_adapter_call_free(&debt->call);
-        return true;
+        void_one = debt;
     }
+    if (void_one == NULL)
+        return true;
+    STAILQ_REMOVE(&c->debts, void_one, lt_debt, link);
+    lt_adapter_call_free(&void_one->call);
     return true;
 }
 
@@ -109,6 +149,14 @@ static void pay_again(struct lt_timer *timer)
     pay((struct lua_container *)((char *)timer - offsetof(struct lua_container, pay_again)));
 }
 
+/* It was refused as a claim had the task, and gave it back or will. */
+static bool is_to_be_deleted_again(struct lt_debt *debt)
+{
+    const struct lua_container *c = debt->c;
+    bool claimed = c->claiming != NULL || debt->shown->run != debt->told_run;
+    return debt->shown->status == LT_DELETED && claimed && c->closing == NULL && debt->tries++ < MOST_TRIES;
+}
+
 static void paid(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
 {
     struct lt_debt *debt = (struct lt_debt *)call;
@@ -123,6 +171,10 @@ static void paid(struct lt_adapter_call *call, int code, lua_State *L, int count
         if (c->pay_pause > LONGEST_PAUSE)
             c->pay_pause = LONGEST_PAUSE;
         lt_timer_start(c->env.loop, &c->pay_again, lt_loop_tick(c->env.loop) + c->pay_pause, pay_again);
+        return;
+    }
+    if (code != LT_OK && is_to_be_deleted_again(debt)) {
+        lt_timer_start(c->env.loop, &c->pay_again, lt_loop_tick(c->env.loop) + SHORT_PAUSE, pay_again);
         return;
     }
     c->pay_pause = 0;
@@ -145,6 +197,7 @@ static void pay(struct lua_container *c)
     c->in_pay = true;
     while (c->paying == NULL && !lt_timer_active(&c->pay_again) && (debt = STAILQ_FIRST(&c->debts)) != NULL) {
         c->paying = debt;
+        debt->told_run = debt->shown->run;
         lua_container_tell(&debt->call, debt->shown, paid);
     }
     c->in_pay = false;

@@ -77,7 +77,17 @@ void lua_container_tell(struct lt_adapter_call *call, struct lt_task *shown,
  * with it, by expiring, and is delivered then. */
 void lua_container_owe(struct lua_container *c, struct lt_task *shown, struct lt_task *task);
 
-/* The table gave this task away (again): what it was owed is void. False if it is being told right now, of `run`. */
+/* Whether it is owed something about this task. */
+bool lua_container_owes(const struct lua_container *c, const struct lt_task *task);
+
+/* Whether that is its deletion. */
+bool lua_container_deletes(const struct lua_container *c, const struct lt_task *task);
+
+/* A task was given back, with this run number: a deletion that is owed is one of that. */
+void lua_container_owes_run(struct lua_container *c, const struct lt_task *task);
+
+/* The table gave this task away (again): what it was owed is void. False if it is being told right now, of `run`, or if
+ * it is to be deleted. */
 bool lua_container_forgive(struct lua_container *c, const struct lt_task *task, uint64_t *run);
 
 /* Something about the record was answered (record->busy is false again): the next in its queue. The record may be gone

@@ -97,10 +97,7 @@ struct lt_script *lt_script_open(struct lt_loop *loop, const struct lt_script_op
     script->loop = loop;
     script->worker = options->worker;
     script->may_exit = options->may_exit;
-    TAILQ_INIT(&script->live);
-    TAILQ_INIT(&script->spare);
-    TAILQ_INIT(&script->dead);
-    TAILQ_INIT(&script->preempted);
+    lt_strands_open(script);
     script->max_stall = MAX_STALL;
     TAILQ_INIT(&script->schedulers);
     *(struct lt_script **)lua_getextraspace(L) = script; /* before the first coroutine, which copies it */

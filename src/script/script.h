@@ -48,11 +48,14 @@ struct lt_script {
     struct lt_strand_list dead;      /* over, but still posted on the loop */
     struct lt_strand_list preempted; /* in the order of their next slices, of which each turn of the loop runs one */
     struct lt_turn slice;
-    uint64_t cuts;        /* how often a strand was preempted */
-    uint64_t slices_from; /* the round of the loop from which on preempted ones go on */
+    unsigned passed;             /* rounds in which those that began or woke took the slice */
+    struct lt_strand_list awake; /* tasks that were woken in a round in which another one had used up a slice */
+    struct lt_turn wake;
+    uint64_t cut_round; /* of the loop: the last in which a task that began or woke did */
     unsigned spare_count;
     struct lt_log_gate finalizer_log;
-    bool slow_finalizers;     /* there is code of finalizers that is not called any more */
+    bool slow_finalizers;     /* some had to be ended */
+    double last_time;         /* seconds that are left for finalizers that take too long, when the state is closed */
     struct lt_buffer scratch; /* for encoding; whoever uses it is through with it before Lua runs again */
     struct lt_bound_list schedulers;
     int small_task_meta; /* the metatables of task objects, as references: an index into an array */

@@ -15,7 +15,7 @@ static struct lt_strand *strand_of(struct lt_turn *turn)
     return (struct lt_strand *)((char *)turn - offsetof(struct lt_strand, wake));
 }
 
-static void resume(struct lt_strand *strand, int arguments);
+static bool resume(struct lt_strand *strand, int arguments);
 static void go(struct lt_strand *strand, int arguments);
 
 void lt_strand_free(struct lt_strand *strand)
@@ -32,17 +32,60 @@ static void let_go(struct lt_strand *strand)
         wait->cancel(wait);
 }
 
+/* Takes it out of the queue for its next slice, if it is in one. */
+static void leave_queue(struct lt_strand *strand)
+{
+    if (strand->queue != NULL)
+        TAILQ_REMOVE(strand->queue, strand, next_slice);
+    strand->queue = NULL;
+}
+
+static void enter_queue(struct lt_strand *strand, struct lt_strand_list *queue, struct lt_turn *turn)
+{
+    strand->queue = queue;
+    TAILQ_INSERT_TAIL(queue, strand, next_slice);
+    lt_loop_post(strand->script->loop, turn);
+}
+
+/* Of the tasks that begin or wake in one round of the loop one may use up a slice; those that wake after it go on in the
+ * next round, so that many that compute do not hold up everybody together. */
+static bool may_go_on(const struct lt_strand *strand)
+{
+    const struct lt_script *script = strand->script;
+    return strand->kind != LT_STRAND_TASK || script->cut_round != script->loop->rounds;
+}
+
 static void woken(struct lt_turn *turn)
 {
     struct lt_strand *strand = strand_of(turn);
+    struct lt_script *script = strand->script;
     if (strand->dead) {
-        TAILQ_REMOVE(&strand->script->dead, strand, link);
+        TAILQ_REMOVE(&script->dead, strand, link);
         lt_strand_free(strand);
-    } else if (strand->suspended && !strand->preempted && !strand->held && !strand->deferred) {
-        if (strand->told)
-            let_go(strand);
+    } else if (!strand->suspended || strand->queue == &script->preempted || strand->held || strand->deferred) {
+        return;                /* it goes on by itself */
+    } else if (strand->told) { /* at once: it has little time */
+        leave_queue(strand);
+        let_go(strand);
+        go(strand, 0);
+    } else if (may_go_on(strand)) {
+        leave_queue(strand);
+        go(strand, 0);
+    } else if (strand->queue == NULL) {
+        enter_queue(strand, &script->awake, &script->wake);
+    }
+}
+
+static void wake_next(struct lt_turn *turn)
+{
+    struct lt_script *script = (struct lt_script *)((char *)turn - offsetof(struct lt_script, wake));
+    struct lt_strand *strand;
+    while ((strand = TAILQ_FIRST(&script->awake)) != NULL && may_go_on(strand)) {
+        leave_queue(strand);
         go(strand, 0);
     }
+    if (strand != NULL)
+        lt_loop_post(script->loop, turn);
 }
 
 void lt_strand_ending(struct lt_timer *timer)
@@ -50,32 +93,46 @@ void lt_strand_ending(struct lt_timer *timer)
     lt_strand_kill((struct lt_strand *)((char *)timer - offsetof(struct lt_strand, ending)));
 }
 
+enum { LONGEST_PASS = 7 };
+
 /* One slice a round of the loop: whoever waits for I/O or a timer comes in between. Those that begin or wake come first:
- * if one of them has just used up a slice, this is not the turn of the others. */
+ * when one of them has just used up a slice, the others pass, but for so many rounds only. */
 static void run_slice(struct lt_turn *turn)
 {
     struct lt_script *script = (struct lt_script *)((char *)turn - offsetof(struct lt_script, slice));
     struct lt_strand *strand = TAILQ_FIRST(&script->preempted);
     if (strand == NULL)
         return;
-    if (script->loop->rounds < script->slices_from) {
+    if (script->cut_round + 1 >= script->loop->rounds && script->passed < LONGEST_PASS) {
+        script->passed++;
         lt_loop_post(script->loop, turn);
         return;
     }
-    TAILQ_REMOVE(&script->preempted, strand, next_slice);
-    strand->preempted = false;
-    resume(strand, strand->arguments);
+    script->passed = 0;
+    leave_queue(strand);
+    strand->slices++;
+    if (strand->kind == LT_STRAND_FINALIZER && strand->slices > LT_FINALIZER_SLICES)
+        lt_strand_kill(strand);
+    else
+        resume(strand, strand->arguments);
     if (!TAILQ_EMPTY(&script->preempted))
         lt_loop_post(script->loop, &script->slice);
 }
 
 static void queue_slice(struct lt_strand *strand)
 {
-    struct lt_script *script = strand->script;
-    strand->preempted = true;
-    TAILQ_INSERT_TAIL(&script->preempted, strand, next_slice);
+    enter_queue(strand, &strand->script->preempted, &strand->script->slice);
+}
+
+void lt_strands_open(struct lt_script *script)
+{
+    TAILQ_INIT(&script->live);
+    TAILQ_INIT(&script->spare);
+    TAILQ_INIT(&script->dead);
+    TAILQ_INIT(&script->preempted);
+    TAILQ_INIT(&script->awake);
     script->slice.fn = run_slice;
-    lt_loop_post(script->loop, &script->slice);
+    script->wake.fn = wake_next;
 }
 
 static struct lt_strand *make(struct lt_script *script)
@@ -107,6 +164,7 @@ struct lt_strand *lt_strand_new(struct lt_script *script, enum lt_strand_kind ki
     strand->group = NULL;
     strand->arguments = 0;
     strand->kept = 0;
+    strand->slices = 0;
     strand->bounds = (struct lt_bounds){0};
     strand->told = strand->raised = strand->failed = strand->computes = false;
     TAILQ_INSERT_TAIL(&script->live, strand, link);
@@ -157,11 +215,10 @@ static void leave(struct lt_strand *strand)
 {
     let_go(strand);
     strand->suspended = false;
-    if (strand->preempted)
-        TAILQ_REMOVE(&strand->script->preempted, strand, next_slice);
+    leave_queue(strand);
     if (strand->deferred)
         TAILQ_REMOVE(&strand->group->deferred, strand, next_slice);
-    strand->preempted = strand->deferred = false;
+    strand->deferred = false;
     free_group(strand);
 }
 
@@ -347,12 +404,13 @@ static void came_to_its_end(struct lt_strand *strand, int count)
         finish(strand, LT_DONE, count - strand->kept);
 }
 
-static void resume(struct lt_strand *strand, int arguments)
+/* True: it was cut. */
+static bool resume(struct lt_strand *strand, int arguments)
 {
     struct lt_script *script = strand->script;
     if (strand->group != NULL && strand->group->computing != NULL && strand->group->computing != strand) {
         defer(strand, arguments);
-        return;
+        return false;
     }
     strand->arguments = 0;
     lua_State *from = script->frame != NULL ? script->frame->L : NULL;
@@ -382,7 +440,6 @@ static void resume(struct lt_strand *strand, int arguments)
     } else if (frame.preempted) {
         lua_pop(strand->L, count);  /* the suspension, if it passed through a coroutine of the script's */
         lt_loop_tick(script->loop); /* time has passed */
-        script->cuts++;
         cut(strand);
     } else if (count == 1 && lt_is_suspension(strand->L, -1)) {
         lua_pop(strand->L, 1);
@@ -394,6 +451,7 @@ static void resume(struct lt_strand *strand, int arguments)
         lua_pushliteral(strand->L, "attempt to yield from outside a coroutine");
         finish(strand, LT_RAISED, 1);
     }
+    return frame.preempted;
 }
 
 static void push_base(lua_State *L, int arguments)
@@ -403,22 +461,12 @@ static void push_base(lua_State *L, int arguments)
     lua_rotate(L, -(arguments + 3), 2);
 }
 
-/* Of the tasks that begin or wake in one round of the loop, one may use up a slice; the others go on in the next rounds,
- * so that many that compute do not hold up everybody together. */
 static void go(struct lt_strand *strand, int arguments)
 {
     struct lt_script *script = strand->script;
     bool task = strand->kind == LT_STRAND_TASK;
-    if (task && script->slices_from == script->loop->rounds + 2) {
-        strand->suspended = true;
-        strand->arguments = arguments;
-        queue_slice(strand);
-        return;
-    }
-    uint64_t cuts = script->cuts;
-    resume(strand, arguments);
-    if (task && script->cuts != cuts)
-        script->slices_from = script->loop->rounds + 2;
+    if (resume(strand, arguments) && task)
+        script->cut_round = script->loop->rounds;
 }
 
 void lt_strand_run(struct lt_strand *strand, int arguments)

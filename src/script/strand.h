@@ -66,6 +66,7 @@ struct lt_strand {
     struct lt_bounds bounds; /* where it cannot be preempted */
     struct lt_timer ending;  /* it was told to end: when it is killed */
     int kept;                /* values at the bottom of its stack, under the function, that stay there while it runs */
+    unsigned slices;         /* that it had */
     struct lt_wait *wait;    /* what it waits for; NULL: nothing */
     struct lt_turn wake;
     struct lt_timer timer; /* of ltsh.sleep */
@@ -74,7 +75,6 @@ struct lt_strand {
     unsigned passing_count, passing_size;
     bool running;               /* is being resumed right now */
     bool suspended;             /* in a waiting call, or preempted */
-    bool preempted;             /* goes on by itself */
     bool computes;              /* its last slice was cut */
     bool deferred;              /* it goes on after the one of its group that computes */
     int arguments;              /* for its next resume, if it was deferred */
@@ -89,8 +89,15 @@ struct lt_strand {
     struct lt_strand *waited_by; /* of a finalizer: the strand that triggered it, and goes on after it */
     unsigned finalizers;         /* that this one waits for */
     TAILQ_ENTRY(lt_strand) link;
-    TAILQ_ENTRY(lt_strand) next_slice; /* while preempted or deferred */
+    struct lt_strand_list *queue;      /* for its next slice; NULL: in none */
+    TAILQ_ENTRY(lt_strand) next_slice; /* in `queue`, or while deferred */
 };
+
+/* How many slices a finalizer may use, some 0.1 s: it holds up whoever triggered it. Then it is ended. */
+enum { LT_FINALIZER_SLICES = 25 };
+
+/* Makes the lists of a new script. */
+void lt_strands_open(struct lt_script *script);
 
 /* A strand from the pool. Push the function and its arguments on strand->L, then lt_strand_run. */
 struct lt_strand *lt_strand_new(struct lt_script *script, enum lt_strand_kind kind, void *owner,
