@@ -220,7 +220,7 @@ for _, isolate in ipairs { "thread", "process" } do
 
     it("are fewer when the host is short of descriptors, and no task fails for that", function()
       local folder = run_child.folder {
-        ["task.lua"] = "return function() require('ltsh').sleep(0.02) return 1 end",
+        ["task.lua"] = "local ltsh = require 'ltsh' return function() ltsh.sleep(0.02) return 1 end",
         ["script.lua"] = [[
           local ltsh = require "ltsh"
           local scheduler = ltsh.scheduler {

@@ -51,7 +51,8 @@ struct lt_script {
     unsigned passed;             /* rounds in which those that began or woke took the slice */
     struct lt_strand_list awake; /* tasks that were woken in a round in which another one had used up a slice */
     struct lt_turn wake;
-    uint64_t cut_round; /* of the loop: the last in which a task that began or woke did */
+    uint64_t cut_round;       /* of the loop: the last in which a task that began or woke did */
+    uint64_t woken_cut_round; /* the last in which a task that woke did */
     unsigned spare_count;
     struct lt_log_gate finalizer_log;
     bool slow_finalizers;     /* some had to be ended */

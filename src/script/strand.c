@@ -16,7 +16,7 @@ static struct lt_strand *strand_of(struct lt_turn *turn)
 }
 
 static bool resume(struct lt_strand *strand, int arguments);
-static void go(struct lt_strand *strand, int arguments);
+static bool go(struct lt_strand *strand, int arguments);
 
 void lt_strand_free(struct lt_strand *strand)
 {
@@ -47,12 +47,21 @@ static void enter_queue(struct lt_strand *strand, struct lt_strand_list *queue, 
     lt_loop_post(strand->script->loop, turn);
 }
 
-/* Of the tasks that begin or wake in one round of the loop one may use up a slice; those that wake after it go on in the
- * next round, so that many that compute do not hold up everybody together. */
+/* Of the tasks that wake in one round of the loop one may use up a slice; the others go on in the next round, so that
+ * many that compute do not hold up everybody together. (Of those that begin, their scheduler sees to it.) */
 static bool may_go_on(const struct lt_strand *strand)
 {
     const struct lt_script *script = strand->script;
-    return strand->kind != LT_STRAND_TASK || script->cut_round != script->loop->rounds;
+    return strand->kind != LT_STRAND_TASK || script->woken_cut_round != script->loop->rounds;
+}
+
+/* It was woken. */
+static void go_on(struct lt_strand *strand)
+{
+    struct lt_script *script = strand->script;
+    leave_queue(strand);
+    if (go(strand, 0))
+        script->woken_cut_round = script->loop->rounds;
 }
 
 static void woken(struct lt_turn *turn)
@@ -65,12 +74,10 @@ static void woken(struct lt_turn *turn)
     } else if (!strand->suspended || strand->queue == &script->preempted || strand->held || strand->deferred) {
         return;                /* it goes on by itself */
     } else if (strand->told) { /* at once: it has little time */
-        leave_queue(strand);
         let_go(strand);
-        go(strand, 0);
+        go_on(strand);
     } else if (may_go_on(strand)) {
-        leave_queue(strand);
-        go(strand, 0);
+        go_on(strand);
     } else if (strand->queue == NULL) {
         enter_queue(strand, &script->awake, &script->wake);
     }
@@ -80,10 +87,8 @@ static void wake_next(struct lt_turn *turn)
 {
     struct lt_script *script = (struct lt_script *)((char *)turn - offsetof(struct lt_script, wake));
     struct lt_strand *strand;
-    while ((strand = TAILQ_FIRST(&script->awake)) != NULL && may_go_on(strand)) {
-        leave_queue(strand);
-        go(strand, 0);
-    }
+    while ((strand = TAILQ_FIRST(&script->awake)) != NULL && may_go_on(strand))
+        go_on(strand);
     if (strand != NULL)
         lt_loop_post(script->loop, turn);
 }
@@ -461,12 +466,15 @@ static void push_base(lua_State *L, int arguments)
     lua_rotate(L, -(arguments + 3), 2);
 }
 
-static void go(struct lt_strand *strand, int arguments)
+/* Resumes one that begins or wakes. True: it is a task, and was cut. */
+static bool go(struct lt_strand *strand, int arguments)
 {
     struct lt_script *script = strand->script;
     bool task = strand->kind == LT_STRAND_TASK;
-    if (resume(strand, arguments) && task)
+    bool cut = resume(strand, arguments) && task;
+    if (cut)
         script->cut_round = script->loop->rounds;
+    return cut;
 }
 
 void lt_strand_run(struct lt_strand *strand, int arguments)

@@ -8,9 +8,10 @@
 #include "base/log.h"
 #include "workers/worker.h"
 
-static const double START_PAUSE = 1; /* seconds until another worker is made after one that could not be */
-static const double LOAD_TIME = 10;  /* seconds that a module may take to be loaded */
-static const double GRACE = 1;       /* seconds that a worker has to come back from a stop; Lua needs a hundredth */
+static const double SHORT_PAUSE = 0.1; /* seconds until one more is tried when none could load the module */
+static const double START_PAUSE = 1;   /* seconds until another worker is made after one that could not be */
+static const double LOAD_TIME = 10;    /* seconds that a module may take to be loaded */
+static const double GRACE = 1;         /* seconds that a worker has to come back from a stop; Lua needs a hundredth */
 
 struct activity;
 STAILQ_HEAD(activities, activity);
@@ -207,9 +208,11 @@ static void do_without(struct pool *pool, const char *reason, bool is_short)
         loaded = loaded || (pool->slots[i].worker != NULL && pool->slots[i].loaded);
         coming = coming || (pool->slots[i].worker != NULL && !pool->slots[i].loaded);
     }
-    if (loaded || (is_short && (coming || !pool->one_by_one))) {
+    bool again = !pool->one_by_one && pool->workers > 1; /* a module may not be loaded for want of descriptors either */
+    if (loaded || (is_short && coming) || (!coming && again)) {
+        double pause = loaded || is_short ? START_PAUSE : SHORT_PAUSE;
         pool->one_by_one = true;
-        lt_timer_start(pool->env.loop, &pool->pause, lt_loop_tick(pool->env.loop) + START_PAUSE, pause_over);
+        lt_timer_start(pool->env.loop, &pool->pause, lt_loop_tick(pool->env.loop) + pause, pause_over);
     } else if (!coming && !lt_timer_active(&pool->pause)) {
         fail_waiting(pool, reason);
     }
@@ -639,6 +642,7 @@ void lt_pool_use(struct lt_actuator *actuator, bool use)
         return;
     }
     pool->trial.worker = NULL;
+    pool->one_by_one = false;
     use_edition(pool);
     employ(pool, worker);
     assign(pool);
