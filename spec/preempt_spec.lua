@@ -517,6 +517,7 @@ describe("finalizers", function()
     ]] }
     assert.equal("true\ttrue\n", result.stdout)
     assert.matches("took too long several times and is not called any more%s+at=%S+:3", result.stderr)
+    assert.equal(1, select(2, result.stderr:gsub("is not called any more", "")))
   end)
 
   it("are wrapped once, and the metatable may have others of C", function()

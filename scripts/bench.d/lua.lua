@@ -5,23 +5,14 @@
 -- else uses). The parts: compute, timers, timeouts, trivial, workers, reload; all unless some are given.
 local ltsh = require "ltsh"
 local uv = require "luv"
+local figures = require "support.figures"
+
+local out, median, seconds = figures.out, figures.median, figures.seconds
 
 local quick = arg[1] == "quick"
 local wanted = table.pack(table.unpack(arg, quick and 2 or 1))
 
-local function out(name, value, unit)
-  print(string.format("%s: %.6g %s", name, value, unit))
-  io.stdout:flush()
-end
-
-local function median(values)
-  table.sort(values)
-  return values[(#values + 1) // 2]
-end
-
 local function quantile(sorted, q) return sorted[math.max(1, math.ceil(#sorted * q))] end
-
-local function seconds() return uv.hrtime() * 1e-9 end
 
 -- A folder for the files that are loaded; it goes in the end.
 local folder = assert(uv.fs_mkdtemp((os.getenv "TMPDIR" or "/tmp") .. "/ltsh-bench.XXXXXX"))

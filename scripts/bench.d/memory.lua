@@ -4,20 +4,11 @@
 -- as its item, run, its output read from the iterator over the finished tasks. Figures are medians of several rounds.
 local ltsh = require "ltsh"
 local uv = require "luv"
+local figures = require "support.figures"
+
+local out, median, seconds = figures.out, figures.median, figures.seconds
 
 local quick = arg[1] == "quick"
-
-local function out(name, value, unit)
-  print(string.format("%s: %.6g %s", name, value, unit))
-  io.stdout:flush()
-end
-
-local function median(values)
-  table.sort(values)
-  return values[(#values + 1) // 2]
-end
-
-local function seconds() return uv.hrtime() * 1e-9 end
 
 local modes = {
   callback = { callback = true, poll_interval = false },

@@ -15,6 +15,7 @@ struct code {
     unsigned ended;
     unsigned ended_with_task;
     uint64_t round; /* of the loop, in which that was */
+    bool given_up;
     char at[LUA_IDSIZE + 16];
 };
 
@@ -24,7 +25,7 @@ static const double LAST_TIME = 1; /* seconds in all for finalizers that take to
 
 static const char codes; /* its address: the registry's table of them */
 
-/* Pushes the struct code of the finalizer in upvalue 1, or nil if there is none. Grows the stack by three. */
+/* Pushes the struct code of the finalizer in upvalue 1, or nil if there is none. */
 static struct code *find_code(lua_State *L, bool make)
 {
     lua_Debug where;
@@ -48,18 +49,13 @@ static struct code *find_code(lua_State *L, bool make)
     return lua_touserdata(L, -1);
 }
 
-static bool is_hopeless(const struct code *code)
-{
-    return code->ended >= STRIKES || code->ended_with_task >= STRIKES;
-}
-
 static bool is_given_up(lua_State *L, const struct lt_script *script)
 {
     if (!script->slow_finalizers)
         return false;
     const struct code *code = find_code(L, false);
-    bool given_up =
-        code != NULL && (is_hopeless(code) || (script->closing && code->ended > 0 && script->last_time < 0));
+    bool late = code != NULL && script->closing && code->ended > 0 && script->last_time < 0;
+    bool given_up = late || (code != NULL && code->given_up);
     lua_pop(L, 1);
     return given_up;
 }
@@ -85,14 +81,16 @@ static void over_at_once(struct lt_strand *strand, enum lt_outcome outcome, int 
         raised(strand);
 }
 
-static void log_end(struct lt_script *script, const struct code *code)
+static void was_ended(struct lt_script *script, struct code *code)
 {
     script->slow_finalizers = true;
     lt_log_gated(&script->finalizer_log, LT_LOG_ERROR, "a finalizer (__gc) took too long and was ended",
                  LT_S("at", code->at));
-    if (is_hopeless(code))
-        lt_log(LT_LOG_ERROR, "a finalizer (__gc) took too long several times and is not called any more",
-               LT_S("at", code->at));
+    if (code->given_up || (code->ended < STRIKES && code->ended_with_task < STRIKES))
+        return;
+    code->given_up = true;
+    lt_log(LT_LOG_ERROR, "a finalizer (__gc) took too long several times and is not called any more",
+           LT_S("at", code->at));
 }
 
 /* After it was cut. */
@@ -115,7 +113,7 @@ static void over_later(struct lt_strand *strand, enum lt_outcome outcome, int co
         code->ended_with_task = 1;
         code->round = script->loop->rounds;
     }
-    log_end(script, code);
+    was_ended(script, code);
 }
 
 static void run(lua_State *L, struct lt_script *script)
@@ -162,7 +160,7 @@ static void run_last(lua_State *L, struct lt_script *script)
     struct code *code = find_code(L, true);
     code->ended = 1; /* once the time is over, its like are not called */
     script->last_time -= lt_loop_tick(script->loop) - begin;
-    log_end(script, code);
+    was_ended(script, code);
 }
 
 static int finalize(lua_State *L)
@@ -192,6 +190,15 @@ static void wrap(lua_State *L, int index)
     lua_rawset(L, index);
 }
 
+static int set_metatable(lua_State *L)
+{
+    lua_settop(L, 2);
+    if (lua_istable(L, 2))
+        wrap(L, 2);
+    lua_setmetatable(L, 1);
+    return 1;
+}
+
 static int base_setmetatable(lua_State *L)
 {
     int type = lua_type(L, 2);
@@ -199,22 +206,14 @@ static int base_setmetatable(lua_State *L)
     luaL_argexpected(L, type == LUA_TNIL || type == LUA_TTABLE, 2, "nil or table");
     if (luaL_getmetafield(L, 1, "__metatable") != LUA_TNIL)
         return luaL_error(L, "cannot change a protected metatable");
-    lua_settop(L, 2);
-    if (type == LUA_TTABLE)
-        wrap(L, 2);
-    lua_setmetatable(L, 1);
-    return 1;
+    return set_metatable(L);
 }
 
 static int debug_setmetatable(lua_State *L)
 {
     int type = lua_type(L, 2);
     luaL_argexpected(L, type == LUA_TNIL || type == LUA_TTABLE, 2, "nil or table");
-    lua_settop(L, 2);
-    if (type == LUA_TTABLE)
-        wrap(L, 2);
-    lua_setmetatable(L, 1);
-    return 1;
+    return set_metatable(L);
 }
 
 static void set_function(lua_State *L, lua_CFunction function)

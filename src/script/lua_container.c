@@ -97,23 +97,26 @@ bool lua_container_owes(const struct lua_container *c, const struct lt_task *tas
     return false;
 }
 
+static struct lt_debt *find_deletion(const struct lua_container *c, const struct lt_task *task)
+{
+    struct lt_debt *debt;
+    STAILQ_FOREACH(debt, &c->debts, link) {
+        if (debt->shown->status == LT_DELETED && is_about(debt, task))
+            return debt;
+    }
+    return NULL;
+}
+
 bool lua_container_deletes(const struct lua_container *c, const struct lt_task *task)
 {
-    const struct lt_debt *debt;
-    STAILQ_FOREACH(debt, &c->debts, link) {
-        if (is_about(debt, task) && debt->shown->status == LT_DELETED)
-            return true;
-    }
-    return false;
+    return find_deletion(c, task) != NULL;
 }
 
 void lua_container_owes_run(struct lua_container *c, const struct lt_task *task)
 {
-    struct lt_debt *debt;
-    STAILQ_FOREACH(debt, &c->debts, link) {
-        if (is_about(debt, task) && debt->shown->status == LT_DELETED)
-            debt->shown->run = task->run;
-    }
+    struct lt_debt *deletion = find_deletion(c, task);
+    if (deletion != NULL)
+        deletion->shown->run = task->run;
 }
 
 bool lua_container_forgive(struct lua_container *c, const struct lt_task *task, uint64_t *run)
