@@ -10,8 +10,9 @@
 -- - Every transition checks what it is meant for: the status that the task has here, and its run number. If these do
 --   not fit, it returns nil and a message, and changes nothing.
 -- - `claim` is atomic: a task that it returns is running from then on, with a run number that was never used before.
--- - A method may wait (for a socket, a file), and others may be called meanwhile. So it looks, decides and writes
---   without waiting in between, or lets its store do that in one operation.
+-- - A method may wait (for a socket, a file). `claim` and `add` are called alone: they need not look again after that.
+--   A transition may meet those of other tasks, but none of its own task.
+-- - A `claim` that fails has marked nothing: it marks at the end, in one step. docs/lua-tasks.md says more.
 local ltsh = require "ltsh"
 
 -- durable = false: its tasks end with this process, so what waits at shutdown is stopped, not kept.
@@ -95,9 +96,10 @@ function Container:add(task)
   return true
 end
 
--- `full_keys` are the keys of which no more may run now: their tasks stay where they are. The second result is the time
--- at which to ask again, because something will be due then.
-function Container:claim(limit, full_keys)
+-- `full_keys` are the keys of which no more may run now: their tasks stay where they are. Of the others, `admit` says
+-- for each task whether one more may start, and takes its place (without it, what may not start is kept until it may).
+-- The second result is the time at which to ask again, because something will be due then.
+function Container:claim(limit, full_keys, admit)
   local now, tasks, passed_over, is_full = ltsh.now(), {}, {}, {}
   for _, key in ipairs(full_keys) do is_full[key] = true end
   while self.delayed[1] and self.delayed[1].run_at <= now do
@@ -106,8 +108,10 @@ function Container:claim(limit, full_keys)
   while #tasks < limit and self.ready[1] do
     local place = pop(self.ready, comes_first)
     local task = place.task
-    if place.waiting and task.key and is_full[task.key] then
+    if place.waiting and (task.key and is_full[task.key] or admit and not admit(task.key)) then
       passed_over[#passed_over + 1] = place
+      if not task.key then break end
+      is_full[task.key] = true
     elseif place.waiting then
       place.waiting = false
       self.last_run = self.last_run + 1

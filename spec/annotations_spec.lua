@@ -210,7 +210,7 @@ describe("the annotations", function()
     local task = scheduler:get(scheduler:add {})
     local _, known = debug.getupvalue(debug.getmetatable(task).__index, 1)
     local read, given = {}, {}
-    for name in pairs(known) do
+    for _, name in ipairs(known) do
       local ok, message = pcall(scheduler.add, scheduler, { [name] = print })
       if ok or not message:find "unknown field" then given[name] = true end
       read[name] = true

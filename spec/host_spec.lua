@@ -176,6 +176,82 @@ describe("the command line", function()
   end)
 end)
 
+describe("a precompiled file", function()
+  it("is refused as a module, by its name, wherever it is loaded", function()
+    local folder = run.folder {
+      ["script.lua"] = [[
+        local ltsh = require "ltsh"
+        print(select(2, pcall(require, "other")))
+        print(select(2, pcall(ltsh.actuator.load, "other.lua")))
+        print(select(2, pcall(ltsh.actuator.func, { module = "other.lua", workers = 1 })))
+      ]],
+      ["other.lua"] = string.dump(load "return { run = print, start = print, stop = print }"),
+    }
+    local result = run.ltsh({ "script.lua" }, { cwd = folder })
+    local _, refused = result.stdout:gsub("other%.lua: a precompiled %(binary%) file; give the source", "")
+    assert.equal(3, refused, result.stdout .. result.stderr)
+    contains(result.stdout, "require: module 'other': ./other.lua: a precompiled")
+  end)
+end)
+
+describe("a file that begins with a byte order mark or #", function()
+  local BOM = "\xEF\xBB\xBF"
+  local heads = { ["a mark"] = BOM, ["a line for the shell"] = "#!/usr/bin/env ltsh\n",
+    ["both"] = BOM .. "#!/usr/bin/env ltsh\n", ["both, and carriage returns"] = BOM .. "#!/usr/bin/env ltsh\r\n" }
+
+  for what, head in pairs(heads) do
+    it("is a script, a required file, and passes --check: " .. what, function()
+      local folder = run.folder {
+        ["script.lua"] = head .. "print(require('other'), ...)",
+        ["other.lua"] = head .. "return 'required'",
+        ["broken.lua"] = head .. "local = 1",
+      }
+      assert.equal("required\tx\n", run.ltsh({ "script.lua", "x" }, { cwd = folder }).stdout)
+      local result = run.ltsh({ "-", "x" }, { cwd = folder, stdin = head .. "print(...)" })
+      assert.equal("x\n", result.stdout)
+      result = run.ltsh({ "--check", "script.lua" }, { cwd = folder })
+      assert.same({ 0, "script.lua: ok (it names no module files)\n" }, { result.code, result.stdout })
+      local line = select(2, head:gsub("\n", "")) + 1
+      contains(run.ltsh({ "--check", "broken.lua" }, { cwd = folder }).stderr, "broken.lua:" .. line .. ":")
+      contains(run.ltsh({ "broken.lua" }, { cwd = folder }).stderr, "broken.lua:" .. line .. ":")
+    end)
+
+    it("is a module file, also anew: " .. what, function()
+      local folder = run.folder {
+        ["tasks.lua"] = head .. "return function() return 1 end",
+        ["actuator.lua"] = head .. "return { start = function() return true end, stop = function() return true end, "
+          .. "status = function(_, t) return { { status = 'success' } } end }",
+        ["script.lua"] = script [[
+          local head = ...
+          local function put(text) local f <close> = io.open("tasks.lua", "w") f:write(head, text) end
+          local function try(actuator)
+            local s = ltsh.scheduler { container = ltsh.container.queue {}, actuator = actuator, poll_interval = 0.01 }
+            return s, s:wait(s:add {})
+          end
+          local list = {}
+          for i, options in ipairs { {}, { workers = 1 }, { workers = 1, isolate = "process" } } do
+            options.module = "tasks.lua"
+            local s, task = try(ltsh.actuator.func(options))
+            list[i] = s
+            say(task.output)
+          end
+          say(select(2, try(ltsh.actuator.load "actuator.lua")).status)
+          put "return function() return 2 end"
+          say(#ltsh.reload().changed)
+          for _, s in ipairs(list) do say(s:wait(s:add {}).output) end
+          put "return function("
+          local failed = ltsh.reload().failed["tasks.lua"]
+          say(failed:match "tasks.lua:(%d+):")]],
+      }
+      local line = select(2, head:gsub("\n", "")) + 1
+      local result = run.ltsh({ "script.lua", head }, { cwd = folder })
+      assert.equal("1\n1\n1\nsuccess\n3\n2\n2\n2\n" .. line .. "\n", result.stdout)
+      result = run.ltsh({ "--check", "-e", "require('ltsh').actuator.func { module = 'tasks.lua' }" }, { cwd = folder })
+      contains(result.stderr, "tasks.lua:" .. line .. ":")
+    end)
+  end
+end)
+
 describe("the log", function()
   local code = [[
     local log = require "ltsh".log
@@ -416,6 +492,29 @@ describe("os.exit", function()
       for task in s:finished() do say(task.id, task.status, task.reason) end]]
     assert.equal(0, result.code)
     assert.matches("^a\tfailed\t.-os%.exit: .-\nb\tfailed\t.-os%.exit: .-\n$", result.stdout)
+  end)
+
+  it("in what a task or a module has begun does not end the host", function()
+    local folder = run.folder { ["exits.lua"] = "os.exit(5)" }
+    local result = execute([[
+      local message = "os.exit: a task or a module cannot end the host"
+      local s = new(function(task)
+        if task.id == "job" then return select(2, ltsh.spawn(os.exit, 5):wait()) end
+        return select(2, ltsh.spawn(function() return ltsh.spawn(os.exit, 5):wait() end):wait())
+      end)
+      for _, id in ipairs { "job", "job of a job" } do
+        s:add { id = id }
+        say(id, s:wait(id).output)
+      end
+      for _, load in ipairs { ltsh.actuator.load, ltsh.container.load, ltsh.persister.load, ltsh.callback.load } do
+        say(pcall(load, "exits.lua"))
+      end
+      say(pcall(ltsh.actuator.func, { module = "exits.lua" }))
+      os.exit(3)]], { cwd = folder })
+    local message = "os.exit: a task or a module cannot end the host\n"
+    assert.equal("job\t" .. message .. "job of a job\t" .. message .. ("false\texits.lua:1: " .. message):rep(5),
+      result.stdout)
+    assert.equal(3, result.code)
   end)
 end)
 
@@ -734,6 +833,238 @@ describe("a signal", function()
   end)
 end)
 
+describe("a second signal", function()
+  -- What holds up the loop, in a task and in the script itself: nothing in it can be interrupted.
+  local blocks = {
+    ["a pattern"] = [[local _ = (("a"):rep(400)):find(("a-"):rep(30) .. "b")]],
+    ["a sleep of libuv"] = [[require("luv").sleep(60000)]],
+    ["a file that is opened"] = [[io.open(os.getenv "FIFO"):close()]],
+    ["Lua that is called by C"] = [[table.sort({ 1, 2 }, function() require("luv").sleep(60000) end)]],
+  }
+  local places = {
+    ["the script"] = "say 'ready' %s",
+    ["a task"] = "local s = new(function() say 'ready' %s end) s:add {} s:run()",
+    ["a job"] = "ltsh.spawn(function() say 'ready' %s end) ltsh.sleep(60)",
+  }
+
+  local function fifo()
+    local path = run.folder {} .. "/fifo"
+    assert(os.execute("mkfifo " .. path))
+    return path
+  end
+
+  for what, code in pairs(blocks) do
+    for where, form in pairs(places) do
+      it("ends the process also where C runs: " .. what .. " in " .. where, function()
+        local child = start(form:format(code), { limit = 10, env = { FIFO = fifo() } })
+        child:expect "ready"
+        child:kill "sigint"
+        child:kill "sigterm"
+        assert.equal(128 + 2, child:wait().code)
+      end)
+    end
+  end
+
+  it("ends it where C runs only since the first one", function()
+    local child = start([[
+      local s = new(function() ltsh.sleep(0.2) say "blocked" require("luv").sleep(60000) end, { shutdown_grace = 60 })
+      s:on("started", function() say "ready" end)
+      s:add {}
+      s:run()]], { limit = 10 })
+    child:expect "ready"
+    child:kill "sigterm"
+    child:expect("SIGTERM", "stderr")
+    child:expect "blocked"
+    child:kill "sigint"
+    assert.equal(128 + 15, child:wait().code)
+  end)
+
+  it("ends it also when the script cannot be ended for C", function()
+    local child = start([[
+      local _ <close> = setmetatable({}, { __close = function() say "closing" require("luv").sleep(60000) end })
+      say "ready"
+      ltsh.sleep(60)]], { limit = 10 })
+    child:expect "ready"
+    child:kill "sigterm"
+    child:expect "closing"
+    child:kill "sigterm"
+    assert.equal(128 + 15, child:wait().code)
+  end)
+
+  it("at the same time as the first is heard by a script that computes", function()
+    local child = start([[
+      local s = new(function() ltsh.sleep(60) end, { shutdown_grace = 60 })
+      s:on("finished", function(task) say(task.status, task.reason) end)
+      s:on("started", function() say "ready" end)
+      s:add {}
+      ltsh.sleep(0)
+      while true do end]], { limit = 10 })
+    child:expect "ready"
+    child:kill "sigterm"
+    child:kill "sigint" -- which is delivered first may vary
+    local result = child:wait()
+    assert.is_true(result.code == 128 + 15 or result.code == 128 + 2)
+    assert.equal("ready\nstopped\tshutdown\n", result.stdout)
+  end)
+end)
+
+describe("a task that cannot be stopped", function()
+  local SCENE = [[
+    local kind, store = ...
+    local calls = {}
+    local container = ltsh.container.queue {}
+    if store == "durable" then
+      container = {}
+      local tasks = {}
+      function container:add(task) tasks[#tasks + 1] = task return true end
+      function container:waiting() local list = tasks tasks = {} return list end
+      function container:running() return {} end
+      function container:running_count() return 0 end
+      for _, name in ipairs { "to_running", "to_waiting", "to_exporting", "to_success", "to_stopped", "to_deleted",
+        "to_failed", "update_running" } do
+        container[name] = function(_, task) calls[#calls + 1] = name .. " " .. task.id return true end
+      end
+    end
+    local stop = { raises = function() error "no" end, refuses = function() return nil, "no" end,
+      hangs = function() ltsh.sleep(60) end, computes = function() while true do end end }
+    local s = ltsh.scheduler {
+      shutdown_grace = 0.2, callback_timeout = 0.2, limit = 3, container = container,
+      actuator = {
+        start = function() return true end,
+        stop = function(_, task) if task.id == "good" then return true end return stop[kind]() end,
+        status = function(_, tasks)
+          local list = {}
+          for i in ipairs(tasks) do list[i] = { status = "running" } end
+          return list
+        end,
+      },
+    }
+    s:on("finished", function(task) say(task.id, task.status) end)
+    for _, id in ipairs { "bad1", "bad2", "good" } do s:add { id = id } end
+    while s:stats().running < 3 do ltsh.sleep(0) end
+    local function list() table.sort(calls) return table.concat(calls, ", ") end
+    say "ready"
+  ]]
+  local ENDED = { "bad1\tstopped", "bad2\tstopped", "good\tstopped" }
+
+  local function begin(kind, store, code)
+    return run.start({ "-e", script(SCENE .. code), kind, store }, { limit = 15 })
+  end
+
+  local function ended(result)
+    local lines = {}
+    for line in result.stdout:gmatch "[^\n]+" do
+      if line:find "stopped" then lines[#lines + 1] = line end
+    end
+    table.sort(lines)
+    return lines
+  end
+
+  for _, kind in ipairs { "raises", "refuses", "hangs", "computes" } do
+    it("is given up when its scheduler is closed: its stop " .. kind, function()
+      local result = begin(kind, "memory", "s:close() say 'closed'"):wait()
+      assert.same({ 0, ENDED }, { result.code, ended(result) })
+      contains(result.stdout, "closed\n")
+      local _, count = result.stderr:gsub("stop failed as its scheduler is closed, the work may go on", "")
+      assert.is_true(count >= 2) -- one that computes may hold up the stop of the good one
+    end)
+
+    it("does not hold up the end of the process: its stop " .. kind, function()
+      local failing, exiting = begin(kind, "memory", "error 'oops'"), begin(kind, "memory", "os.exit(3)")
+      local children = { begin(kind, "memory", "s:run()"), begin(kind, "memory", "s:run()") }
+      for count, child in ipairs(children) do
+        child:expect "ready"
+        for _ = 1, count do child:kill "sigterm" end
+      end
+      for _, child in ipairs(children) do
+        local result = child:wait()
+        assert.same({ 128 + 15, ENDED }, { result.code, ended(result) })
+      end
+      local result = failing:wait()
+      assert.same({ 1, ENDED }, { result.code, ended(result) })
+      assert.equal(3, exiting:wait().code)
+    end)
+  end
+
+  it("is left to the next host where tasks outlive this one", function()
+    local result = begin("raises", "durable", "s:close() say(list())"):wait()
+    assert.equal(0, result.code)
+    contains(result.stdout, "to_running bad1, to_running bad2, to_running good, to_waiting good\n")
+  end)
+end)
+
+describe("standard output", function()
+  local function shell(command, ...)
+    return run.start({ "-c", command, run.program, ... }, { program = "/bin/bash", limit = 15 }):wait()
+  end
+
+  local module = "return function() while true do print 'x' end end"
+  local printers = {
+    ["the script"] = "while true do print 'x' end",
+    ["the script, now and then"] = "while true do io.write 'x\\n' ltsh.sleep(0.001) end",
+    ["a job"] = "ltsh.spawn(function() while true do print 'x' end end) ltsh.sleep(60)",
+    ["a task"] = "local s = new(function() while true do print 'x' end end) s:add {} s:run()",
+    ["a handler"] = [[local s = new(function() end) s:on("finished", function() while true do print "x" end end)
+      s:add {} s:run()]],
+    ["a callback of luv"] = [[require("luv").new_timer():start(0, 1, function() print "x" end)]],
+    ["a comparator"] = "table.sort({ 1, 2 }, function() while true do print 'x' end end)",
+    ["a thread"] = "work('thread')",
+    ["a process"] = "work('process')",
+  }
+  for where, code in pairs(printers) do
+    it("that nobody reads any more ends an endless printer: " .. where, function()
+      local folder = run.folder { ["task.lua"] = module, ["script.lua"] = script([[
+        local function work(isolate)
+          local s = ltsh.scheduler { container = ltsh.container.queue {}, shutdown_grace = 60,
+            actuator = ltsh.actuator.func { module = "task.lua", workers = 1, isolate = isolate } }
+          s:add {}
+          s:run()
+        end ]] .. code:gsub("\\\\", "\\")) }
+      local result = shell('cd "$1"; "$0" script.lua | head -1; echo "${PIPESTATUS[0]}"', folder)
+      assert.equal("x\n141\n", result.stdout)
+      assert.equal("", result.stderr:gsub("[^\n]*worker[^\n]*\n", ""))
+    end)
+  end
+
+  it("that nobody reads any more is no concern of a script that prints nothing", function()
+    local result = shell('"$0" -e "$1" | true; echo "${PIPESTATUS[0]}"', script "ltsh.sleep(0.1)")
+    assert.same({ "0\n", "" }, { result.stdout, result.stderr })
+  end)
+
+  it("that could not be written makes the status 1, and says so", function()
+    for code, status in pairs { ["print 'x'"] = 1, ["io.write 'x'"] = 1, ["print 'x' os.exit(0)"] = 1,
+      ["print 'x' os.exit(7)"] = 7, ["local s = new(function() print 'x' end) s:add {}"] = 1 } do
+      local result = shell('"$0" -e "$1" >/dev/full', script(code))
+      assert.equal(status, result.code)
+      assert.equal("ltsh: standard output could not be written, what was printed is lost (is the disk full?)\n",
+        result.stderr)
+    end
+    assert.equal(1, shell('"$0" --help >/dev/full').code)
+    assert.equal(0, shell('"$0" -e "" >/dev/full').code)
+  end)
+
+  it("and the other two may be closed when ltsh is started", function()
+    for _, closed in ipairs { "<&-", ">&-", "2>&-", "<&- >&- 2>&-" } do
+      local folder = run.folder { ["task.lua"] = "return function() print 'x' io.stderr:write 'x' return 1 end" }
+      local result = shell('cd "$1"; "$0" -e "$2" ' .. closed, folder, script [[
+        local file = io.open("mine", "w")
+        for _, isolate in ipairs { "thread", "process" } do
+          local s = ltsh.scheduler { container = ltsh.container.queue {},
+            actuator = ltsh.actuator.func { module = "task.lua", workers = 1, isolate = isolate } }
+          file:write(tostring(s:wait(s:add {}).output), "\n")
+        end
+        print "to the output"
+        io.stderr:write "to the errors"
+        ltsh.log.error "to the log"
+        file:write(tostring(io.read()), "\n")
+        file:close()]])
+      assert.equal(0, result.code)
+      local file <close> = io.open(folder .. "/mine")
+      assert.equal("1\n1\nnil\n", file:read "a")
+    end
+  end)
+end)
+
 describe("a call that waits", function()
   -- Prints "waited" if `code` can wait with w(), which returns its arguments.
   local function waits(code)
@@ -1016,6 +1347,10 @@ describe("--check", function()
     ["bad_tasks.lua"] = "return 5",
     ["syntax_tasks.lua"] = "return function(",
     ["waits.lua"] = "require('ltsh').sleep(0.01) return {}",
+    ["computes.lua"] = [[
+      local from = os.clock()
+      while os.clock() < from + 0.1 do end
+      return { start = print, stop = print, status = print }]],
   }
 
   local function check(code)
@@ -1055,29 +1390,23 @@ describe("--check", function()
     assert.equal(0, result.code)
   end)
 
-  it("follows other names for ltsh, its parts and load", function()
+  it("knows the parts by their names, whatever ltsh is called", function()
     local result = check [[
-      local lt, x <const> = require("ltsh"), 5
+      local lt = require("ltsh")
       local container, actuator = lt["container"], lt.actuator
-      local load_persister = lt.persister.load
-      local receivers
       container.load "container.lua"
-      do
-        local actuator = { load = print }
-        actuator.load "of-another.lua"
-      end
-      local function unrelated(actuator) return actuator.load "of-another.lua" end
-      for _, actuator in ipairs {} do actuator.load "of-another.lua" end
-      repeat local actuator = x until actuator.load "of-another.lua"
       local t = { actuator = 5, load = actuator.load "actuator.lua" }
-      receivers = lt.callback
-      load_persister "persister.lua"
-      receivers.load("receiver.lua");
-      (require "ltsh.actuator").load "made.lua"
-      lt = nil
-      lt.actuator.load "of-another.lua"]]
+      lt["callback"].load("receiver.lua");
+      (require "ltsh.persister").load "persister.lua"
+      yaml.load "of-another.lua"
+      t[1].load "of-another.lua"
+      local load_another = lt.actuator.load
+      load_another "made.lua"]]
     assert.equal("", result.stderr)
-    assert.equal("main.lua: ok (5 modules checked)\n", result.stdout)
+    assert.same({
+      "main.lua:9: unchecked: the name of an actuator is computed",
+      "main.lua: ok (4 modules checked, 1 unchecked)",
+    }, lines_of(result.stdout))
   end)
 
   it("is not misled by comments and strings", function()
@@ -1176,6 +1505,12 @@ describe("--check", function()
     contains(lines[3], "waits.lua: could not be checked: ")
   end)
 
+  it("gives a module the time that it computes", function()
+    local result = check "require('ltsh').actuator.load 'computes.lua'"
+    lacks(result.stderr, "could not be checked")
+    assert.equal("main.lua: ok (1 module checked)\n", result.stdout)
+  end)
+
   it("checks code of -e and standard input too", function()
     local folder = run.folder(modules)
     local code = "local ltsh = require 'ltsh' print 'ran' ltsh.actuator.load 'bad.lua'"
@@ -1206,6 +1541,7 @@ describe("--check", function()
     assert.equal("-e: ok (1 module checked)\n", result.stdout)
     assert.equal(0, result.code)
     result = run.ltsh({ "-c", "-e", "require('ltsh').actuator.load 'b.lua'" }, { cwd = folder })
+    contains(result.stderr, "b.lua:1: os.exit: a task or a module cannot end the host")
     lacks(result.stderr, "Sanitizer")
   end)
 end)
@@ -1340,12 +1676,12 @@ describe("--progress", function()
     contains(result.stdout, "false\tscheduler:progress_bar: unknown option \"colour\"")
   end)
 
-  -- Runs ltsh on a terminal of 60 columns, and returns what comes out of that.
-  local function on_terminal(code, env)
+  -- Runs ltsh on a terminal of 60 columns (or others), and returns what comes out of that.
+  local function on_terminal(code, env, columns)
     local try = run.program_of_path("script", { "-qec", "true", "/dev/null" })
     if not try or try.code ~= 0 then pending "script(1) cannot make a terminal here" end
     local folder = run.folder { ["main.lua"] = script(code) }
-    local command = ("stty cols 60; exec '%s' -p '%s/main.lua'"):format(run.program, folder)
+    local command = ("stty cols %d; exec '%s' -p '%s/main.lua'"):format(columns or 60, run.program, folder)
     return run.program_of_path("script", { "-qec", command, "/dev/null" }, { env = env }).stdout
   end
 
@@ -1367,6 +1703,40 @@ describe("--progress", function()
       local width = #row:match "^(.-)%s*$"
       assert.is_true(width <= 60 or row:find "from the log" ~= nil, row)
     end
+  end)
+
+  -- Rows on the terminal, each as the parts that it was drawn with: { text, columns }.
+  local function drawn_rows(name, columns)
+    local named = slow:gsub("orders", function() return name end)
+    local text = on_terminal(named, { TERM = "xterm", NO_COLOR = "1" }, columns)
+    local rows = {}
+    for row in text:gsub("\27%[[%d;]*%a", ""):gmatch "[^\r\n]+" do
+      local shown, width = row:match "^(.-)%s*$", 0
+      for _, code in utf8.codes(shown) do width = width + (code >= 0x1100 and 2 or 1) end
+      if shown:find "%d/10" and not shown:find "from the log" then rows[#rows + 1] = { shown, width } end
+    end
+    assert.is_true(#rows > 0, text)
+    return rows
+  end
+
+  for _, name in ipairs { "a name that is much longer than there is room for it in a row of the terminal",
+    "漢字の長い名前漢字の長い名前漢字の長い名前漢字の長い名前" } do
+    it("cuts a long name and never fills more than a row: " .. name:sub(1, 12), function()
+      for _, columns in ipairs { 80, 60, 40, 24 } do
+        for _, row in ipairs(drawn_rows(name, columns)) do
+          assert.is_true(row[2] <= columns, row[1])
+          if columns >= 40 then assert.equal(1, row[1]:find(utf8.char(utf8.codepoint(name)), 1, true), row[1]) end
+          if columns >= 40 then contains(row[1], "...  ") end
+        end
+      end
+    end)
+  end
+
+  it("shows no control characters of a name", function()
+    local row = drawn_rows("bad\\27]0;title\\7name\\xC2\\x9Bx\\n", 60)[1][1]
+    contains(row, "bad?]0;title?name?x?  ")
+    row = drawn_rows("\\xFF\\27bytes", 60)[1][1]
+    contains(row, "??bytes  ")
   end)
 
   it("has no colours with NO_COLOR, and no control characters on a dumb terminal", function()

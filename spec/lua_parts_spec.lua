@@ -359,15 +359,16 @@ end)
 
 describe("recover", function()
   -- A scheduler whose container has a task that ran when its host died.
-  local function take_over(recover, options)
+  local function take_over(recover, options, left)
+    left = left or {
+      { id = "t", item = "new", status = "running", run = 5, attempts = 1, handle = "h", started_at = 1000 },
+    }
     local container = { waiting = {}, durable = true }
     for _, name in ipairs { "to_exporting", "to_success", "to_failed", "to_stopped", "to_deleted", "add" } do
       container[name] = function() return true end
     end
-    function container.running()
-      return { { id = "t", item = "new", status = "running", run = 5, attempts = 1, handle = "h", started_at = 1000 } }
-    end
-    function container.running_count() return 1 end
+    function container.running() return left end
+    function container.running_count() return #left end
     function container:to_waiting(task)
       self.waiting[1] = task
       return true
@@ -394,6 +395,30 @@ describe("recover", function()
     assert.equal("old", scheduler:wait("t", 10).output)
   end)
 
+  it("is asked of all tasks side by side, and one that fails is no matter of the others", function()
+    local left, at_once, most = {}, 0, 0
+    for i = 1, 100 do
+      left[i] = { id = "t" .. i, item = i, status = "running", run = i, attempts = 1, started_at = 1000 }
+      left[i].host = "elsewhere"
+    end
+    local scheduler = take_over(function(_, task)
+      at_once = at_once + 1
+      most = math.max(most, at_once)
+      ltsh.sleep(0.01)
+      at_once = at_once - 1
+      if task.id == "t7" then error "no connection" end
+      return { status = "success", output = "found" }
+    end, { limit = 10 }, left)
+    local outputs = {}
+    for task in scheduler:finished() do outputs[task.output] = (outputs[task.output] or 0) + 1 end
+    assert.same({ found = 99, [7] = 1 }, outputs)
+    assert.is_true(most > 10, most)
+    local history = scheduler:history "t7"
+    assert.equal("elsewhere", history[1].host)
+    assert.are_not.equal("elsewhere", history[2].host)
+    assert.equal("elsewhere", scheduler:get("t8").host)
+  end)
+
   it("may find that it has ended", function()
     local task = take_over(function() return { status = "success", output = "found" } end):wait("t", 10)
     assert.equal("found", task.output)
@@ -415,6 +440,46 @@ describe("recover", function()
       assert.is_true(task.run > 5)
     end)
   end
+end)
+
+describe("what is left of a run that did not succeed", function()
+  it("is kept when start failed", function()
+    local task = run(instant { start = function()
+      return nil, { reason = "no room", output = { free = 3 }, progress = 0.5 }
+    end })
+    assert.same({ "failed", "no room", { free = 3 }, 0.5 }, { task.status, task.reason, task.output, task.progress })
+  end)
+
+  it("is kept when it was pushed", function()
+    for _, status in ipairs { "failed", "stopped" } do
+      local actuator = instant()
+      function actuator.start(_, task)
+        actuator.notify { id = task.id, run = task.run, status = status, reason = "bad", output = { 1 }, progress = 2 }
+        return true
+      end
+      local task = run(actuator)
+      assert.same({ "failed", "bad", { 1 }, 2 }, { task.status, task.reason, task.output, task.progress })
+    end
+  end)
+
+  it("is kept when it was polled", function()
+    local task = run {
+      start = function() return true end,
+      stop = function() return true end,
+      status = function() return { { status = "failed", reason = "bad", output = "half" } } end,
+    }
+    assert.same({ "failed", "bad", "half" }, { task.status, task.reason, task.output })
+  end)
+
+  it("is no reason to lose the failure when it cannot be stored", function()
+    local task = run {
+      start = function() return true end,
+      stop = function() return true end,
+      status = function() return { { status = "failed", reason = "bad", output = print } } end,
+    }
+    assert.same({ "failed", "bad" }, { task.status, task.reason })
+    assert.is_nil(task.output)
+  end)
 end)
 
 describe("a persister in Lua", function()

@@ -8,11 +8,7 @@ local eventually = scene.eventually
 
 after_each(scene.close)
 
-local function ends_of(scheduler)
-  local ends = {}
-  for task in scheduler:finished() do ends[#ends + 1] = task end
-  return ends
-end
+local ends_of = scene.ends_of
 
 -- An actuator in Lua: a run is a job that calls `run`, remembered by task and run. What it returns is kept for
 -- `status`, and pushed when it is attached. With options.early the push comes before `start` returns, for runs that do

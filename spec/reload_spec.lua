@@ -20,6 +20,15 @@ after_each(function()
   os.execute("rm -rf " .. folder)
 end)
 
+-- ltsh.reload, without what it says of the modules of earlier tests, as long as they are not collected: they are gone.
+local function reload_all()
+  local result = ltsh.reload()
+  for path, message in pairs(result.failed) do
+    if not message:find(folder, 1, true) then result.failed[path] = nil end
+  end
+  return result
+end
+
 local function open(options)
   options.container = options.container or ltsh.container.queue {}
   return scene.keep(ltsh.scheduler(options))
@@ -64,9 +73,9 @@ describe("an actuator's file", function()
     local path = write("a.lua", actuator_text "one")
     local scheduler = open { actuator = ltsh.actuator.load(path) }
     assert.same({ "one", 1 }, run(scheduler).output)
-    assert.same({ changed = {}, failed = {} }, ltsh.reload())
+    assert.same({ changed = {}, failed = {} }, reload_all())
     write("a.lua", actuator_text "two")
-    assert.same({ changed = { path }, failed = {} }, ltsh.reload())
+    assert.same({ changed = { path }, failed = {} }, reload_all())
     local task = run(scheduler)
     assert.same({ "two", 2 }, task.output)
     assert.matches("^2%-%x%x%x%x%x%x%x%x$", task.version)
@@ -89,7 +98,7 @@ describe("an actuator's file", function()
     assert.equal("1x1", run(scheduler).output)
     local text = io.open(path):read "a"
     write("a.lua", (text:gsub('"1"', '"2"')))
-    ltsh.reload()
+    reload_all()
     assert.equal("2x2", run(scheduler).output)
   end)
 
@@ -109,7 +118,7 @@ describe("an actuator's file", function()
     local scheduler = open { actuator = ltsh.actuator.load(path) }
     assert.equal(1, run(scheduler).output)
     write("a.lua", (text:gsub("VERSION", "2")))
-    ltsh.reload()
+    reload_all()
     assert.equal(2, run(scheduler).output)
   end)
 
@@ -126,7 +135,7 @@ describe("an actuator's file", function()
       local scheduler = open { actuator = ltsh.actuator.load(path) }
       write("a.lua", broken[1])
       for _ = 1, 2 do
-        local result = ltsh.reload()
+        local result = reload_all()
         assert.same({}, result.changed)
         assert.matches(broken[2], result.failed[path])
       end
@@ -134,10 +143,77 @@ describe("an actuator's file", function()
       assert.same({ "one", 1 }, task.output)
       assert.matches("^1%-", task.version)
       write("a.lua", actuator_text "three")
-      assert.same({ changed = { path }, failed = {} }, ltsh.reload())
+      assert.same({ changed = { path }, failed = {} }, reload_all())
       assert.same({ "three", 2 }, run(scheduler).output)
     end)
   end
+
+  for what, case in pairs {
+    ["nil"] = { "error()", "an error that is nil" },
+    ["a table"] = { "error {}", "an error that is a table without a reason" },
+    ["a table with a reason"] = { "error { reason = 'mine' }", "mine" },
+    ["a value with __tostring"] = { "error(setmetatable({}, { __tostring = function() return 'text' end }))", "text" },
+    ["a value whose __tostring raises"] = { "error(setmetatable({}, { __tostring = error }))",
+      "an error whose __tostring raises" },
+    ["os.exit"] = { "os.exit(7)", "os.exit: a task or a module cannot end the host" },
+    ["os.exit in a job"] = { "require('ltsh').spawn(os.exit, 7) error 'no exit'", "no exit" },
+  } do
+    it("that raises " .. what .. " is named, and others are taken up", function()
+      local bad = write("bad.lua", "return function() return 1 end")
+      local good = write("good.lua", "return function() return 1 end")
+      local first = open { actuator = ltsh.actuator.func { module = bad } }
+      local second = open { actuator = ltsh.actuator.func { module = good } }
+      write("bad.lua", case[1])
+      write("good.lua", "return function() return 2 end")
+      local result = reload_all()
+      assert.same({ good }, result.changed)
+      assert.equal(bad, next(result.failed))
+      assert.equal(1, result.failed[bad]:find(bad, 1, true))
+      assert.truthy(result.failed[bad]:find(case[2], 1, true), result.failed[bad])
+      assert.same({ 1, 2 }, { run(first).output, run(second).output })
+    end)
+  end
+
+  it("that is gone has failed until it is there again", function()
+    local path = write("a.lua", actuator_text "one")
+    local scheduler = open { actuator = ltsh.actuator.load(path) }
+    os.remove(path)
+    for _ = 1, 2 do
+      assert.same({ changed = {}, failed = { [path] = "cannot open " .. path .. ": No such file or directory" } },
+        reload_all())
+    end
+    assert.same({ "one", 1 }, run(scheduler).output)
+    write("a.lua", actuator_text "one")
+    assert.same({ changed = {}, failed = {} }, reload_all())
+    os.remove(path)
+    reload_all()
+    write("a.lua", actuator_text "two")
+    assert.same({ changed = { path }, failed = {} }, reload_all())
+    assert.same({ "two", 2 }, run(scheduler).output)
+  end)
+
+  it("that failed and is what it was has not changed", function()
+    local path = write("a.lua", actuator_text "one")
+    local scheduler = open { actuator = ltsh.actuator.load(path) }
+    write("a.lua", "return {")
+    assert.is_string(reload_all().failed[path])
+    write("a.lua", actuator_text "one")
+    assert.same({ changed = {}, failed = {} }, reload_all())
+    assert.matches("^1%-", run(scheduler).version)
+  end)
+
+  it("is found where it was after a change of directory", function()
+    local before = uv.cwd()
+    finally(function() uv.chdir(before) end)
+    uv.chdir(folder)
+    write("a.lua", actuator_text "one")
+    local scheduler = open { actuator = ltsh.actuator.load "a.lua" }
+    uv.chdir "/"
+    assert.same({ changed = {}, failed = {} }, reload_all())
+    write("a.lua", actuator_text "two")
+    assert.same({ changed = { "a.lua" }, failed = {} }, reload_all())
+    assert.same({ "two", 1 }, run(scheduler).output)
+  end)
 
   it("goes on in the version that a run began with", function()
     local text = [[
@@ -152,7 +228,7 @@ describe("an actuator's file", function()
     scheduler:add { id = "old" }
     eventually("it runs", function() return scheduler:get("old").status == "running" end)
     write("a.lua", (text:gsub("VERSION", "2")))
-    ltsh.reload()
+    reload_all()
     scheduler:add { id = "new" }
     local old, new = scheduler:wait("old", 5), scheduler:wait("new", 5)
     assert.same({ 1, 2 }, { old.output, new.output })
@@ -164,10 +240,10 @@ describe("an actuator's file", function()
     local actuator = ltsh.actuator.load(path)
     local scheduler = open { actuator = actuator }
     write("a.lua", actuator_text("two", "function actuator.reloaded(self) self.told = (self.told or 0) + 1 end"))
-    ltsh.reload()
+    reload_all()
     eventually("told", function() return actuator.told == 1 end)
     write("a.lua", actuator_text("three", "function actuator.reloaded() error 'broken' end"))
-    ltsh.reload()
+    reload_all()
     assert.same({ "three", 1 }, run(scheduler).output)
   end)
 
@@ -185,11 +261,20 @@ describe("an actuator's file", function()
     local scheduler = open { actuator = ltsh.actuator.load(path) }
     assert.same({ 1, 1 }, run(scheduler).output)
     write("inner_part.lua", "return 2")
-    assert.same({ path }, ltsh.reload().changed)
+    assert.same({ path }, reload_all().changed)
     assert.same({ 2, 2 }, run(scheduler).output)
     write("inner_part.lua", "return nil + 1")
-    assert.matches("inner_part.lua:1: ", ltsh.reload().failed[path])
+    assert.matches("inner_part.lua:1: ", reload_all().failed[path])
     assert.same({ 2, 3 }, run(scheduler).output)
+    write("inner_part.lua", "")
+    assert.equal(path_of "inner_part.lua" .. ": the file is empty", reload_all().failed[path])
+    os.remove(path_of "inner_part.lua")
+    assert.equal("cannot open " .. path_of "inner_part.lua" .. ": No such file or directory",
+      reload_all().failed[path])
+    assert.same({ 2, 4 }, run(scheduler).output)
+    write("inner_part.lua", "return 3")
+    assert.same({ changed = { path }, failed = {} }, reload_all())
+    assert.same({ 3, 5 }, run(scheduler).output)
     package.loaded.inner_part, package.loaded.outer_part = nil, nil
   end)
 
@@ -199,7 +284,7 @@ describe("an actuator's file", function()
     collectgarbage()
     collectgarbage()
     write("a.lua", actuator_text "two")
-    assert.same({ changed = {}, failed = {} }, ltsh.reload())
+    assert.same({ changed = {}, failed = {} }, reload_all())
   end)
 end)
 
@@ -231,7 +316,7 @@ describe("the files of other parts", function()
     write("container.lua", "-- changed\n" .. text)
     write("persister.lua", (persister_text:gsub("VERSION", "2")))
     write("receiver.lua", "return { receive = function() end, reloaded = function(self) self.told = true end }")
-    local result = ltsh.reload()
+    local result = reload_all()
     assert.same({}, result.failed)
     assert.equal(3, #result.changed)
     finish "b"
@@ -255,19 +340,19 @@ describe("a module of tasks", function()
       assert.equal(1, task.output)
       assert.matches("^1%-%x+$", task.version)
       write("tasks.lua", "return function(task) return 2 end")
-      assert.same({ path }, ltsh.reload().changed)
+      assert.same({ path }, reload_all().changed)
       task = run(scheduler)
       assert.equal(2, task.output)
       assert.matches("^2%-%x+$", task.version)
       for _, broken in ipairs { "return function(", "return 5", "error 'broken'" } do
         write("tasks.lua", broken)
-        local result = ltsh.reload()
+        local result = reload_all()
         assert.same({}, result.changed)
         assert.is_string(result.failed[path])
         assert.same({ "success", 2 }, { run(scheduler).status, run(scheduler).output })
       end
       write("tasks.lua", "return { run = function(task) return 3 end }")
-      assert.same({ path }, ltsh.reload().changed)
+      assert.same({ path }, reload_all().changed)
       assert.equal(3, run(scheduler).output)
     end)
 
@@ -279,12 +364,63 @@ describe("a module of tasks", function()
       eventually("it runs", function() return scheduler:get("old").status == "running" end)
       ltsh.sleep(0.05)
       write("tasks.lua", "return function() return 2 end")
-      ltsh.reload()
+      reload_all()
       assert.equal(2, run(scheduler).output)
       local old = scheduler:wait("old", 5)
       assert.same({ 1, "1" }, { old.output, old.version:match "^%d+" })
     end)
   end
+end)
+
+describe("a scheduler whose module is reloaded", function()
+  local path, loads, actuator
+
+  -- A version whose loads are counted, since each writes a byte.
+  local function write_version(version, before)
+    write("tasks.lua", ([[
+      local f = io.open(%q, "a") f:write "x" f:close()
+      %s return function() return %d end]]):format(loads, before or "", version))
+  end
+
+  local function loaded() return #assert(io.open(loads)):read "a" end
+
+  before_each(function()
+    path, loads = write("tasks.lua", "return function() return 0 end"), write("loads", "")
+    actuator = ltsh.actuator.func { module = path, workers = 1 }
+  end)
+
+  it("while it is made does not keep the old version", function()
+    for version = 1, 10 do
+      local schedulers = { open { actuator = actuator } }
+      write("loads", "")
+      write_version(version)
+      -- When the loop comes around after all had tried it, and before it is put in its place.
+      local prepare = uv.new_prepare()
+      prepare:start(function()
+        if loaded() == #schedulers then schedulers[#schedulers + 1] = open { actuator = actuator } end
+      end)
+      assert.same({ path }, reload_all().changed)
+      prepare:close()
+      for _, scheduler in ipairs(schedulers) do
+        local task = run(scheduler)
+        assert.equal(version, task.output)
+        assert.matches("^" .. version + 1 .. "%-", task.version)
+        scheduler:close()
+      end
+    end
+  end)
+
+  it("while it is closed does not hold up the new version", function()
+    local scheduler = open { actuator = actuator }
+    write_version(1, "require 'ltsh'.sleep(0.05)")
+    local closer = ltsh.spawn(function()
+      eventually("it is tried", function() return loaded() == 1 end)
+      scheduler:close()
+    end)
+    assert.same({ changed = { path }, failed = {} }, reload_all())
+    closer:wait()
+    assert.equal(1, run(open { actuator = actuator }).output)
+  end)
 end)
 
 describe("watching", function()
@@ -429,4 +565,19 @@ describe("the program", function()
       assert.equal("first\nlast\n", result.stdout)
     end)
   end
+
+  it("goes on when a script has made its globals strict", function()
+    local child = run_child.start { "-e", [[
+      local ltsh, print = require "ltsh", print
+      require = nil
+      setmetatable(_G, { __index = function(_, name) error("no global " .. name) end })
+      print "ready"
+      io.stdout:flush()
+      ltsh.sleep(10)]] }
+    child:expect "ready"
+    child:kill "sighup"
+    child:expect("reloading failed", "stderr")
+    child:kill "sigterm"
+    assert.equal(128 + 15, child:wait().code)
+  end)
 end)

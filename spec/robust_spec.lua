@@ -1,4 +1,4 @@
--- Under strain: the collector at every step, very many schedulers and tasks, tasks that turn on their own scheduler,
+-- Under strain: very many schedulers and tasks, tasks that turn on their own scheduler,
 -- and values of every kind.
 
 local ltsh = require "ltsh"
@@ -12,11 +12,7 @@ after_each(function()
   collectgarbage()
 end)
 
-local function ends_of(scheduler)
-  local ends = {}
-  for task in scheduler:finished() do ends[#ends + 1] = task end
-  return ends
-end
+local ends_of = scene.ends_of
 
 -- A sanitizer keeps freed memory for a while, so that the size of the process says nothing.
 local function is_sanitized()
@@ -40,184 +36,6 @@ local function same(a, b)
   end
   return true
 end
-
-describe("the collector", function()
-  -- Everything that calls back, with a collection in each.
-  local function strain(collect)
-    local calls = 0
-    local function hook()
-      calls = calls + 1
-      collect()
-    end
-    local saved = {}
-    local notify
-    local scheduler = open(function(task)
-      hook()
-      task:report { at = task.item.n }
-      hook()
-      if task.item.n % 4 == 0 and task.attempts == 1 then error { reason = "broken " .. task.id } end
-      if task.item.n % 4 == 1 then ltsh.sleep(0) end
-      hook()
-      return { n = task.item.n, text = ("x"):rep(task.item.n % 3 * 400) }
-    end, {
-      limit = 5,
-      max_retries = 2,
-      backoff = function()
-        hook()
-        return 0
-      end,
-      key_limit = function()
-        hook()
-        return 2
-      end,
-      persister = {
-        save = function(_, task, data)
-          hook()
-          saved[task.id] = data
-          return true
-        end,
-        load = function(_, task)
-          hook()
-          return saved[task.id]
-        end,
-        delete = function()
-          hook()
-          return true
-        end,
-      },
-    })
-    for _, event in ipairs { "added", "started", "progress", "retried", "finished" } do scheduler:on(event, hook) end
-    for i = 1, 60 do scheduler:add { id = tostring(i), item = { n = i }, key = "k" .. i % 5 } end
-    local count = 0
-    for task in scheduler:finished() do
-      hook()
-      count = count + 1
-      assert(task.status == "success" and task.output.n == task.item.n)
-    end
-    assert.equal(60, count)
-    for i = 1, 60 do
-      hook()
-      assert.equal(i, scheduler:output(tostring(i)).n)
-      assert.is_truthy(scheduler:delete(tostring(i)))
-    end
-
-    local other = open(nil, {
-      limit = 3,
-      actuator = {
-        attach = function(_, push)
-          hook()
-          notify = push
-        end,
-        init = function(_, task)
-          hook()
-          return task
-        end,
-        start = function(_, task)
-          hook()
-          local id, run, item = task.id, task.run, task.item
-          ltsh.spawn(function()
-            ltsh.sleep(0)
-            hook()
-            notify { id = id, run = run, status = "success" }
-            hook()
-          end)
-          return { handle = item }
-        end,
-        output = function(_, task)
-          hook()
-          return task.handle
-        end,
-        stop = function()
-          hook()
-          return true
-        end,
-      },
-    })
-    for i = 1, 40 do other:add { id = tostring(i), item = i } end
-    for _, task in ipairs(ends_of(other)) do assert.same({ handle = task.item }, task.output) end
-    assert.is_true(calls > 500)
-  end
-
-  it("may run in full at every callback", function()
-    strain(function() collectgarbage() end)
-  end)
-
-  it("may run in small steps at every callback", function()
-    strain(function() collectgarbage "step" end)
-  end)
-
-  it("may be generational", function()
-    collectgarbage "generational"
-    local ok, message = pcall(strain, function() collectgarbage "step" end)
-    collectgarbage "incremental"
-    assert(ok, message)
-  end)
-
-  it("may change its mode at every callback", function()
-    local generational = false
-    local ok, message = pcall(strain, function()
-      generational = not generational
-      collectgarbage(generational and "generational" or "incremental")
-    end)
-    collectgarbage "incremental"
-    assert(ok, message)
-  end)
-
-  it("may never rest", function()
-    local pause, speed = collectgarbage("setpause", 1), collectgarbage("setstepmul", 200)
-    local ok, message = pcall(strain, function() return { {}, {} } end)
-    collectgarbage("setpause", pause)
-    collectgarbage("setstepmul", speed)
-    assert(ok, message)
-  end)
-
-  it("may be stopped", function()
-    collectgarbage "stop"
-    local ok, message = pcall(strain, function() end)
-    collectgarbage "restart"
-    assert(ok, message)
-  end)
-
-  it("may come with finalizers that use the scheduler", function()
-    local scheduler = open(function() setmetatable({}, { __gc = function() collectgarbage "step" end }) end,
-      { limit = 3 })
-    local finalized, stats = 0, nil
-    for i = 1, 50 do
-      scheduler:add { id = tostring(i) }
-      setmetatable({}, { __gc = function()
-        finalized = finalized + 1
-        stats = pcall(scheduler.stats, scheduler)
-      end })
-      if i % 5 == 0 then collectgarbage() end
-    end
-    assert.equal(50, #ends_of(scheduler))
-    collectgarbage()
-    assert.equal(50, finalized)
-    assert.is_true(stats)
-  end)
-
-  it("takes a scheduler that nobody refers to, after its tasks have ended", function()
-    local ran, objects = 0, setmetatable({}, { __mode = "k" })
-    do
-      local scheduler = ltsh.scheduler {
-        container = ltsh.container.queue {},
-        actuator = ltsh.actuator.func(function()
-          collectgarbage()
-          ltsh.sleep(0.001)
-          ran = ran + 1
-        end),
-      }
-      objects[scheduler] = true
-      for _ = 1, 5 do scheduler:add {} end
-    end
-    collectgarbage()
-    eventually("all have run", function() return ran == 5 end)
-    eventually("it is gone", function()
-      collectgarbage()
-      return next(objects) == nil
-    end)
-  end)
-end)
 
 describe("schedulers", function()
   -- Opens and ends so many, and returns by how much the Lua side and the process have grown over the second half.
@@ -433,57 +251,6 @@ describe("a task that turns on its own scheduler", function()
   end)
 end)
 
-describe("an error that is hard to report", function()
-  local function reason_of(run)
-    local scheduler = open(function(task)
-      if task.id == "t" then return run() end
-      return "well"
-    end)
-    scheduler:add { id = "t" }
-    scheduler:add { id = "next" }
-    local task = scheduler:wait("t", 20)
-    assert.is_truthy(task, "it hangs")
-    assert.equal("failed", task.status)
-    assert.is_true(type(task.reason) == "string" and #task.reason > 0)
-    assert.equal("well", scheduler:wait("next", 20).output)
-    return task.reason
-  end
-
-  it("may be a recursion without end", function()
-    local function deep(n) return 1 + deep(n + 1) end
-    assert.matches("stack overflow", reason_of(function() return deep(0) end))
-  end)
-
-  it("may be one through pcall and metamethods", function()
-    local object = setmetatable({}, { __index = function(self, key) return self[key .. "x"] end })
-    assert.matches("overflow", reason_of(function() return object.x end))
-    local function deep() return assert(pcall(deep)) and error "the end" end
-    reason_of(deep)
-  end)
-
-  it("may be one through coroutines", function()
-    local function deep() return coroutine.wrap(deep)() end
-    assert.matches("overflow", reason_of(deep))
-  end)
-
-  it("may be a text of a megabyte", function()
-    local text = ("x"):rep(1 << 20)
-    assert.equal(text, reason_of(function() error(text, 0) end))
-  end)
-
-  it("may be raised while another one is closed", function()
-    assert.equal("second", reason_of(function()
-      local _ <close> = setmetatable({}, { __close = function() error "second" end })
-      error "first"
-    end))
-  end)
-
-  it("may be a lack of memory", function()
-    local reason = reason_of(function() return ("x"):rep(1 << 62) end)
-    assert.matches("too large", reason)
-  end)
-end)
-
 describe("very many tasks", function()
   it("end exactly once each: 100,000 through a limit of 2", function()
     local count = 100000
@@ -546,6 +313,29 @@ describe("very many tasks", function()
 end)
 
 -- Values as they are given, and whether `item`, `output` and `progress` give them back the same.
+describe("tostring", function()
+  it("is Lua's", function()
+    for _, value in ipairs { 0, 1, -1, 9, 10, -10, 123456789012, math.maxinteger, math.mininteger } do
+      assert.equal(string.format("%d", value), tostring(value))
+    end
+    assert.equal("1.0 -0.0 nil true x", table.concat({
+      tostring(1.0), tostring(-0.0), tostring(nil), tostring(true), tostring "x",
+    }, " "))
+    local ok, message = pcall(tostring)
+    assert.is_false(ok)
+    assert.equal("bad argument #1 to 'tostring' (value expected)", message)
+  end)
+
+  it("asks what numbers have for it", function()
+    local before = debug.getmetatable(0)
+    debug.setmetatable(0, { __tostring = function() return "a number" end })
+    local text = tostring(5)
+    debug.setmetatable(0, before)
+    assert.equal("a number", text)
+    assert.equal("5", tostring(5))
+  end)
+end)
+
 describe("a value", function()
   local scheduler, progress
 
@@ -706,5 +496,57 @@ describe("a value", function()
     local id, _, code = scheduler:add { item = { task = task } }
     assert.is_nil(id)
     assert.equal("unstorable", code)
+  end)
+end)
+
+describe("what is in C", function()
+
+  it("has values that debug does not change", function()
+    local ok, message = pcall(debug.setlocal, 0, 1, 5)
+    assert.is_false(ok)
+    assert.equal("debug.setlocal: level 0 is a function in C, whose values cannot be set", message)
+    ok, message = pcall(debug.setupvalue, ltsh.sleep, 1, 5)
+    assert.is_false(ok)
+    assert.equal("debug.setupvalue: this is a function in C, whose values cannot be set", message)
+  end)
+
+  it("leaves those of Lua to debug", function()
+    local up = 1
+    local function read() return up end
+    local function set()
+      local own = 1
+      assert.equal("own", debug.setlocal(1, 1, 2))
+      return own
+    end
+    assert.equal(2, set())
+    assert.equal("up", debug.setupvalue(read, 1, 3))
+    assert.equal(3, read())
+    local co = coroutine.create(function()
+      local own = 1
+      coroutine.yield()
+      return own
+    end)
+    coroutine.resume(co)
+    assert.equal("own", debug.setlocal(co, 1, 1, 4))
+    assert.same({ true, 4 }, { coroutine.resume(co) })
+    for _, wrong in ipairs { { 100, 1, 5 }, { -1, 1, 5 }, { co, 1, 1, 5 }, { {}, 1 }, {} } do
+      assert.is_false(pcall(debug.setlocal, table.unpack(wrong)))
+    end
+  end)
+
+  it("is finalized by the collector alone: luv's handles", function()
+    local fired = false
+    local timer = uv.new_timer()
+    local finalize = getmetatable(timer).__gc
+    for _, wrong in ipairs { 5, {}, io.stdout, timer, timer } do finalize(wrong) end
+    finalize()
+    setmetatable({}, { __gc = finalize })
+    setmetatable({}, { __gc = function() finalize(timer) end })
+    collectgarbage()
+    collectgarbage()
+    timer:start(1, 0, function() fired = true end)
+    while not fired do ltsh.sleep(0.001) end
+    timer:close()
+    finalize(timer)
   end)
 end)

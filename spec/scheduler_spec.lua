@@ -8,11 +8,7 @@ local open, eventually, door = scene.open, scene.eventually, scene.door
 
 after_each(scene.close)
 
-local function ends_of(scheduler)
-  local ends = {}
-  for task in scheduler:finished() do ends[#ends + 1] = task end
-  return ends
-end
+local ends_of = scene.ends_of
 
 local function ids_of(tasks)
   local ids = {}
@@ -684,8 +680,45 @@ describe("the finished list", function()
     scheduler:close()
     local sum = 0
     for i = 1, 3 do sum = sum + jobs[i]:wait() end
-    assert.is_true(sum <= 1)
-    assert.is_true(#ends_of(scheduler) <= 1)
+    assert.equal(1, sum)
+    assert.same({}, ends_of(scheduler))
+  end)
+
+  it("keeps what ended before a close and in its drain", function()
+    local gate = door()
+    local scheduler = open(function(task) if task.id == "in the drain" then gate.pass() end end, { limit = 2 })
+    scheduler:add { id = "before" }
+    scheduler:add { id = "in the drain" }
+    scheduler:add { id = "delayed", delay = 3600 }
+    scheduler:wait "before"
+    local closing = ltsh.spawn(scheduler.close, scheduler, { drain = 10 })
+    eventually("it runs", function() return gate.waiting > 0 end)
+    gate.is_open = true
+    closing:wait()
+    local statuses = {}
+    for task in scheduler:finished() do statuses[task.id] = task.status end
+    assert.same({ before = "success", ["in the drain"] = "success", delayed = "stopped" }, statuses)
+    assert.same({}, ends_of(scheduler))
+  end)
+
+  it("goes on to its end for a loop whose body closes", function()
+    local scheduler = open(nil, { limit = 3 })
+    for i = 1, 3 do scheduler:add { id = tostring(i) } end
+    scheduler:wait "3"
+    local ids = {}
+    for task in scheduler:finished() do
+      ids[#ids + 1] = task.id
+      scheduler:close()
+    end
+    assert.same({ "1", "2", "3" }, ids)
+  end)
+
+  it("keeps no more than finished_size of them over a close", function()
+    local scheduler = open(nil, { finished_size = 3 })
+    for i = 1, 10 do scheduler:add { id = tostring(i) } end
+    scheduler:wait "10"
+    scheduler:close()
+    assert.same({ "8", "9", "10" }, ids_of(ends_of(scheduler)))
   end)
 
   it("drops its oldest entries when it is full, and counts them", function()
@@ -1539,6 +1572,7 @@ describe("close", function()
       assert.is_string(answer[2], name)
       assert.equal("closed", answer[3], name)
     end
+    assert.same({ "t" }, ids_of(ends_of(scheduler))) -- what ended before
     for _ in scheduler:finished() do error "there is nothing more" end
     scheduler:pause()
     scheduler:resume()

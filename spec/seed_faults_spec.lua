@@ -14,11 +14,7 @@ end
 
 after_each(scene.close)
 
-local function ends_of(scheduler)
-  local ends = {}
-  for task in scheduler:finished() do ends[#ends + 1] = task end
-  return ends
-end
+local ends_of = scene.ends_of
 
 it("an end that is pushed before start returns leaves no ghost among what runs", function()
   local notify

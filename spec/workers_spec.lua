@@ -123,7 +123,7 @@ for _, isolate in ipairs { "thread", "process" } do
 
     for _, cases in ipairs { endless, unyielding } do
       it("end at their timeout, wherever they are: " .. (cases == endless and "in Lua" or "called by C"), function()
-        local scheduler = open({ isolate = isolate, workers = 2 }, { timeout = 0.1, max_retries = 1 })
+        local scheduler = open({ isolate = isolate, workers = 4 }, { timeout = 0.05, max_retries = 1 })
         for case in pairs(cases) do
           scheduler:add { id = case, item = { ["do"] = "endless", case = case } }
         end
@@ -131,7 +131,7 @@ for _, isolate in ipairs { "thread", "process" } do
           local task = scheduler:wait(case, 30)
           assert.same({ "failed", "timeout", 2 }, { task.status, task.reason, task.attempts }, case)
           local took = task.ended_at - task.started_at
-          assert.is_true(took < 0.1 + 3, case .. " took " .. took)
+          assert.is_true(took < 0.05 + 3, case .. " took " .. took)
         end
         assert.equal(0, scheduler:stats().abandoned)
         still_works(scheduler)
@@ -180,6 +180,17 @@ for _, isolate in ipairs { "thread", "process" } do
       still_works(scheduler)
     end)
 
+    it("at their limit take what a job gives back, and end their task at most", function()
+      for limit = 3, 8 do
+        local scheduler = open({ isolate = isolate, workers = 1, memory = limit .. "M" })
+        for _ = 1, 3 do
+          local task = run(scheduler, "fill_by_results")
+          assert.is_true(task.status == "success" or task.reason == "memory limit", task.reason)
+        end
+        assert.equal(1, run(scheduler, "echo", { value = 1 }).output)
+      end
+    end)
+
     it("may retry what passed the memory limit, in a state made anew", function()
       local scheduler = open({ isolate = isolate, memory = "16M" }, { max_retries = 2 })
       local task = run(scheduler, "fill")
@@ -199,6 +210,67 @@ for _, isolate in ipairs { "thread", "process" } do
       assert.matches("it must return a function%(task%), or a table with one named 'run', got 5",
         run(scheduler, "echo").reason)
       os.remove(path)
+    end)
+
+    it("of which none can load its module fail its tasks, however many there are, and do not try for ever", function()
+      for _, workers in ipairs { 1, 2, 5 } do
+        local loads = os.tmpname()
+        local path = os.tmpname()
+        write(path, ("local f = io.open(%q, 'a') f:write 'x' f:close() error 'no database'"):format(loads))
+        local scheduler = open({ isolate = isolate, workers = workers, module = path }, { max_retries = 1 })
+        for i = 1, 6 do scheduler:add { id = tostring(i) } end
+        for i = 1, 6 do
+          local task = assert(scheduler:wait(tostring(i), 20))
+          assert.same({ "failed", path .. ":1: no database", 2 }, { task.status, task.reason, task.attempts })
+        end
+        local count = #io.open(loads):read "a"
+        assert.is_true(count <= 12 + workers, count .. " loads of " .. workers)
+        write(path, "return function() return 'mended' end")
+        assert.same({ path }, ltsh.reload().changed)
+        assert.equal("mended", run(scheduler, "echo").output)
+        os.remove(path)
+        os.remove(loads)
+      end
+    end)
+
+    it("that lose their memory to their module fail its tasks", function()
+      local path = os.tmpname()
+      write(path, [[
+        local ltsh = require "ltsh"
+        ltsh.spawn(function() ltsh.sleep(0) local list = {} while true do list[#list + 1] = {} end end)
+        return function() return 1 end]])
+      local scheduler = open { isolate = isolate, workers = 2, module = path, memory = "4M" }
+      scheduler:add { id = "first" }
+      assert.not_nil(scheduler:wait("first", 10)) -- it may have begun, and ended, in time
+      ltsh.sleep(0.05)
+      for i = 1, 3 do scheduler:add { id = tostring(i) } end
+      for i = 1, 3 do assert.not_nil(scheduler:wait(tostring(i), 10)) end
+      os.remove(path)
+    end)
+
+    it("refuse a version for all schedulers when it is good for some only, also when who tried it has died", function()
+      local path, tries = os.tmpname(), os.tmpname()
+      write(path, "return function() return 1 end")
+      local actuator = ltsh.actuator.func { module = path, workers = 1, isolate = isolate }
+      local schedulers = {}
+      for i = 1, 2 do
+        schedulers[i] = scene.keep(ltsh.scheduler { container = ltsh.container.queue {}, actuator = actuator })
+        assert.equal(1, run(schedulers[i], "echo").output)
+      end
+      write(path, ([[
+        local ltsh = require "ltsh"
+        local f = io.open(%q, "a+")
+        local first = f:read "a" == ""
+        f:write "x"
+        f:close()
+        if not first then ltsh.sleep(0.2) error "the second time" end
+        ltsh.spawn(function() ltsh.sleep(0.05) os.exit(3) end) -- a process goes with it
+        return function() return 2 end]]):format(tries))
+      local result = ltsh.reload()
+      assert.matches("the second time", result.failed[path])
+      for i = 1, 2 do assert.equal(1, run(schedulers[i], "echo").output) end
+      os.remove(path)
+      os.remove(tries)
     end)
 
     it("are closed with their scheduler while they wait and compute", function()
@@ -280,10 +352,135 @@ for _, isolate in ipairs { "thread", "process" } do
   end)
 end
 
+for _, isolate in ipairs { "thread", "process" } do
+  describe("where runs are quick, so that each worker, a " .. isolate .. ", is handed some ahead,", function()
+    local started -- { [id] = how often }
+    local marks = os.tmpname() -- a byte for each time that one behind ran
+
+    -- A worker that has some ahead of what it runs: many quick tasks, then `what`, and twenty quick ones behind it.
+    local function burst(what, item, options, more, behind)
+      local scheduler = open({ isolate = isolate, workers = 1, memory = "16M" }, more)
+      local most = 0
+      started = {}
+      write(marks, "")
+      scheduler:on("started", function(task)
+        started[task.id] = (started[task.id] or 0) + 1
+        most = math.max(most, scheduler:stats().running)
+      end)
+      local tasks = {}
+      for i = 1, 300 do tasks[#tasks + 1] = { id = "before" .. i, item = { ["do"] = "echo" } } end
+      local odd = options or {}
+      odd.id, odd.item = "odd", item or {}
+      odd.item["do"] = what
+      tasks[#tasks + 1] = odd
+      for i = 1, 20 do
+        local task = { id = "behind" .. i, item = { ["do"] = "mark", value = i, path = marks } }
+        for name, value in pairs(behind or {}) do task[name] = value end
+        tasks[#tasks + 1] = task
+      end
+      for _, task in ipairs(tasks) do assert(scheduler:add(task)) end
+      eventually("it runs", function() return started.odd end)
+      return scheduler, function() return most end
+    end
+
+    -- Nothing that happens to the worker or to the task before them happens to those behind.
+    local function behind_succeed(scheduler)
+      local last = assert(scheduler:wait("behind20", 20)).run
+      for i = 1, 20 do
+        local task = assert(scheduler:wait("behind" .. i, 20))
+        assert.same({ "success", i, 1 }, { task.status, task.output or task.reason, task.attempts })
+        assert.equal(1, #scheduler:history(task.id))
+        assert.is_true(i > 4 or task.run < last, "they keep their place")
+      end
+      assert.equal(20, #io.open(marks):read "a")
+    end
+
+    teardown(function() os.remove(marks) end)
+
+    -- Whether something was handed ahead of "odd" depends on the machine: tries until it was.
+    local function until_some_came_back(fn, starts)
+      for _ = 1, 20 do
+        fn()
+        for i = 1, 20 do
+          if (started["behind" .. i] or 0) >= (starts or 2) then return end
+        end
+      end
+      error "nothing was handed ahead in 20 tries"
+    end
+
+    it("a long run keeps none of them, and uses nothing of their time", function()
+      until_some_came_back(function()
+        local scheduler, most = burst("sleep", { seconds = 0.4 }, nil, { limit = 3 }, { timeout = 0.3 })
+        eventually("those behind wait again", function() return scheduler:stats().running == 1 end)
+        assert.equal(20, scheduler:stats().waiting)
+        behind_succeed(scheduler)
+        assert.equal("success", scheduler:get("odd").status)
+        assert.is_true(most() <= 3)
+      end)
+    end)
+
+    it("a computing one does not either", function()
+      until_some_came_back(function()
+        local scheduler = burst("endless", { case = "a loop" }, { timeout = 0.4 }, nil, { timeout = 0.3 })
+        behind_succeed(scheduler)
+        assert.equal("timeout", scheduler:get("odd").reason)
+      end)
+    end)
+
+    it("the end of its worker is the end of one run", function()
+      local reasons = { fill = "memory limit", crash = isolate == "process" and "worker died: signal 9" or nil }
+      for what, reason in pairs(reasons) do
+        until_some_came_back(function()
+          local scheduler = burst(what)
+          assert.equal(reason, scheduler:wait("odd", 20).reason)
+          behind_succeed(scheduler)
+        end)
+      end
+    end)
+
+    it("one that does not come back is left alone, or killed, without them", function()
+      until_some_came_back(function()
+        local scheduler = burst("block", { seconds = 1.5 }, { timeout = 0.05 }, nil, { timeout = 0.9 })
+        assert.equal("timeout", scheduler:wait("odd", 20).reason)
+        behind_succeed(scheduler)
+      end)
+    end)
+
+    it("each can be stopped, and only that one is", function()
+      until_some_came_back(function()
+        local scheduler = burst("sleep", { seconds = 0.3 })
+        assert.equal("stopped", scheduler:stop("behind2").status)
+        assert.equal("running", scheduler:get("odd").status)
+        for _, i in ipairs { 1, 3, 20 } do assert.equal(i, scheduler:wait("behind" .. i, 20).output) end
+        assert.equal("success", scheduler:wait("odd", 20).status)
+      end)
+    end)
+
+    it("they expire as those do that wait", function()
+      until_some_came_back(function()
+        local scheduler = burst("sleep", { seconds = 0.7 }, nil, nil, { expires = 0.5 })
+        for i = 1, 20 do
+          local task = scheduler:wait("behind" .. i, 20)
+          assert.same({ "failed", "expired", 0 }, { task.status, task.reason, task.attempts })
+        end
+      end, 1)
+    end)
+
+    it("none fails when their scheduler is closed", function()
+      local scheduler = burst("sleep", { seconds = 100 })
+      local ends = {}
+      scheduler:on("finished", function(task) ends[task.id] = task.status end)
+      scheduler:close { drain = 0 }
+      assert.equal("stopped", ends.odd)
+      for i = 1, 20 do assert.is_true(ends["behind" .. i] == nil or ends["behind" .. i] == "stopped") end
+    end)
+  end)
+end
+
 describe("a thread that does not come back", function()
   it("is abandoned, counted and replaced", function()
     local scheduler = open({ workers = 1, max_abandoned = 4 })
-    local task = run(scheduler, "block", { seconds = 3 }, { timeout = 0.05 })
+    local task = run(scheduler, "block", { seconds = 1.5 }, { timeout = 0.05 })
     assert.same({ "failed", "timeout" }, { task.status, task.reason })
     assert.equal(1, scheduler:stats().abandoned)
     still_works(scheduler)
@@ -293,7 +490,7 @@ describe("a thread that does not come back", function()
 
   it("holds up all starts when there are too many, until it comes back", function()
     local scheduler = open({ workers = 1, max_abandoned = 1 })
-    run(scheduler, "block", { seconds = 2.5 }, { timeout = 0.05 })
+    run(scheduler, "block", { seconds = 1.5 }, { timeout = 0.05 })
     scheduler:add { id = "later", item = { ["do"] = "echo" } }
     ltsh.sleep(0.05)
     assert.equal("waiting", scheduler:get("later").status)
@@ -306,6 +503,32 @@ describe("a thread that does not come back", function()
   end)
 end)
 
+describe("a worker whose module is not loaded in time", function()
+  it("does not fail the tasks that another one can run", function()
+    local schedulers, files = {}, {}
+    for i, isolate in ipairs { "thread", "process" } do
+      local path, first = os.tmpname(), os.tmpname()
+      files[#files + 1], files[#files + 2] = path, first
+      write(path, ([[
+        local ltsh = require "ltsh"
+        if os.remove(%q) then ltsh.sleep(1000) end
+        return function(task)
+          if task.id == "runs" then ltsh.sleep(10.5) end -- until the other has been late
+          return 1
+        end]]):format(first))
+      schedulers[i] = open { module = path, workers = 2, isolate = isolate }
+      for _, id in ipairs { "runs", "waits" } do schedulers[i]:add { id = id } end
+    end
+    for _, scheduler in ipairs(schedulers) do
+      for _, id in ipairs { "runs", "waits" } do
+        local task = assert(scheduler:wait(id, 40))
+        assert.same({ "success", 1 }, { task.status, task.output or task.reason })
+      end
+    end
+    for _, file in ipairs(files) do os.remove(file) end
+  end)
+end)
+
 describe("a process that does not come back", function()
   it("is killed", function()
     local scheduler = open { isolate = "process" }
@@ -315,6 +538,14 @@ describe("a process that does not come back", function()
     still_works(scheduler)
   end)
 
+  it("does not end by the signals that are meant for its host", function()
+    for _, signal in ipairs { "INT", "TERM", "HUP" } do
+      local scheduler = open { isolate = "process" }
+      local task = run(scheduler, "popen", { command = "kill -" .. signal .. " $PPID; echo on" })
+      assert.same({ "success", "on\n" }, { task.status, task.output or task.reason }, signal)
+    end
+  end)
+
   it("has died of a signal, or has exited: a failure like others", function()
     local scheduler = open({ isolate = "process" }, { max_retries = 1 })
     local task = run(scheduler, "crash")
@@ -322,6 +553,71 @@ describe("a process that does not come back", function()
     task = run(scheduler, "exit", { code = 3 })
     assert.same({ "failed", "worker died: exit code 3", 2 }, { task.status, task.reason, task.attempts })
     still_works(scheduler)
+  end)
+end)
+
+describe("a process whose task writes to the descriptor of its worker", function()
+  local MARK, BROKEN, PROGRESS, ENDED, GONE = 0x7348744c, 5, 6, 7, 9
+
+  local function frame(kind, len, rest)
+    return ("<I4I4I4I4I8d"):pack(MARK, kind, len, 0, 1, 0) .. rest
+  end
+
+  local function report(status, reason, output, rest)
+    local body = ("<dddI4I4I4I4I4I4"):pack(-1, 0, 0, status, 0, reason, output, 0xffffffff, 0) .. rest
+    return frame(ENDED, #body, body)
+  end
+
+  local nonsense = {
+    ["a text"] = "oops, this was meant for another file",
+    ["one byte"] = "x",
+    ["the begin of a frame"] = frame(ENDED, 4, ""):sub(1, 7),
+    ["zeros"] = ("\0"):rep(1000),
+    ["much"] = ("\xff"):rep(300000),
+    ["a frame of an unknown kind"] = frame(77, 4, "oops"),
+    ["a frame that only threads send"] = frame(GONE, 4, "oops"),
+    ["a report that is too short"] = frame(ENDED, 4, "oops"),
+    ["a report with a longer reason than it has"] = report(5, 0x7fffffff, 0xffffffff, "oops"),
+    ["a report with a longer output than it has"] = report(4, 0xffffffff, 0xfffffffe, "oops"),
+    ["a report with less than it says"] = report(5, 1, 0xffffffff, ""),
+    ["a report of an unknown status"] = report(77, 4, 0xffffffff, "oops"),
+    ["a report that is none"] = report(2, 4, 0xffffffff, "oops"),
+    ["a reason without an end"] = frame(BROKEN, 4, "oops"),
+    ["a longer frame than there can be"] = frame(PROGRESS, 0xfffffff0, "oops"),
+  }
+
+  for what, bytes in pairs(nonsense) do
+    it("fails that task, and nothing else: " .. what, function()
+      local scheduler = open({ isolate = "process", workers = 2 }, { timeout = 10 })
+      scheduler:add { id = "beside", item = { ["do"] = "sleep", seconds = 0.2 } }
+      local task = run(scheduler, "write_to_host", { bytes = bytes })
+      assert.equal("failed", task.status)
+      assert.equal("worker died: something else wrote to descriptor 3, on which it talks", task.reason)
+      assert.equal("success", scheduler:wait("beside", 10).status)
+      still_works(scheduler)
+    end)
+  end
+
+  it("hears of no progress that cannot be read", function()
+    local scheduler = open { isolate = "process" }
+    local heard = 0
+    scheduler:on("progress", function(task)
+      heard = heard + 1
+      assert.is_false(pcall(function() return task.progress end))
+    end)
+    local task = run(scheduler, "write_to_host", { bytes = frame(PROGRESS, 4, "\xdf\xff\xff\xff") })
+    assert.same({ "success", "done", 1 }, { task.status, task.output, heard })
+    still_works(scheduler)
+  end)
+
+  it("or closes it loses its worker, also when it goes on for long", function()
+    for _, seconds in ipairs { 0, 1000 } do
+      local scheduler = open({ isolate = "process" }, { timeout = 20 })
+      local task = run(scheduler, "close_descriptor", { descriptor = 3, seconds = seconds })
+      assert.equal("failed", task.status)
+      assert.matches("^worker died: ", task.reason)
+      still_works(scheduler)
+    end
   end)
 end)
 

@@ -4,19 +4,22 @@
 
 #include <stdbool.h>
 
+#include "script/values/marks.h"
+
 /* What the command line asks for. */
 struct lt_host_options {
     const char *script; /* a file; NULL with code, "-" for standard input */
     const char *code;   /* -e */
     int argc;           /* the script's arguments */
     char **argv;
-    const char *program; /* argv[0] */
+    const char *program;     /* for messages */
+    const char *interpreter; /* argv[0] */
     bool check;
     bool watch;
     bool progress;
 };
 
 /* Runs a script to its end and returns the exit status: 0, 1 for an error in the script, 128 + N after signal N. */
-int lt_host_run(const struct lt_host_options *options);
+LT_RUNS_LUA int lt_host_run(const struct lt_host_options *options);
 
 #endif

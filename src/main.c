@@ -1,5 +1,6 @@
 /* The command line. */
 #include <assert.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -9,13 +10,15 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "base/interrupt.h"
 #include "base/log.h"
 #include "host.h"
+#include "script/values/marks.h"
 #include "workers/worker.h"
 
 enum { USAGE = 2 };
 
-static void help(void)
+static void print_help(void)
 {
     puts("usage: ltsh [options] script.lua [args...]\n"
          "       ltsh [options] -e CODE\n"
@@ -62,7 +65,7 @@ static const struct option long_options[] = {
 };
 
 /* -1: go on; else the exit status. */
-static int read_options(int argc, char **argv, struct lt_host_options *options)
+LT_RUNS_LUA static int read_options(int argc, char **argv, struct lt_host_options *options)
 {
     int level = LT_LOG_INFO;
     bool json = false;
@@ -101,7 +104,7 @@ static int read_options(int argc, char **argv, struct lt_host_options *options)
             worker = true;
             break;
         case 'h':
-            help();
+            print_help();
             return 0;
         case 'v':
             puts("ltsh " LTSH_VERSION);
@@ -124,11 +127,32 @@ static int read_options(int argc, char **argv, struct lt_host_options *options)
     return -1;
 }
 
-int main(int argc, char **argv)
+/* Started with one of them closed, the next file that is opened would take its place: what is printed would be written to
+ * it. */
+static void open_standard_files(void)
 {
-    struct lt_host_options options = {.program = "ltsh"};
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDWR) < 0)
+            _exit(1);
+}
+
+/* The exit status, when all that was printed should have been written. */
+static int finish_output(int status)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return status;
+    if (lt_output_is_broken())
+        return status == 0 ? 128 + SIGPIPE : status;
+    fputs("ltsh: standard output could not be written, what was printed is lost (is the disk full?)\n", stderr);
+    return status == 0 ? 1 : status;
+}
+
+LT_RUNS_LUA int main(int argc, char **argv)
+{
+    struct lt_host_options options = {.program = "ltsh", .interpreter = argv[0]};
+    open_standard_files();
     srand48((long)(uv_hrtime() ^ (uint64_t)getpid() << 32)); /* of the backoff's jitter: hosts must not agree on it */
     signal(SIGPIPE, SIG_IGN);                                /* a closed pipe is an error where it is written to */
     int status = read_options(argc, argv, &options);
-    return status >= 0 ? status : lt_host_run(&options);
+    return finish_output(status >= 0 ? status : lt_host_run(&options));
 }

@@ -3,6 +3,7 @@ local core = require "ltsh.core"
 local check = require "ltsh.check_args"
 local module = require "ltsh.module"
 local reload = require "ltsh.reload"
+local source = require "ltsh.source"
 
 local actuator = {}
 
@@ -71,28 +72,31 @@ local function worker_actuator(where, given)
   local options = read_workers(where, given)
   local text = module.read(where, options.module)
   module.compile(where, options.module, text)
-  local function make(source)
-    options.source = source
+  local function make(current)
+    options.source = current
     return require("ltsh.workers").new(options)
   end
-  return module_actuator(options.module, text, make, function(source, version, parts)
-    local chunk, message = load(source, "@" .. options.module, "t")
+  return module_actuator(options.module, text, make, function(new_text, version, parts)
+    local chunk, message = source.load(new_text, options.module)
     if not chunk then return nil, message end
     local workers, tried = require "ltsh.workers", {}
-    for part in pairs(parts) do
-      if core.alive(part) then
-        local result = workers.try(part, source):wait()
-        if result ~= true then
-          for _, other in ipairs(tried) do workers.use(other, false) end
-          return nil, result
-        end
-        tried[#tried + 1] = part
+    local function next_part() -- anew after each: more may be made while one is tried
+      for part in pairs(parts) do
+        if core.alive(part) and not tried[part] then return part end
       end
     end
+    for part in next_part do
+      local result = workers.try(part, new_text):wait()
+      if result ~= true then
+        for other in pairs(tried) do workers.use(other, false) end
+        return nil, result
+      end
+      tried[part] = true
+    end
     return function()
-      for _, part in ipairs(tried) do
+      for part in pairs(parts) do
         if core.alive(part) then
-          workers.use(part, true)
+          if tried[part] then workers.use(part, true) else workers.adopt(part, new_text) end -- made since
           core.set_version(part, version)
         end
       end
@@ -106,8 +110,8 @@ local function local_actuator(where, path)
   local text = module.read(where, path)
   module.compile(where, path, text)
   local run = module.task_function(path, text)
-  return module_actuator(path, text, function() return core.func(run) end, function(source, version, parts)
-    local new = module.task_function(path, source)
+  return module_actuator(path, text, function() return core.func(run) end, function(new_text, version, parts)
+    local new = module.task_function(path, new_text)
     return function()
       run = new
       for part in pairs(parts) do

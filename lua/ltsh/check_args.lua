@@ -1,4 +1,6 @@
 -- Checks of arguments, with errors that name the function, the argument, the value and what is expected.
+local core = require "ltsh.core"
+
 local check = {}
 
 -- A value as it is shown in a message: 5, "text", a table.
@@ -13,41 +15,23 @@ function check.show(value)
   return "a " .. kind
 end
 
--- How many single edits make `b` of `a`; stops counting past `limit`.
-local function distance(a, b, limit)
-  if math.abs(#a - #b) > limit then return limit + 1 end
-  local row = {}
-  for j = 0, #b do row[j] = j end
-  for i = 1, #a do
-    local corner = row[0]
-    row[0] = i
-    for j = 1, #b do
-      local cost = a:byte(i) == b:byte(j) and 0 or 1
-      corner, row[j] = row[j], math.min(row[j] + 1, row[j - 1] + 1, corner + cost)
-    end
+--- What was raised, as text.
+function check.raised(value)
+  local meta = debug.getmetatable(value) -- also where __metatable hides it
+  if type(value) == "string" or (type(meta) == "table" and meta.__tostring) then
+    local ok, text = pcall(tostring, value)
+    return ok and text or "an error whose __tostring raises"
   end
-  return row[#b]
-end
-
--- The known name nearest to `name`, or nil if none is near.
-local function nearest(name, known)
-  local best, best_distance
-  for candidate in pairs(known) do
-    local d = type(candidate) == "string" and distance(name, candidate, 3) or 99
-    if d < 99 and candidate:find(name, 1, true) == 1 and #name >= 3 then d = math.min(d, 2) end
-    local closer = best == nil or d < best_distance or (d == best_distance and candidate < best)
-    if d <= 3 and d < #candidate and closer then
-      best, best_distance = candidate, d
-    end
-  end
-  return best
+  local reason = type(value) == "table" and rawget(value, "reason")
+  if type(reason) == "string" then return reason end
+  return string.format("an error that is %s%s", check.show(value), type(value) == "table" and " without a reason" or "")
 end
 
 -- Raises for the first key of `options` that is not in `known`.
 function check.names(where, options, known)
   for name in pairs(options) do
     if known[name] == nil then
-      local near = type(name) == "string" and nearest(name, known)
+      local near = type(name) == "string" and core.nearest(name, known)
       error(string.format("%s: unknown option %s%s", where, check.show(name),
         near and string.format(" (did you mean '%s'?)", near) or ""), 0)
     end
@@ -64,13 +48,17 @@ function check.table(where, name, value)
   return value
 end
 
+local LARGEST_INTEGER = 0x7fffffff
+
 -- A whole number of at least `least`; floats with a whole value count.
 function check.integer(where, name, value, least)
-  local number = type(value) == "number" and math.tointeger(value)
-  if not number or number < least or number > 0x7fffffff then
+  local number = type(value) == "number" and value == value // 1 and value
+  if not number or number < least then
     fail(where, name, least > 0 and "a positive integer" or "an integer of 0 or more", value)
+  elseif number > LARGEST_INTEGER then
+    fail(where, name, "at most " .. LARGEST_INTEGER, value)
   end
-  return number
+  return math.tointeger(number)
 end
 
 -- A finite number of 0 or more, or more than 0.
@@ -83,14 +71,20 @@ end
 
 local units = { [""] = 1, K = 1024, M = 1024 ^ 2, G = 1024 ^ 3, T = 1024 ^ 4 }
 
+local LARGEST_SIZE = 1 << 50 -- more than any machine has, and exact as any kind of number
+
 -- Bytes: a number, or a text such as "64M".
 function check.size(where, name, value)
-  if type(value) == "number" and value >= 0 and math.tointeger(value) then return math.tointeger(value) end
-  if type(value) == "string" then
+  local size
+  if type(value) == "number" then
+    size = value == value // 1 and value
+  elseif type(value) == "string" then
     local number, unit = value:match "^(%d+%.?%d*)([KMGT]?)$"
-    if number then return math.tointeger(tonumber(number) * units[unit] // 1) end
+    size = number and tonumber(number) * units[unit] // 1
   end
-  fail(where, name, [[a number of bytes or a text such as "64M"]], value)
+  if not size or size < 0 then fail(where, name, [[a number of bytes or a text such as "64M"]], value) end
+  if size > LARGEST_SIZE then fail(where, name, [[at most "1024T"]], value) end
+  return math.tointeger(size)
 end
 
 -- Something callable.

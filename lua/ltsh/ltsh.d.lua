@@ -171,7 +171,7 @@ function ltsh.scheduler(options) end
 ---What `scheduler:set` can change.
 ---@class ltsh.ChangeableOptions
 ---@field limit? integer Tasks that run or export at once (default 1).
----@field key_limit? integer|false|fun(key: string): integer Tasks of the same key that run at once (default: no limit).
+---@field key_limit? integer|false|fun(key: string): number Tasks of the same key that run at once (default: no limit).
 ---@field rate? ltsh.Rate|false How many tasks start in how many seconds (default: no limit).
 ---@field timeout? number|false Seconds that a run may take (default: no limit). Then it is stopped and fails with the reason "timeout".
 ---@field export_timeout? number Seconds for `output` and `save` together (default 60).
@@ -327,13 +327,27 @@ function Scheduler:delete(id) end
 ---@return fun(): ltsh.Task?
 function Scheduler:finished() end
 
----Starts no tasks from now on.
----@return true ok
-function Scheduler:pause() end
+---Says why a task is where it is: a sentence for people, and one of the codes due, limit, rate, key, delayed, paused,
+---capacity, down, running, exporting, stopping, ended, unknown.
+---@param id string
+---@return string? sentence
+---@return string code
+---@return ltsh.Code? failed
+function Scheduler:explain(id) end
+
+---Starts no tasks from now on; with `queue = true` no host on the queue does.
+---@param options? { queue?: boolean }
+---@return true? ok
+---@return string? message
+---@return ltsh.Code? code
+function Scheduler:pause(options) end
 
 ---Starts tasks again.
----@return true ok
-function Scheduler:resume() end
+---@param options? { queue?: boolean }
+---@return true? ok
+---@return string? message
+---@return ltsh.Code? code
+function Scheduler:resume(options) end
 
 ---Changes options while it runs; those that cannot change raise.
 ---@param options ltsh.ChangeableOptions
@@ -400,10 +414,11 @@ function ltsh.container.priority(options) end
 function ltsh.container.load(path, options) end
 
 ---A container written in Lua. All methods may wait. A transition returns a true value; or nil and a message, and changes
----nothing, if the task's status or run does not allow it. It has `claim`, or `waiting` and `to_running`.
+---nothing, if the task's status or run does not allow it. It has `claim`, or `waiting` and `to_running`; these, `add` and
+---`running` are called alone, transitions of different tasks side by side.
 ---@class ltsh.LuaContainer
 ---@field add fun(self: ltsh.LuaContainer, task: ltsh.Task): any, string?, ltsh.Code? Takes a new task. Codes: exists, full, refused.
----@field claim? fun(self: ltsh.LuaContainer, limit: integer, full_keys: string[]): ltsh.Task[], number? Takes up to `limit` due tasks from waiting to running. The second result: when the next one is due, Unix time in seconds.
+---@field claim? fun(self: ltsh.LuaContainer, limit: integer, full_keys: string[], admit: fun(key: string?): boolean): ltsh.Task[], number? Takes up to `limit` due tasks from waiting to running. `admit` takes the place of one task of this key, and says whether it may start. The second result: when the next one is due, Unix time in seconds.
 ---@field waiting? fun(self: ltsh.LuaContainer, limit: integer): ltsh.Task[] Up to `limit` due tasks; removes nothing.
 ---@field to_running? fun(self: ltsh.LuaContainer, task: ltsh.Task): any, string? It has been started.
 ---@field to_waiting fun(self: ltsh.LuaContainer, task: ltsh.Task): any, string? It waits again, not before task.run_at.

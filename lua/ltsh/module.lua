@@ -2,6 +2,7 @@
 local core = require "ltsh.core"
 local check = require "ltsh.check_args"
 local reload = require "ltsh.reload"
+local source = require "ltsh.source"
 
 local module = {}
 
@@ -18,15 +19,22 @@ end
 
 -- The chunk of a file's text; raises with the file and the line.
 function module.compile(where, path, text)
-  local chunk, message = load(text, "@" .. path, "t")
+  local chunk, message = source.load(text, path)
   if not chunk then error(string.format("%s: %s", where, message), 0) end
   return chunk
 end
 
+-- Calls a function of a module: os.exit raises in it, and in what it begins.
+local function call_guest(fn, ...)
+  local before = core.guest(true)
+  local _ <close> = setmetatable({}, { __close = function() core.guest(before) end })
+  return fn(...)
+end
+
 -- What a file gives: a table of methods, checked. Raises with the file and the line.
 local function make(where, path, text, options, methods)
-  local made = module.compile(where, path, text)()
-  if check.is_callable(made) then made = made(options) end
+  local made = call_guest(module.compile(where, path, text))
+  if check.is_callable(made) then made = call_guest(made, options) end
   if type(made) ~= "table" then
     error(string.format("%s: %s must return a table of methods or a function that returns one, got %s", where, path,
       check.show(made)), 0)
@@ -61,7 +69,7 @@ local function tell(self, path)
   if self.reloaded == nil then return end
   core.spawn(function()
     core.sleep(0) -- when the reload is through
-    local ok, message = xpcall(self.reloaded, debug.traceback, self)
+    local ok, message = xpcall(call_guest, debug.traceback, self.reloaded, self)
     if not ok then core.log.error("a module's reloaded() raised an error", { module = path, error = message }) end
   end)
 end
@@ -99,10 +107,10 @@ function module.load(kind, path, options, methods)
   if self.name == nil then self.name = path end
   local weak = setmetatable({ self = self }, { __mode = "v" }) -- the entry lives as long as self does
   set_version(self, reload.register(self, path, text, function(new_text, version)
-    local made = make(where, path, new_text, options, methods)
+    local new = methods_of(make(where, path, new_text, options, methods))
     return function()
       if not weak.self then return end
-      use(methods_of(made))
+      use(new)
       set_version(weak.self, version)
       tell(weak.self, path)
     end
@@ -113,9 +121,9 @@ end
 -- The function(task) of a module of tasks: what its file returns, or the `run` of the table that it returns.
 -- @param text the text of the file at `path`
 function module.task_function(path, text)
-  local chunk, message = load(text, "@" .. path, "t")
+  local chunk, message = source.load(text, path)
   if not chunk then error(message, 0) end
-  local made = chunk()
+  local made = call_guest(chunk)
   local run = made
   if type(made) == "table" and not check.is_callable(made) then run = made.run end
   if not check.is_callable(run) then

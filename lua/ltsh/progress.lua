@@ -19,6 +19,7 @@ local LOOK = 1     -- seconds between looks elsewhere
 local LINE = 10    -- seconds between plain lines
 local PATIENCE = 2 -- seconds without a task that runs until the job ends: all are over, paused or delayed
 local WINDOW = 5   -- seconds over which the speed is measured
+local SHORTEST_NAME = 8 -- columns: what remains of a long name
 
 -- A scheduler that nobody refers to is closed, so neither it nor its handlers are kept alive from here.
 local shown = {}                                    -- a list of records
@@ -28,6 +29,36 @@ local timer                                         -- of the frames
 
 local function now() return uv.hrtime() / 1e9 end
 
+---- Text on a terminal.
+
+-- How many columns a character takes at most: what is wide (CJK, most pictures) comes after the scripts that are not.
+-- A line that is a little shorter than it could be does no harm.
+local function columns_of_character(code)
+  return code < 0x1100 and 1 or 2
+end
+
+local function columns_of(text)
+  local columns = 0
+  for _, code in utf8.codes(text) do columns = columns + columns_of_character(code) end
+  return columns
+end
+
+-- A name without what a terminal would take for a command, or could not show.
+local function printable(name)
+  if not utf8.len(name) then name = name:gsub("[\x80-\xFF]", "?") end
+  return (name:gsub("%c", "?"):gsub("\xC2[\x80-\x9F]", "?"))
+end
+
+-- As much of a text as has room, with dots for what is left out.
+local function shorten(text, room)
+  if columns_of(text) <= room then return text end
+  local columns = #"..."
+  for at, code in utf8.codes(text) do
+    columns = columns + columns_of_character(code)
+    if columns > room then return text:sub(1, at - 1) .. "..." end
+  end
+end
+
 ---- Figures.
 
 local ends = { "success", "failed", "stopped" }
@@ -35,7 +66,7 @@ local ends = { "success", "failed", "stopped" }
 local function new_record(scheduler)
   return {
     ref = setmetatable({ scheduler }, { __mode = "v" }),
-    name = core.name(scheduler),
+    name = printable(core.name(scheduler)),
     base = { success = 0, failed = 0, stopped = 0 }, -- what had ended before
     stats = { success = 0, failed = 0, stopped = 0 },
     open = true,
@@ -144,12 +175,25 @@ function View:paint(word)
   return self.colours and colour and "\27[" .. colour .. "m" .. text .. "\27[0m" or text
 end
 
+-- Gives the name, the first of the words, what the others leave, but not less than a third; none if that is too little.
+local function fit_name(words, columns)
+  local others = 0
+  for i = 2, #words do others = others + #words[i][1] + 2 end
+  local room = math.max(columns // 3, columns - others - 2)
+  if room < SHORTEST_NAME and columns_of(words[1][1]) > room then
+    table.remove(words, 1)
+  else
+    words[1][1] = shorten(words[1][1], room)
+  end
+end
+
 -- The words in a row of so many columns: with a bar if there is room, else as many as fit. A line of several rows could
 -- not be drawn over.
 function View:row(words, sum, columns)
+  fit_name(words, columns)
   local used = 0
   for i, word in ipairs(words) do
-    used = used + (utf8.len(word[1]) or #word[1]) + 2
+    used = used + columns_of(word[1]) + 2
     if used > columns then return { table.unpack(words, 1, i - 1) } end
   end
   local width = math.min(columns - used - #"[]", columns // 3, 40)

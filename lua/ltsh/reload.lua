@@ -4,6 +4,7 @@
 -- A file is known by what `load` made of it: an entry with a function that tries a new text. The files that it requires
 -- belong to it, if they are under the script's folder: they are found by reading `require "name"` in the text.
 local core = require "ltsh.core"
+local check = require "ltsh.check_args"
 
 local reload = {}
 
@@ -11,13 +12,18 @@ local reload = {}
 local entries = setmetatable({}, { __mode = "k" })
 local order = 0
 
--- The text of a file, or nil.
+-- The text of a file; or nil and why not.
 local function read(path)
-  local file = io.open(path, "rb")
-  if not file then return nil end
-  local text = file:read "a"
-  file:close()
-  return text
+  local file <close>, message = io.open(path, "rb")
+  if not file then return nil, "cannot open " .. message end
+  local text
+  text, message = file:read "a"
+  return text, message and string.format("cannot read %s: %s", path, message)
+end
+
+-- The path with the folder in which the process is now: it may change that.
+local function absolute(path)
+  return path:sub(1, 1) == "/" and path or require("luv").cwd() .. "/" .. path
 end
 
 -- The folder of the script, with a slash at its end; what is required from elsewhere is not watched.
@@ -31,26 +37,33 @@ local function is_ours(path)
   return path:sub(1, #where) == where and not path:find("/ltsh/lua/", 1, true)
 end
 
--- The modules under the script's folder that a text requires by name: { [name] = path }.
-local function required(text)
-  local found = {}
-  for name in text:gmatch "require%s*%(?%s*[\"']([%w_%-%.]+)[\"']" do found[name] = true end
-  local paths = {}
-  for name in pairs(found) do
-    local path = package.searchpath(name, package.path)
-    if path and is_ours(path) then paths[name] = path end
-  end
-  return paths
+-- Where a module is that the script's folder has, or nil. One that is known is where it was, as long as that is there
+-- or there is no other: what required it had found it.
+local function path_of(name, known)
+  local before = known[name] and known[name].path
+  if before and read(before) then return before end
+  local path = package.searchpath(name, package.path)
+  return path and is_ours(path) and absolute(path) or before
 end
 
--- All that a text requires, directly or not: { [name] = { path =, text =, requires = { [name] = path } } }.
-local function dependencies(text)
+-- The modules under the script's folder that a text requires by name: { [name] = path }.
+local function required(text, known)
+  local found = {}
+  for name in text:gmatch "require%s*%(?%s*[\"']([%w_%-%.]+)[\"']" do found[name] = path_of(name, known) end
+  return found
+end
+
+-- All that a text requires, directly or not: { [name] = { path =, text =, fault =, requires = { [name] = path } } }.
+-- @param known what it required before
+local function dependencies(text, known)
   local all = {}
   local function visit(of)
-    for name, path in pairs(required(of)) do
+    for name, path in pairs(required(of, known)) do
       if all[name] == nil then
-        local content = read(path) or ""
-        all[name] = { path = path, text = content, requires = required(content) }
+        local content, fault = read(path)
+        if content == "" then fault = path .. ": the file is empty" end
+        content = fault or content -- a text like others: it has changed when that has
+        all[name] = { path = path, text = content, fault = fault, requires = required(content, known) }
         visit(content)
       end
     end
@@ -105,12 +118,13 @@ end
 -- @param try function(text, version) -> function that puts the new version in its place | nil, message
 -- @return the version that it has now
 function reload.register(owner, path, text, try)
-  local modules = dependencies(text)
+  local modules = dependencies(text, {})
   note_in_use(modules)
   order = order + 1
-  local entry = { path = path, text = text, modules = modules, try = try, number = 1, order = order }
-  entry.seen = fingerprint(text, modules)
-  entry.version = string.format("%d-%s", entry.number, entry.seen)
+  local entry = { path = path, file = absolute(path), modules = modules, try = try, number = 1, order = order }
+  entry.current = fingerprint(text, modules) -- of the version that is used
+  entry.seen = entry.current                 -- of the one that was tried last
+  entry.version = string.format("%d-%s", entry.number, entry.current)
   entries[owner] = entry
   if reload.watcher then reload.watcher.look() end
   return entry.version
@@ -136,14 +150,25 @@ local function limited(fn)
   return table.unpack(results, 1, results.n)
 end
 
+-- The first of the changed modules that cannot be a new version: one that is gone, or is being written.
+local function fault_in(modules, changed)
+  for _, name in ipairs(names_of(changed)) do
+    if modules[name].fault then return modules[name].fault end
+  end
+  return nil
+end
+
 -- Tries a new state of an entry. Modules that changed are required anew meanwhile, and stay so if all goes well.
 local function try(entry, text, modules, version)
   local changed, before = outdated(entry.modules, modules), {}
+  local fault = fault_in(modules, changed)
+  if fault then return nil, fault end
   for name in pairs(changed) do
     before[name] = package.loaded[name]
     package.loaded[name] = nil
   end
   local ok, swap, message = limited(function()
+    core.guest(true)
     for name in pairs(before) do require(name) end -- some may be used only later: too late to find out
     return entry.try(text, version)
   end)
@@ -152,32 +177,52 @@ local function try(entry, text, modules, version)
     return swap
   end
   for name in pairs(changed) do package.loaded[name] = before[name] end
-  return nil, tostring(ok and message or swap)
+  if not ok then message = swap end
+  return nil, type(message) == "string" and message or entry.path .. ": " .. check.raised(message)
 end
 
-local function check(entry, result)
-  local text = read(entry.path)
-  if text == nil then return end -- between a deletion and a creation
-  local modules = dependencies(text)
-  local seen = fingerprint(text, modules)
-  if seen == entry.seen then
-    if entry.failed then result.failed[entry.path] = entry.failed end
-    return
-  end
-  entry.seen = seen
-  local version = string.format("%d-%s", entry.number + 1, seen)
-  local swap, message = try(entry, text, modules, version)
-  if not swap then
-    entry.failed = message
-    result.failed[entry.path] = message
+local function failed(entry, message)
+  if entry.failed ~= message then
     core.log.error("a module was not reloaded, the old version stays", { module = entry.path, error = message })
-    return
   end
-  entry.text, entry.modules, entry.number, entry.version = text, modules, entry.number + 1, version
+  entry.failed = message
+  return "failed"
+end
+
+-- Looks at the file of an entry. Returns "changed" if it is used from now on, "failed" if it cannot be used.
+local function look_at(entry)
+  local text, message = read(entry.file)
+  if not text then
+    entry.seen = nil
+    return failed(entry, message)
+  end
+  local modules = dependencies(text, entry.modules)
+  local seen = fingerprint(text, modules)
+  if seen == entry.seen then return entry.failed and "failed" end
+  entry.seen = seen
+  if seen == entry.current then
+    entry.failed = nil
+    return nil
+  end
+  local version = string.format("%d-%s", entry.number + 1, seen)
+  local swap
+  swap, message = try(entry, text, modules, version)
+  if not swap then
+    entry.failed = nil -- said of another text
+    return failed(entry, message)
+  end
+  entry.modules, entry.number, entry.version, entry.current = modules, entry.number + 1, version, seen
   entry.failed = nil
   swap()
-  result.changed[#result.changed + 1] = entry.path
   core.log.info("a module was reloaded", { module = entry.path, version = version })
+  return "changed"
+end
+
+local function look_into(entry, result)
+  local ok, what = pcall(look_at, entry)
+  if not ok then what = failed(entry, entry.path .. ": " .. check.raised(what)) end
+  if what == "changed" then result.changed[#result.changed + 1] = entry.path end
+  if what == "failed" then result.failed[entry.path] = entry.failed end
 end
 
 local function check_all()
@@ -185,7 +230,7 @@ local function check_all()
   for _, entry in pairs(entries) do list[#list + 1] = entry end
   table.sort(list, function(a, b) return a.order < b.order end)
   local result = { changed = {}, failed = {} }
-  for _, entry in ipairs(list) do check(entry, result) end
+  for _, entry in ipairs(list) do look_into(entry, result) end
   return result
 end
 
@@ -207,7 +252,7 @@ function reload.now()
     return result
   end)
   local result, message = own.job:wait()
-  if not result then error("ltsh.reload: " .. tostring(message), 0) end
+  if not result then error("ltsh.reload: " .. check.raised(message), 0) end
   return result
 end
 
@@ -267,7 +312,7 @@ function reload.watch()
   function watcher.look()
     local found = {}
     for _, entry in pairs(entries) do
-      folders_of(entry.path, found)
+      folders_of(entry.file, found)
       for _, module in pairs(entry.modules) do folders_of(module.path, found) end
     end
     for name, event in pairs(watched) do

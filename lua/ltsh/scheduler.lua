@@ -250,6 +250,41 @@ function methods:stats()
   return stats
 end
 
+local function queue_option(where, options)
+  if options == nil then return false end
+  check.table(where, "options", options)
+  check.names(where, options, { queue = true })
+  if options.queue ~= nil and type(options.queue) ~= "boolean" then
+    check.fail(where, "queue", "true or false", options.queue)
+  end
+  return options.queue
+end
+
+--- Nothing starts any more; with { queue = true } on no host of the queue.
+function methods:pause(options)
+  core.name(self, "scheduler:pause")
+  return self:_pause(queue_option("scheduler:pause", options))
+end
+
+function methods:resume(options)
+  core.name(self, "scheduler:resume")
+  return self:_resume(queue_option("scheduler:resume", options))
+end
+
+--- Stops what runs, after `drain` seconds for it to end by itself, and closes the scheduler.
+function methods:close(options)
+  local where = "scheduler:close"
+  core.name(self, where)
+  if options == nil then return self:_close(0) end
+  check.table(where, "options", options)
+  check.names(where, options, { drain = true })
+  local drain = options.drain
+  if drain ~= nil and (type(drain) ~= "number" or drain ~= drain or drain < 0) then
+    check.fail(where, "drain", "a number of seconds, 0 or more", drain)
+  end
+  return self:_close(drain or 0)
+end
+
 --- A progress bar on standard error, until everything has ended.
 function methods:progress_bar(options)
   core.name(self, "scheduler:progress_bar")

@@ -18,6 +18,7 @@ local modes = {
 
 local function make(limit, mode, fn)
   return ltsh.scheduler {
+    finished_size = 1000000, -- nothing is dropped, however slow the machine is
     container = ltsh.container.queue { size = 100000000 },
     actuator = ltsh.actuator.func(fn or function(task) return task.item.a + task.item.b end),
     limit = limit,

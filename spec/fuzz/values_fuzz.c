@@ -13,7 +13,7 @@
 #include <lua.h>
 #include <msgpack.h>
 
-#include "script/values.h"
+#include "script/values/values.h"
 
 enum {
     RUNS_PER_STATE = 1000,

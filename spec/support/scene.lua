@@ -43,6 +43,30 @@ function scene.eventually(what, condition)
   end
 end
 
+--- All that the scheduler's iterator gives, to its end.
+function scene.ends_of(scheduler)
+  local ends = {}
+  for task in scheduler:finished() do ends[#ends + 1] = task end
+  return ends
+end
+
+--- How late a timer of 5 ms is at most while `what` goes on, in seconds.
+function scene.lateness(what)
+  local worst, over = 0, false
+  local job = ltsh.spawn(function()
+    while not over do
+      local began = uv.hrtime()
+      ltsh.sleep(0.005)
+      worst = math.max(worst, (uv.hrtime() - began) / 1e9 - 0.005)
+    end
+  end)
+  collectgarbage()
+  what()
+  over = true
+  job:wait()
+  return worst
+end
+
 --- A door at which tasks wait until it is opened.
 function scene.door()
   local self = { is_open = false, waiting = 0 }

@@ -1,31 +1,91 @@
 #include "base/alloc.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
-static void *checked(void *p, size_t size)
+/* What is kept: only addresses, of no memory, enough for a segment of mimalloc's and a table that grows. */
+enum { KEPT_SIZE = 64 << 20 };
+enum { LARGE = 1 << 20 }; /* what is smaller need not be asked for: what is kept is enough for it */
+
+static _Atomic(void *) kept;
+
+static bool keep_reserve(void)
 {
-    if (p == NULL && size > 0) {
+    void *fresh = mmap(NULL, KEPT_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *none = NULL;
+    if (fresh == MAP_FAILED)
+        return false;
+    if (!atomic_compare_exchange_strong(&kept, &none, fresh))
+        munmap(fresh, KEPT_SIZE); /* another thread was faster */
+    return true;
+}
+
+bool lt_memory_give_up(void)
+{
+    void *given = atomic_exchange(&kept, NULL);
+    if (given != NULL)
+        munmap(given, KEPT_SIZE);
+    return given != NULL;
+}
+
+static bool can_have(size_t size)
+{
+    void *p = malloc(size);
+    free(p);
+    return p != NULL;
+}
+
+bool lt_memory_low(void)
+{
+    return atomic_load_explicit(&kept, memory_order_relaxed) == NULL && !keep_reserve();
+}
+
+/* mimalloc's, where that is linked: what was freed goes back to the system, or is never had again as addresses. */
+void mi_collect(bool force) __attribute__((weak));
+
+void lt_memory_tidy(void)
+{
+    if (mi_collect != NULL)
+        mi_collect(true);
+}
+
+bool lt_memory_has(size_t size)
+{
+    if (lt_memory_low())
+        return false;
+    return size < LARGE || can_have(size);
+}
+
+static void *give_up_or_abort(void *p, size_t size)
+{
+    lt_memory_give_up();
+    void *again = realloc(p, size);
+    if (again == NULL) {
         fprintf(stderr, "ltsh: out of memory allocating %zu bytes\n", size);
         abort();
     }
-    return p;
+    return again;
 }
 
 void *lt_alloc(size_t size)
 {
-    return checked(malloc(size), size);
+    void *p = malloc(size);
+    return p != NULL || size == 0 ? p : give_up_or_abort(NULL, size);
 }
 
 void *lt_zalloc(size_t size)
 {
-    return checked(calloc(1, size), size);
+    void *p = calloc(1, size);
+    return p != NULL || size == 0 ? p : memset(give_up_or_abort(NULL, size), 0, size);
 }
 
-void *lt_realloc(void *p, size_t size)
+void *lt_realloc(void *old, size_t size)
 {
-    return checked(realloc(p, size), size);
+    void *p = realloc(old, size);
+    return p != NULL || size == 0 ? p : give_up_or_abort(old, size);
 }
 
 char *lt_strdup(const char *s)

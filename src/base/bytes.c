@@ -7,7 +7,7 @@
 
 #include "base/alloc.h"
 
-static struct lt_bytes *make(size_t len)
+static struct lt_bytes *bytes_make(size_t len)
 {
     struct lt_bytes *bytes = lt_alloc(sizeof *bytes + len + 1);
     bytes->refs = 1;
@@ -18,7 +18,7 @@ static struct lt_bytes *make(size_t len)
 
 struct lt_bytes *lt_bytes_new(const void *data, size_t len)
 {
-    struct lt_bytes *bytes = make(len);
+    struct lt_bytes *bytes = bytes_make(len);
     if (len > 0)
         memcpy(bytes->data, data, len);
     return bytes;
@@ -32,7 +32,7 @@ struct lt_bytes *lt_bytes_printf(const char *format, ...)
     va_copy(again, args);
     int len = vsnprintf(NULL, 0, format, args);
     va_end(args);
-    struct lt_bytes *bytes = make(len < 0 ? 0 : (size_t)len);
+    struct lt_bytes *bytes = bytes_make(len < 0 ? 0 : (size_t)len);
     vsnprintf(bytes->data, (size_t)bytes->len + 1, format, again);
     va_end(again);
     return bytes;
@@ -44,16 +44,34 @@ void lt_bytes_unref(struct lt_bytes *bytes)
         free(bytes);
 }
 
+static size_t grown_size(const struct lt_buffer *buffer, size_t more)
+{
+    size_t size = buffer->size > 0 ? buffer->size : 64;
+    while (size < buffer->len + more)
+        size *= 2;
+    return size;
+}
+
 void lt_buffer_reserve(struct lt_buffer *buffer, size_t more)
 {
-    size_t need = buffer->len + more;
-    if (need <= buffer->size)
+    if (buffer->len + more <= buffer->size)
         return;
-    size_t size = buffer->size > 0 ? buffer->size : 64;
-    while (size < need)
-        size *= 2;
+    size_t size = grown_size(buffer, more);
     buffer->data = lt_realloc(buffer->data, size);
     buffer->size = size;
+}
+
+bool lt_buffer_try_reserve(struct lt_buffer *buffer, size_t more)
+{
+    if (buffer->len + more <= buffer->size)
+        return true;
+    size_t size = grown_size(buffer, more);
+    char *data = realloc(buffer->data, size);
+    if (data == NULL)
+        return false;
+    buffer->data = data;
+    buffer->size = size;
+    return true;
 }
 
 void lt_buffer_append(struct lt_buffer *buffer, const void *data, size_t len)

@@ -5,6 +5,7 @@
 #ifndef LTSH_BASE_BYTES_H
 #define LTSH_BASE_BYTES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -48,6 +49,9 @@ struct lt_buffer {
 
 /* Makes room for `more` bytes beyond len. */
 void lt_buffer_reserve(struct lt_buffer *buffer, size_t more);
+
+/* The same where a script says how many. False: there is not so much memory, and nothing has changed. */
+bool lt_buffer_try_reserve(struct lt_buffer *buffer, size_t more);
 
 /* Appends `len` bytes. */
 void lt_buffer_append(struct lt_buffer *buffer, const void *data, size_t len);

@@ -6,12 +6,12 @@
 
 enum { CHILDREN = 4, ROOMY = 1024 };
 
-static bool before(const struct lt_heap_entry *a, const struct lt_heap_entry *b)
+static bool comes_before(const struct lt_heap_entry *a, const struct lt_heap_entry *b)
 {
     return a->rank < b->rank || (a->rank == b->rank && a->order < b->order);
 }
 
-static void set(struct lt_heap *heap, uint32_t place, struct lt_heap_entry entry)
+static void place_entry(struct lt_heap *heap, uint32_t place, struct lt_heap_entry entry)
 {
     heap->entries[place] = entry;
     *(uint32_t *)((char *)entry.object + heap->place) = place;
@@ -21,12 +21,12 @@ static void sift_up(struct lt_heap *heap, uint32_t place, struct lt_heap_entry e
 {
     while (place > 0) {
         uint32_t parent = (place - 1) / CHILDREN;
-        if (!before(&entry, &heap->entries[parent]))
+        if (!comes_before(&entry, &heap->entries[parent]))
             break;
-        set(heap, place, heap->entries[parent]);
+        place_entry(heap, place, heap->entries[parent]);
         place = parent;
     }
-    set(heap, place, entry);
+    place_entry(heap, place, entry);
 }
 
 static void sift_down(struct lt_heap *heap, uint32_t place, struct lt_heap_entry entry)
@@ -38,20 +38,20 @@ static void sift_down(struct lt_heap *heap, uint32_t place, struct lt_heap_entry
         uint32_t last = first + CHILDREN < heap->count ? first + CHILDREN : heap->count;
         uint32_t least = first;
         for (uint32_t child = first + 1; child < last; child++) {
-            if (before(&heap->entries[child], &heap->entries[least]))
+            if (comes_before(&heap->entries[child], &heap->entries[least]))
                 least = child;
         }
-        if (!before(&heap->entries[least], &entry))
+        if (!comes_before(&heap->entries[least], &entry))
             break;
-        set(heap, place, heap->entries[least]);
+        place_entry(heap, place, heap->entries[least]);
         place = least;
     }
-    set(heap, place, entry);
+    place_entry(heap, place, entry);
 }
 
-static void settle(struct lt_heap *heap, uint32_t place, struct lt_heap_entry entry)
+static void settle_entry(struct lt_heap *heap, uint32_t place, struct lt_heap_entry entry)
 {
-    if (place > 0 && before(&entry, &heap->entries[(place - 1) / CHILDREN]))
+    if (place > 0 && comes_before(&entry, &heap->entries[(place - 1) / CHILDREN]))
         sift_up(heap, place, entry);
     else
         sift_down(heap, place, entry);
@@ -71,7 +71,7 @@ void lt_heap_remove(struct lt_heap *heap, uint32_t place)
     *(uint32_t *)((char *)heap->entries[place].object + heap->place) = LT_HEAP_NONE;
     struct lt_heap_entry last = heap->entries[--heap->count];
     if (place < heap->count)
-        settle(heap, place, last);
+        settle_entry(heap, place, last);
     if (heap->size > ROOMY && heap->count < heap->size / 4) {
         heap->size /= 2;
         heap->entries = lt_realloc(heap->entries, heap->size * sizeof *heap->entries);
@@ -80,7 +80,7 @@ void lt_heap_remove(struct lt_heap *heap, uint32_t place)
 
 void lt_heap_change(struct lt_heap *heap, uint32_t place, int64_t rank, uint64_t order)
 {
-    settle(heap, place, (struct lt_heap_entry){rank, order, heap->entries[place].object});
+    settle_entry(heap, place, (struct lt_heap_entry){rank, order, heap->entries[place].object});
 }
 
 void lt_heap_free(struct lt_heap *heap)

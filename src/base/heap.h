@@ -39,6 +39,12 @@ static inline int64_t lt_heap_time(double seconds)
     return seconds >= 9e9 ? INT64_MAX : seconds <= -9e9 ? INT64_MIN : (int64_t)(seconds * 1e9);
 }
 
+/* And back, rounded up: at that time what has this rank is due. */
+static inline double lt_heap_due(int64_t rank)
+{
+    return ((double)rank + 1) * 1e-9;
+}
+
 /* Takes out the object at `place` and sets its place to LT_HEAP_NONE. */
 void lt_heap_remove(struct lt_heap *heap, uint32_t place);
 

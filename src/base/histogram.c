@@ -40,7 +40,7 @@ static double middle_of(size_t bucket)
 }
 
 /* Keeps the shares while making room: a process that runs for months can fill 32 bits. */
-static void halve(struct lt_histogram *histogram)
+static void halve_counts(struct lt_histogram *histogram)
 {
     for (size_t i = 0; i < LT_HISTOGRAM_BUCKETS; i++)
         histogram->counts[i] -= histogram->counts[i] / 2;
@@ -50,7 +50,7 @@ void lt_histogram_add(struct lt_histogram *histogram, double seconds)
 {
     size_t bucket = bucket_of(seconds);
     if (histogram->counts[bucket] == UINT32_MAX)
-        halve(histogram);
+        halve_counts(histogram);
     histogram->counts[bucket]++;
     histogram->total++;
 }

@@ -52,13 +52,13 @@ static _Atomic enum sink known_sink = SINK_UNKNOWN;
 static pthread_mutex_t output_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool output_torn; /* the last line was cut short; under output_lock */
 
-static void put(struct lt_buffer *out, const char *s)
+static void put_chars(struct lt_buffer *out, const char *s)
 {
     lt_buffer_append(out, s, strlen(s));
 }
 
 /* Makes the data a C string; the NUL does not count. */
-static void terminate(struct lt_buffer *out)
+static void put_terminator(struct lt_buffer *out)
 {
     lt_buffer_reserve(out, 1);
     out->data[out->len] = '\0';
@@ -89,7 +89,7 @@ static size_t utf8_decode(const char *s, size_t left, uint32_t *character)
 
 /* Not so are control characters, and those that end a line or turn the direction of text around: with these, what a
  * script logs could pass itself off as something else on a terminal. */
-static bool printable(uint32_t c)
+static bool is_printable(uint32_t c)
 {
     if (c < 0x20 || (c >= 0x7f && c < 0xa0))
         return false;
@@ -104,7 +104,7 @@ static size_t printable_len(const char *s, size_t left)
 {
     uint32_t c;
     size_t len = utf8_decode(s, left, &c);
-    return len > 0 && printable(c) ? len : 0;
+    return len > 0 && is_printable(c) ? len : 0;
 }
 
 static void put_escape(struct lt_buffer *out, char c)
@@ -112,17 +112,17 @@ static void put_escape(struct lt_buffer *out, char c)
     char text[8];
     switch (c) {
     case '\n':
-        put(out, "\\n");
+        put_chars(out, "\\n");
         break;
     case '\t':
-        put(out, "\\t");
+        put_chars(out, "\\t");
         break;
     case '\r':
-        put(out, "\\r");
+        put_chars(out, "\\r");
         break;
     default:
         snprintf(text, sizeof text, "\\x%02x", (unsigned)(unsigned char)c);
-        put(out, text);
+        put_chars(out, text);
     }
 }
 
@@ -135,7 +135,7 @@ static void put_escaped(struct lt_buffer *out, const char *s, size_t len, const 
         if (step == 0 && !kept)
             put_escape(out, s[i]);
         if (step == 1 && strchr(guard, s[i]) != NULL)
-            put(out, "\\");
+            put_chars(out, "\\");
         if (step > 0 || kept)
             lt_buffer_append(out, s + i, step > 0 ? step : 1);
         i += step > 0 ? step : 1;
@@ -155,9 +155,9 @@ static void put_word(struct lt_buffer *out, const char *s, size_t len, const cha
         lt_buffer_append(out, s, len);
         return;
     }
-    put(out, "\"");
+    put_chars(out, "\"");
     put_escaped(out, s, len, "", "\"\\");
-    put(out, "\"");
+    put_chars(out, "\"");
 }
 
 static void put_name(struct lt_buffer *out, const char *name)
@@ -193,7 +193,7 @@ static void put_number(struct lt_buffer *out, double number)
         if (!(back < number) && !(back > number)) /* NaN is neither */
             break;
     }
-    put(out, text);
+    put_chars(out, text);
 }
 
 static void put_value(struct lt_buffer *out, const struct lt_log_field *field)
@@ -205,40 +205,40 @@ static void put_value(struct lt_buffer *out, const struct lt_log_field *field)
         break;
     case LT_LOG_INTEGER:
         snprintf(text, sizeof text, "%lld", (long long)field->value.integer);
-        put(out, text);
+        put_chars(out, text);
         break;
     case LT_LOG_NUMBER:
         put_number(out, field->value.number);
         break;
     case LT_LOG_BOOLEAN:
-        put(out, field->value.boolean ? "true" : "false");
+        put_chars(out, field->value.boolean ? "true" : "false");
         break;
     }
 }
 
 static void put_field(struct lt_buffer *out, const struct lt_log_field *field, bool colours)
 {
-    put(out, colours ? DIM : "");
+    put_chars(out, colours ? DIM : "");
     put_name(out, field->name);
-    put(out, "=");
-    put(out, colours ? RESET : "");
+    put_chars(out, "=");
+    put_chars(out, colours ? RESET : "");
     put_value(out, field);
 }
 
 /* A field of several lines goes below the line, under its name. A newline at its end is not shown. */
 static void put_block(struct lt_buffer *out, const struct lt_log_field *field, bool colours)
 {
-    put(out, colours ? "  " DIM : "  ");
+    put_chars(out, colours ? "  " DIM : "  ");
     put_name(out, field->name);
-    put(out, colours ? ":" RESET "\n" : ":\n");
+    put_chars(out, colours ? ":" RESET "\n" : ":\n");
     const char *s = field->value.string.data;
     const char *end = s + string_len(field);
     while (s < end) {
         const char *newline = memchr(s, '\n', (size_t)(end - s));
         const char *stop = newline != NULL ? newline : end;
-        put(out, "    ");
+        put_chars(out, "    ");
         put_escaped(out, s, (size_t)(stop - s), "\t", "");
-        put(out, "\n");
+        put_chars(out, "\n");
         s = newline != NULL ? newline + 1 : end;
     }
 }
@@ -289,11 +289,11 @@ static void put_text_head(struct lt_buffer *out, const struct line *line, enum s
     char now[TIME_SIZE];
     bool colours = sink == SINK_COLOURS;
     format_time(now, sink != SINK_FILE);
-    put(out, now);
-    put(out, " ");
-    put(out, colours ? levels[line->level].colour : "");
-    put(out, levels[line->level].label);
-    put(out, colours ? RESET " " : " ");
+    put_chars(out, now);
+    put_chars(out, " ");
+    put_chars(out, colours ? levels[line->level].colour : "");
+    put_chars(out, levels[line->level].label);
+    put_chars(out, colours ? RESET " " : " ");
     put_escaped(out, line->message, strlen(line->message), "", "");
 }
 
@@ -307,11 +307,11 @@ static void put_text(struct lt_buffer *out, const struct line *line)
         const struct lt_log_field *field = &line->fields[i];
         if (!present(field) || has_newline(field))
             continue;
-        put(out, separator);
+        put_chars(out, separator);
         put_field(out, field, colours);
         separator = " ";
     }
-    put(out, "\n");
+    put_chars(out, "\n");
     for (size_t i = 0; i < line->count; i++)
         if (present(&line->fields[i]) && has_newline(&line->fields[i]))
             put_block(out, &line->fields[i], colours);
@@ -328,10 +328,10 @@ static struct lt_buffer to_utf8(const char *s, size_t len)
         if (step > 0)
             lt_buffer_append(&out, s + i, step);
         else
-            put(&out, "\xef\xbf\xbd");
+            put_chars(&out, "\xef\xbf\xbd");
         i += step > 0 ? step : 1;
     }
-    terminate(&out);
+    put_terminator(&out);
     return out;
 }
 
@@ -363,8 +363,8 @@ static void json_add(json_t *object, const char *name, json_t *value)
 {
     struct lt_buffer key = to_utf8(name, strlen(name));
     while (json_object_get(object, key.data) != NULL) {
-        put(&key, "_");
-        terminate(&key);
+        put_chars(&key, "_");
+        put_terminator(&key);
     }
     json_object_set_new_nocheck(object, key.data, value);
     lt_buffer_free(&key);
@@ -388,7 +388,7 @@ static void put_json(struct lt_buffer *out, const struct line *line)
         if (present(&line->fields[i]))
             json_add(object, line->fields[i].name, json_value(&line->fields[i]));
     json_dump_callback(object, append_json, out, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17));
-    put(out, "\n");
+    put_chars(out, "\n");
     json_decref(object);
 }
 
@@ -409,7 +409,7 @@ static size_t write_all(const char *data, size_t len)
 
 /* A line that does not fit is lost rather than waited for. If part of it went out, the next one starts on a line of its
  * own: the first byte of `data` is the newline for that case. */
-static void output(const char *data, size_t len)
+static void log_output(const char *data, size_t len)
 {
     pthread_mutex_lock(&output_lock);
     size_t skip = output_torn ? 0 : 1;
@@ -423,12 +423,12 @@ static void write_line(const struct line *line)
 {
     int saved = errno; /* who logs an error may still want to look at it */
     struct lt_buffer out = {0};
-    put(&out, "\n");
+    put_chars(&out, "\n");
     if (atomic_load_explicit(&as_json, memory_order_relaxed))
         put_json(&out, line);
     else
         put_text(&out, line);
-    output(out.data, out.len);
+    log_output(out.data, out.len);
     lt_buffer_free(&out);
     errno = saved;
 }

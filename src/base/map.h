@@ -1,7 +1,9 @@
 /* A hash map from byte strings to objects that hold their own key.
  *
- * Open addressing with linear probing and backward-shift deletion (no tombstones). An entry keeps the 32-bit
- * hash beside the pointer, so that probing and growing touch no object. Hashes are XXH3, seeded anew in each
+ * Open addressing with linear probing, entries in the order of their hashes (Robin Hood) and backward-shift deletion
+ * (no tombstones). An entry is one word: the pointer, how far from home it stands, and some bits of the hash (see
+ * map.c). So probing hardly ever touches a wrong object, and growing touches none but at one size in ten. With many
+ * objects each look-up is a cache miss: what counts is how small the table is. Hashes are XXH3, seeded anew in each
  * process: ids come from outside. */
 #ifndef LTSH_BASE_MAP_H
 #define LTSH_BASE_MAP_H
@@ -9,30 +11,30 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct lt_map_entry {
-    void *object; /* NULL: free */
-    uint32_t hash;
-};
-
 struct lt_map {
-    struct lt_map_entry *entries;
-    uint32_t mask; /* number of entries - 1; 0 when there are none yet */
+    uint64_t *entries; /* 0: free */
+    uint32_t mask;     /* number of entries - 1; 0 when there are none yet */
     uint32_t count;
-    /* The key of an object: its address, and its length in *len. */
+    uint8_t home_bits; /* the top bits of a hash, which say where its home is */
+    uint8_t rest_bits; /* those after them, which entries keep */
+    /* The key of an object: its address, and its length in *len. It must not change while the object is in the map. */
     const char *(*key)(const void *object, size_t *len);
 };
 
 /* The hash of a key, as all maps of this process use it. */
 uint32_t lt_hash(const char *key, size_t len);
 
-/* The object with this key, or NULL. */
+/* The object with this key, or NULL. `hash` is here and below lt_hash() of the key. */
 void *lt_map_find(const struct lt_map *map, uint32_t hash, const char *key, size_t len);
 
-/* Puts in an object whose key is not there yet. */
+/* Puts in an object whose key is not there yet; it is aligned to 8 bytes, as all that malloc gives. */
 void lt_map_put(struct lt_map *map, uint32_t hash, void *object);
 
 /* Takes out this very object, which must be there. */
 void lt_map_remove(struct lt_map *map, uint32_t hash, const void *object);
+
+/* Has the place of this hash fetched into the cache: it will be looked for soon. */
+void lt_map_prefetch(const struct lt_map *map, uint32_t hash);
 
 /* Goes over all objects: start with *position = 0; NULL at the end. The map must not change meanwhile. */
 void *lt_map_next(const struct lt_map *map, uint32_t *position);

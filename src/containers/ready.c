@@ -104,14 +104,30 @@ static void place_group(struct lt_ready *ready, struct lt_group *group)
         lt_heap_change(heap, group->place, rank, first->seq);
 }
 
+/* It was the first, or behind few that are back too. */
+static void put_back(struct lt_task_list *list, struct lt_task *task)
+{
+    struct lt_task *behind = TAILQ_FIRST(list);
+    while (behind != NULL && behind->seq < task->seq)
+        behind = TAILQ_NEXT(behind, link);
+    if (behind != NULL)
+        TAILQ_INSERT_BEFORE(behind, task, link);
+    else
+        TAILQ_INSERT_TAIL(list, task, link);
+}
+
 void lt_ready_push(struct lt_ready *ready, struct lt_task *task)
 {
     struct lt_group *group = group_of(ready, task);
-    task->seq = ++ready->seq;
+    bool is_back = task->seq > 0;
+    if (!is_back)
+        task->seq = ++ready->seq;
     ready->count++;
     if (ready->by_priority) {
         TAILQ_INSERT_TAIL(&ready->by_age, task, link);
         lt_heap_push(&group->heap, ~task->priority, task->seq, task);
+    } else if (is_back) {
+        put_back(&group->list, task);
     } else {
         TAILQ_INSERT_TAIL(&group->list, task, link);
     }
@@ -119,7 +135,7 @@ void lt_ready_push(struct lt_ready *ready, struct lt_task *task)
         place_group(ready, group);
 }
 
-static void take_out(struct lt_ready *ready, struct lt_group *group, struct lt_task *task)
+static void take_group_out(struct lt_ready *ready, struct lt_group *group, struct lt_task *task)
 {
     ready->count--;
     if (ready->by_priority) {
@@ -134,7 +150,7 @@ void lt_ready_remove(struct lt_ready *ready, struct lt_task *task)
 {
     struct lt_group *group = group_of(ready, task);
     bool was_first = group_first(ready, group) == task;
-    take_out(ready, group, task);
+    take_group_out(ready, group, task);
     if (was_first)
         place_group(ready, group);
 }
@@ -145,11 +161,11 @@ struct lt_task *lt_ready_claim(struct lt_ready *ready, struct lt_limiter *limite
     while ((first = lt_heap_first(&ready->open)) != NULL) {
         struct lt_group *group = first->object;
         struct lt_task *task = group_first(ready, group);
-        enum lt_admission admission = lt_limiter_admit(limiter, task);
+        enum lt_admission admission = lt_limiter_admit(limiter, lt_task_key(task));
         if (admission == LT_NO_ROOM)
             return NULL;
         if (admission == LT_ADMITTED) {
-            take_out(ready, group, task);
+            take_group_out(ready, group, task);
             place_group(ready, group);
             return task;
         }
@@ -170,7 +186,7 @@ void lt_ready_open_key(struct lt_ready *ready, const struct lt_bytes *key)
     place_group(ready, group);
 }
 
-static struct lt_task *older(struct lt_task *a, const struct lt_ready *ready, const struct lt_heap *groups)
+static struct lt_task *older_of(struct lt_task *a, const struct lt_ready *ready, const struct lt_heap *groups)
 {
     const struct lt_heap_entry *first = lt_heap_first(groups);
     if (first == NULL)
@@ -183,5 +199,36 @@ struct lt_task *lt_ready_oldest(const struct lt_ready *ready)
 {
     if (ready->by_priority)
         return TAILQ_FIRST(&ready->by_age);
-    return older(older(NULL, ready, &ready->open), ready, &ready->aside);
+    return older_of(older_of(NULL, ready, &ready->open), ready, &ready->aside);
+}
+
+static uint64_t count_older(const struct lt_group *group, uint64_t seq)
+{
+    uint64_t count = 0;
+    const struct lt_task *task;
+    TAILQ_FOREACH(task, &group->list, link) {
+        if (task->seq >= seq)
+            break;
+        count++;
+    }
+    return count;
+}
+
+uint64_t lt_ready_ahead(const struct lt_ready *ready, const struct lt_task *task)
+{
+    uint64_t count = 0;
+    if (ready->by_priority) {
+        const struct lt_task *other;
+        TAILQ_FOREACH(other, &ready->by_age, link) {
+            bool first = other->priority == task->priority ? other->seq < task->seq : other->priority > task->priority;
+            count += first;
+        }
+        return count;
+    }
+    uint32_t position = 0;
+    const struct lt_group *group;
+    count = count_older(&ready->keyless, task->seq);
+    while ((group = lt_map_next(&ready->groups, &position)) != NULL)
+        count += count_older(group, task->seq);
+    return count;
 }

@@ -39,7 +39,7 @@ void lt_ready_open(struct lt_ready *ready, bool by_priority);
 /* Frees the groups; the tasks' references are the caller's affair. */
 void lt_ready_close(struct lt_ready *ready);
 
-/* Puts in a task that may start as far as time goes. */
+/* Puts in a task that may start as far as time goes: behind the others, or where it was, if it has a place (seq). */
 void lt_ready_push(struct lt_ready *ready, struct lt_task *task);
 
 /* Takes out any. */
@@ -56,6 +56,9 @@ static inline bool lt_ready_any(const struct lt_ready *ready)
 
 /* The key has room again. */
 void lt_ready_open_key(struct lt_ready *ready, const struct lt_bytes *key);
+
+/* How many stand before it; looks at them all. */
+uint64_t lt_ready_ahead(const struct lt_ready *ready, const struct lt_task *task);
 
 /* The one that came first, or NULL. */
 struct lt_task *lt_ready_oldest(const struct lt_ready *ready);

@@ -22,6 +22,12 @@ struct lt_turn {
     bool posted;
 };
 
+/* Who is to be told that the wall clock was set. */
+struct lt_clock_watch {
+    void (*fn)(struct lt_clock_watch *watch);
+    TAILQ_ENTRY(lt_clock_watch) link;
+};
+
 struct lt_timer {
     void (*fn)(struct lt_timer *timer);
     double due;     /* monotonic seconds */
@@ -29,6 +35,7 @@ struct lt_timer {
 };
 
 STAILQ_HEAD(lt_turns, lt_turn);
+TAILQ_HEAD(lt_clock_watches, lt_clock_watch);
 
 struct lt_loop {
     uv_loop_t uv;
@@ -43,6 +50,10 @@ struct lt_loop {
     int64_t armed_ms;   /* what `clock` is set to, in uv's time; -1: nothing */
     double now;         /* monotonic seconds, see lt_loop_now */
     double wall_offset; /* wall clock minus monotonic clock */
+    struct lt_clock_watches clock_watches;
+    uv_poll_t clock_set; /* a timerfd that becomes readable when the wall clock is set */
+    int clock_fd;        /* -1: there is none */
+    double tidy_again;   /* monotonic: not before, when memory is low */
     unsigned holds;
 };
 
@@ -75,6 +86,17 @@ void lt_timer_start(struct lt_loop *loop, struct lt_timer *timer, double due, vo
 
 /* Stops it; fine if it is not started, but `place` must have been set: see LT_TIMER_INIT. */
 void lt_timer_stop(struct lt_loop *loop, struct lt_timer *timer);
+
+/* The earlier of two times, of which 0 is none. */
+static inline double lt_earlier(double a, double b)
+{
+    return a <= 0 ? b : b <= 0 ? a : a < b ? a : b;
+}
+
+/* Calls watch->fn after each step of the wall clock (a tenth of a second or more), from a flat stack, until it is removed. The
+ * kernel tells at once; where it does not (a faked clock), the step is seen when the loop next comes around. */
+void lt_loop_watch_clock(struct lt_loop *loop, struct lt_clock_watch *watch);
+void lt_loop_unwatch_clock(struct lt_loop *loop, struct lt_clock_watch *watch);
 
 #define LT_TIMER_INIT ((struct lt_timer){.place = LT_HEAP_NONE})
 

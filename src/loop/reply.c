@@ -1,18 +1,19 @@
 #include "loop/reply.h"
+#include "base/container_of.h"
 
 #include <assert.h>
 #include <stddef.h>
 #include <string.h>
 
-static void deliver(struct lt_reply *reply)
+static void deliver_replies(struct lt_reply *reply)
 {
     reply->state = LT_REPLY_IDLE;
     reply->fn(reply);
 }
 
-static void on_turn(struct lt_turn *turn)
+static void on_reply_turn(struct lt_turn *turn)
 {
-    deliver((struct lt_reply *)((char *)turn - offsetof(struct lt_reply, turn)));
+    deliver_replies(lt_container_of(turn, struct lt_reply, turn));
 }
 
 void lt_reply_begin(struct lt_reply *reply, struct lt_loop *loop, void (*fn)(struct lt_reply *reply))
@@ -31,9 +32,16 @@ void lt_reply_begin(struct lt_reply *reply, struct lt_loop *loop, void (*fn)(str
 void lt_reply_end(struct lt_reply *reply)
 {
     if (reply->state == LT_REPLY_SENT)
-        deliver(reply);
+        deliver_replies(reply);
     else
         reply->state = LT_REPLY_WAITING;
+}
+
+bool lt_reply_end_now(struct lt_reply *reply)
+{
+    bool answered = reply->state == LT_REPLY_SENT;
+    reply->state = answered ? LT_REPLY_IDLE : LT_REPLY_WAITING;
+    return answered;
 }
 
 void lt_reply_send(struct lt_reply *reply, int code, const char *message)
@@ -44,7 +52,7 @@ void lt_reply_send(struct lt_reply *reply, int code, const char *message)
     if (code != LT_OK && message != NULL)
         lt_bytes_set(&reply->message, lt_bytes_new(message, strlen(message)));
     if (reply->state == LT_REPLY_WAITING) {
-        reply->turn.fn = on_turn;
+        reply->turn.fn = on_reply_turn;
         lt_loop_post(reply->loop, &reply->turn);
     }
     reply->state = LT_REPLY_SENT;

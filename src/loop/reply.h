@@ -42,6 +42,9 @@ struct lt_reply {
 void lt_reply_begin(struct lt_reply *reply, struct lt_loop *loop, void (*fn)(struct lt_reply *reply));
 void lt_reply_end(struct lt_reply *reply);
 
+/* Instead of lt_reply_end: true if it was answered already, and then fn is not called: whoever asked goes on from here. */
+bool lt_reply_end_now(struct lt_reply *reply);
+
 /* Answers, once: `code` and, if it is not LT_OK, a message (copied; NULL is fine). */
 void lt_reply_send(struct lt_reply *reply, int code, const char *message);
 

@@ -3,9 +3,9 @@
  * Who implements it: functions in Lua and actuators written in Lua (src/script/), processes and containers
  * (src/actuators/). Who calls it: the scheduler alone, on the loop's thread.
  *
- * A `lt_work` is one run of one task as an actuator sees it. It lives from `start` until the run has ended: until
- * the actuator has reported an end, or `stop` has answered LT_OK, or `start` has answered with a failure. After that
- * the actuator must not touch it any more. */
+ * A `lt_work` is one run of one task as an actuator sees it. It lives from `start` (or `recover`) until the run has ended:
+ * until the actuator has reported an end, or `stop` has answered LT_OK, or `start` has answered with a failure; with
+ * ops->stored, until that was called, or close. After that the actuator must not touch it any more. */
 #ifndef LTSH_SCHEDULER_ACTUATOR_H
 #define LTSH_SCHEDULER_ACTUATOR_H
 
@@ -17,12 +17,12 @@
 
 /* What is known of a run. Values are encoded; all bytes carry a reference that goes to who receives the report. */
 struct lt_report {
-    enum lt_status
-        status; /* LT_RUNNING, LT_SUCCESS, LT_FAILED or LT_STOPPED (its work was stopped from outside: a failure) */
+    uint8_t status; /* LT_RUNNING, LT_SUCCESS, LT_FAILED or LT_STOPPED (its work was stopped from outside: a failure) */
+    bool no_retry;  /* a failure: further attempts have no sense */
+    bool not_begun; /* the work did not begin, and will not: as if the task had not been claimed */
     struct lt_bytes *reason;
-    struct lt_bytes *output;
+    struct lt_bytes *output; /* of a failure too: it is kept */
     struct lt_bytes *progress;
-    bool no_retry;      /* a failure: further attempts have no sense */
     double retry_after; /* a failure: this delay instead of the backoff's; < 0: not given */
     double
         ended_at; /* monotonic seconds at which the work ended, if known better than by the report's arrival; 0: not */
@@ -36,17 +36,15 @@ struct lt_report {
 void lt_report_clear(struct lt_report *report);
 
 struct lt_work {
-    struct lt_task *task; /* shared with the scheduler: read only, but for handle and progress in start and status */
+    struct lt_task *task; /* shared with the scheduler: read only */
     uint64_t run;
-    double deadline;           /* monotonic seconds at which the scheduler stops it; 0: none */
-    void *data;                /* the actuator's own */
-    struct lt_reply start;     /* answer of start */
-    struct lt_reply stop;      /* answer of stop */
-    struct lt_reply output;    /* answer of output */
-    struct lt_report failure;  /* filled by start, and may be by output, before LT_ERROR is answered */
-    struct lt_bytes *handle;   /* filled by start: the actuator's own name of the work, encoded; NULL: none */
-    struct lt_bytes *data_out; /* filled by output: encoded, with a reference for the scheduler */
-    struct lt_report seen;     /* filled by status */
+    double deadline;         /* monotonic seconds at which the scheduler stops it; 0: none */
+    void *data;              /* the actuator's own */
+    struct lt_reply reply;   /* of start, stop and output: one at a time */
+    struct lt_bytes *handle; /* filled by start: the actuator's own name of the work, encoded; NULL: none */
+    /* Filled before the reply is sent. By start: why it failed (LT_ERROR). By stop: what is left of the work, its output
+     * and progress (LT_OK), or why it cannot be stopped. By output: the output (LT_OK), or when to ask again (LT_ERROR). */
+    struct lt_report said;
 };
 
 /* Called before anything is stored; may replace *task (the reference moves). LT_REFUSED with a message refuses it. */
@@ -55,23 +53,41 @@ struct lt_init_op {
     struct lt_task *task;
 };
 
+struct lt_seen {
+    struct lt_work *work;
+    struct lt_report report; /* to be filled; LT_RUNNING at first */
+};
+
 struct lt_status_op {
     struct lt_reply reply;
-    struct lt_work **works; /* each one's `seen` is to be filled; one may end meanwhile: skipped by its generation */
+    struct lt_seen *seen; /* the works stay in place until the reply; some may have ended meanwhile */
     uint32_t count;
 };
 
-/* The task ran when its host died. */
-struct lt_recover_work_op {
-    struct lt_reply reply;
+/* Tasks that ran when their host died, all in one call. */
+enum lt_fate { LT_FATE_GONE, LT_FATE_RUNS, LT_FATE_ENDED };
+
+struct lt_recovered {
     struct lt_work *work;
-    enum { LT_RECOVER_GONE, LT_RECOVER_RUNS, LT_RECOVER_ENDED } found;
-    struct lt_report report; /* for ENDED */
+    enum lt_fate fate;       /* GONE at first */
+    struct lt_report report; /* for ENDED; its progress for RUNNING too */
 };
 
-/* How an actuator reports a change of a run that it started, if it was attached. */
+struct lt_recover_work_op {
+    struct lt_reply reply; /* not LT_OK: nothing is known; it is asked again */
+    struct lt_recovered *works;
+    uint32_t count;
+};
+
+enum lt_stream { LT_STDOUT, LT_STDERR };
+
+/* How an actuator reports changes of a run that it started. */
 struct lt_notify {
-    void (*report)(void *arg, struct lt_work *work, struct lt_report *report); /* takes over the report's bytes */
+    /* A change or the end, if it was attached; takes over the report's bytes. May come before start has answered. */
+    void (*report)(void *arg, struct lt_work *work, struct lt_report *report);
+    /* Bytes that the work put out (a reference moves). False: enough for now; ops->more is called when there may be more.
+     * What comes nevertheless is delivered. */
+    bool (*output)(void *arg, struct lt_work *work, enum lt_stream stream, struct lt_bytes *bytes);
     void *arg;
 };
 
@@ -97,22 +113,29 @@ struct lt_actuator_env {
 
 struct lt_actuator_ops {
     const char *name;
-    /* First of all, once. LT_REFUSED etc. with a message fails the construction of the scheduler. */
-    void (*open)(struct lt_actuator *actuator, const struct lt_actuator_env *env);
+    /* First of all, once. Not LT_OK, with a message: the scheduler is not made, and close is not called. */
+    int (*open)(struct lt_actuator *actuator, const struct lt_actuator_env *env, struct lt_error *error);
     /* NULL: every task is taken as it is. */
     void (*init)(struct lt_actuator *actuator, struct lt_init_op *op);
-    /* Starts the work. LT_OK: it runs (or its end was reported already); LT_ERROR: it did not start, see work->failure.
-     */
+    /* Starts the work. LT_OK: it runs (or its end was reported already); LT_ERROR: it did not start, see work->said. */
     void (*start)(struct lt_actuator *actuator, struct lt_work *work);
-    /* Ends the work, answers when it is dead. */
+    /* Begins what was started (lt_work_begins), one after the other, until the loop's clock is at `until`. False: there is
+     * more. NULL: what was started has begun. */
+    bool (*begin)(struct lt_actuator *actuator, double until);
+    /* Ends the work, answers when it is dead. Not LT_OK: it is called again, after a pause. */
     void (*stop)(struct lt_actuator *actuator, struct lt_work *work);
     void (*status)(struct lt_actuator *actuator, struct lt_status_op *op);
     void (*output)(struct lt_actuator *actuator, struct lt_work *work); /* NULL: the output comes with the report */
+    /* The listener of `output` has room again. NULL: it never puts out anything. */
+    void (*more)(struct lt_actuator *actuator, struct lt_work *work);
+    /* The end of the run is stored, or it is another's: what is left of the work can be removed. Not called for what could
+     * not be stored before the close: the next host will ask. NULL: nothing is left. */
+    void (*stored)(struct lt_actuator *actuator, struct lt_work *work);
     void (*recover)(struct lt_actuator *actuator, struct lt_recover_work_op *op); /* NULL: nothing outlives a host */
     /* How many of its workers did not come back. NULL: it has none. */
     uint32_t (*abandoned)(struct lt_actuator *actuator);
-    /* The scheduler is done with a work that no report or stop ended (it was found gone). */
-    void (*close)(struct lt_actuator *actuator);
+    /* After the last run: may take its time. */
+    void (*close)(struct lt_actuator *actuator, struct lt_reply *reply);
     void (*release)(struct lt_actuator *actuator);
 };
 
@@ -129,5 +152,12 @@ struct lt_actuator {
     bool has_output;
     bool builtin; /* poll_interval's default is off */
 };
+
+/* Started work begins, and the time that it may take with it: work->deadline is set. False: it is about to be stopped, and
+ * is not to begin. */
+bool lt_work_begins(struct lt_work *work);
+
+/* Answers a stop: the work is dead, and what it said last is left of it. Takes over the report's bytes. */
+void lt_work_stopped(struct lt_work *work, struct lt_report *report);
 
 #endif

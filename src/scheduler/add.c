@@ -10,25 +10,27 @@ static void answer_add(struct lt_add_request *request, int code, const char *mes
     lt_reply_send(&request->reply, code, message);
 }
 
-static void added(struct lt_add_request *request)
+static void tell_added(struct lt_scheduler *s, struct lt_task *task)
 {
-    struct lt_scheduler *s = request->scheduler;
-    s->work = true;
-    for (uint32_t i = 0; i < request->count; i++)
-        s->look = s->look || request->tasks[i]->options != NULL;
-    lt_pump_post(s);
-    if (s->events != 0) {
-        for (uint32_t i = 0; i < request->count; i++)
-            lt_emit(s, LT_EVENT_ADDED, request->tasks[i], NULL);
-    }
-    answer_add(request, LT_OK, NULL);
+    s->look = s->look || task->options != NULL;
+    lt_emit(s, LT_EVENT_ADDED, task, NULL);
 }
 
-/* Those who wait for room are to be asked again, in a turn of its own. */
-static void try_next(struct lt_scheduler *s)
+static void tell_work(struct lt_scheduler *s)
 {
-    s->room_again = true;
+    s->work = s->unlooked = true;
     lt_pump_post(s);
+    if (!s->busy)
+        lt_busy_review(s);
+}
+
+static void tasks_added(struct lt_add_request *request)
+{
+    struct lt_scheduler *s = request->scheduler;
+    tell_work(s);
+    for (uint32_t i = 0; i < request->count; i++)
+        tell_added(s, request->tasks[i]);
+    answer_add(request, LT_OK, NULL);
 }
 
 static void stop_waiting_for_room(struct lt_reply *reply, void *arg)
@@ -37,7 +39,7 @@ static void stop_waiting_for_room(struct lt_reply *reply, void *arg)
     struct lt_add_request *request = arg;
     struct lt_scheduler *s = request->scheduler;
     if (request == TAILQ_FIRST(&s->for_room))
-        try_next(s); /* who may want less */
+        lt_room(s); /* the next may want less */
     TAILQ_REMOVE(&s->for_room, request, link);
     lt_request_end(s);
 }
@@ -54,34 +56,43 @@ static void wait_for_room(struct lt_add_request *request)
     request->reply.cancel_arg = request;
 }
 
+/* Whether it is worth waiting: something has not ended, and may make room. */
+static bool may_wait(const struct lt_add_request *request)
+{
+    const struct lt_scheduler *s = request->scheduler;
+    return request->waits && !request->reply.unwanted && !s->closing;
+}
+
 static void on_add(struct lt_reply *reply)
 {
     struct lt_add_request *request = lt_container_of(reply, struct lt_add_request, add.reply);
     struct lt_scheduler *s = request->scheduler;
     bool was_first = request->waited;
-    bool may_wait = request->waits && !request->reply.unwanted && !s->closing &&
-                    s->config.container->ops->pending(s->config.container) > 0;
+    bool room_came = s->rooms != request->rooms; /* "full" is older than that */
     if (was_first)
         s->admitting = false;
     else if (reply->code != LT_OK && request->count > 1)
-        try_next(s); /* some of them may have been in for a moment, and taken the room */
-    if (reply->code == LT_FULL && may_wait) {
+        lt_room(s); /* some of them may have been in for a moment, and taken the room */
+    if (reply->code == LT_FULL && may_wait(request) && (room_came || lt_work_left(s))) {
         lt_reply_clear(reply);
         wait_for_room(request);
+        if (room_came)
+            lt_room(s);
         return;
     }
     if (reply->code == LT_OK)
-        added(request);
+        tasks_added(request);
     else
         answer_add(request, reply->code, lt_reply_message(reply));
     lt_reply_clear(reply);
     if (was_first)
-        lt_adds_room(s); /* there may be room for the next */
+        lt_room(s); /* there may be room for the next */
 }
 
-static void store(struct lt_add_request *request)
+static void submit_add(struct lt_add_request *request)
 {
     struct lt_scheduler *s = request->scheduler;
+    request->rooms = s->rooms;
     request->add.tasks = request->tasks;
     request->add.count = request->count;
     lt_reply_begin(&request->add.reply, s->loop, on_add);
@@ -90,47 +101,48 @@ static void store(struct lt_add_request *request)
 }
 
 /* Whose init is called. */
-static struct lt_actuator *front(const struct lt_scheduler *s)
+static struct lt_actuator *actuator_for_init(const struct lt_scheduler *s)
 {
     struct lt_actuator *actuator = s->config.actuator;
     return actuator->front != NULL ? actuator->front : actuator;
 }
 
+/* The answer about one task. False: it was a refusal, and is passed on. */
+static bool init_answer(struct lt_add_request *request)
+{
+    struct lt_reply *reply = &request->init.reply;
+    int code = reply->code;
+    request->tasks[request->next++] = request->init.task;
+    if (code == LT_OK)
+        return true;
+    answer_add(request, code == LT_TIMEOUT ? LT_TIMEOUT : LT_REFUSED, lt_reply_message(reply));
+    lt_reply_clear(reply);
+    return false;
+}
+
 static void on_init(struct lt_reply *reply)
 {
     struct lt_add_request *request = lt_container_of(reply, struct lt_add_request, init.reply);
-    request->tasks[request->next++] = request->init.task;
-    int code = reply->code;
-    if (code == LT_OK && request->asking) {
-        request->go_on = true;
-    } else if (code == LT_OK) {
+    if (init_answer(request))
         add_next(request);
-    } else {
-        answer_add(request, code == LT_TIMEOUT ? LT_TIMEOUT : LT_REFUSED, lt_reply_message(reply));
-        lt_reply_clear(reply);
-    }
 }
 
 /* Asks the actuator about one task. False: the answer will come, or it was a refusal. */
 static bool init_one(struct lt_add_request *request)
 {
     struct lt_scheduler *s = request->scheduler;
+    struct lt_actuator *actuator = actuator_for_init(s);
     request->init.task = request->tasks[request->next];
-    request->asking = true;
-    request->go_on = false;
     lt_reply_begin(&request->init.reply, s->loop, on_init);
-    struct lt_actuator *actuator = front(s);
     actuator->ops->init(actuator, &request->init);
-    lt_reply_end(&request->init.reply);
-    request->asking = false;
-    return request->go_on;
+    return lt_reply_end_now(&request->init.reply) && init_answer(request);
 }
 
 /* Asks the actuator about each task in turn, then stores them all. */
 static void add_next(struct lt_add_request *request)
 {
     struct lt_scheduler *s = request->scheduler;
-    bool asks = front(s)->ops->init != NULL;
+    bool asks = actuator_for_init(s)->ops->init != NULL;
     while (!s->closing && asks && request->next < request->count) {
         if (!init_one(request))
             return;
@@ -140,13 +152,37 @@ static void add_next(struct lt_add_request *request)
     else if (request->waits && !request->reply.unwanted && !TAILQ_EMPTY(&s->for_room))
         wait_for_room(request); /* behind those who came before */
     else
-        store(request);
+        submit_add(request);
+}
+
+bool lt_scheduler_add_now(struct lt_scheduler *s, struct lt_task *task, int *code, struct lt_error *error)
+{
+    struct lt_container *container = s->config.container;
+    if (container->ops->add_now == NULL || actuator_for_init(s)->ops->init != NULL || s->closing)
+        return false;
+    *code = container->ops->add_now(container, task, error);
+    if (*code == LT_OK) {
+        tell_work(s);
+        tell_added(s, task);
+    }
+    return true;
+}
+
+void lt_scheduler_expect(const struct lt_scheduler *s, uint32_t hash)
+{
+    const struct lt_container *container = s->config.container;
+    if (container->ops->expect != NULL)
+        container->ops->expect(container, hash);
 }
 
 void lt_scheduler_add(struct lt_scheduler *s, struct lt_add_request *request)
 {
     request->scheduler = s;
     request->next = 0;
+    if (lt_scheduler_inside(s)) {
+        lt_reply_send(&request->reply, LT_REFUSED, lt_inside_message);
+        return;
+    }
     lt_request_begin(s);
     add_next(request);
 }
@@ -159,7 +195,7 @@ void lt_adds_room(struct lt_scheduler *s)
     s->admitting = true;
     TAILQ_REMOVE(&s->for_room, request, link);
     request->reply.cancel = NULL;
-    store(request);
+    submit_add(request);
 }
 
 void lt_adds_close(struct lt_scheduler *s)

@@ -3,10 +3,24 @@
  * Who implements it: the built-in containers (src/containers/) and, for containers written in Lua, src/script/.
  * Who calls it: the scheduler alone, on the loop's thread.
  *
- * Each operation is a struct that the caller owns and that stays in place until its reply has come; it begins with the
- * reply. Several operations may be under way at once. Every transition is atomic, carries the run number that it is
- * meant for, and answers LT_STALE when the task is elsewhere by now. A container applies a transition to op->task
- * before it answers LT_OK. */
+ * Operations. Each is a struct that the caller owns and that stays in place until its reply has come; it begins with the
+ * reply, and carries all that is needed to do it: the task's id (lt_op_id: immutable, also for another thread), its
+ * run and token, and bytes with references of the operation's own. So a container may take its time, on a thread or
+ * behind a network, and answer in any order. Several operations may be under way at once; of one run there is at most
+ * one change, and at most one update.
+ *
+ * Who changes what. A container keeps its own account of where each task is, and that alone decides: it never looks at
+ * task->status, which may lag behind while an answer is under way. It does not touch the object that a change names:
+ * the caller applies the transition to that once the container has said yes. A task that is made waiting goes on in
+ * the container as an object of its own (lt_task_next); the run keeps the old one.
+ *
+ * Fencing. A claim gives each task a run number, never used before, and a token (the lease's; 0: this container has
+ * none). Every later operation carries both, and is refused with LT_STALE when the task is at another run, or the run
+ * has another token: a takeover may go on with the same run, under a new token.
+ *
+ * Answers. LT_OK; LT_STALE and LT_UNKNOWN: the store knows better, nothing was changed; LT_ERROR and LT_TIMEOUT: nobody
+ * knows whether it was done. After those the same operation comes again, with `again` set: if it was done, it is
+ * answered with LT_OK. */
 #ifndef LTSH_SCHEDULER_CONTAINER_H
 #define LTSH_SCHEDULER_CONTAINER_H
 
@@ -18,38 +32,77 @@
 #include "scheduler/limiter.h"
 #include "scheduler/task.h"
 
-/* Stores new tasks, all or none: LT_EXISTS, LT_FULL, LT_REFUSED, LT_CLOSED. */
+/* Stores new tasks, all or none: LT_EXISTS, LT_FULL, LT_REFUSED, LT_CLOSED. The container applies lt_task_apply_added to
+ * each, and takes references of its own. */
 struct lt_add_op {
     struct lt_reply reply;
-    struct lt_task **tasks; /* borrowed; the container takes references of its own */
+    struct lt_task **tasks; /* borrowed */
     uint32_t count;
 };
+
+/* What a claim took. */
+struct lt_claimed {
+    struct lt_task *task; /* with a reference for the scheduler: running, at its new run */
+    uint64_t token;
+    bool taken_over; /* it ran on a host that died: the actuator is asked whether it still does */
+};
+
+/* A growing array of them, each with a reference. Zero it to make one. */
+struct lt_claims {
+    struct lt_claimed *items;
+    uint32_t count;
+    uint32_t size;
+};
+
+/* Appends one, taking over the reference; and lets go of all, and of the memory. */
+void lt_claims_push(struct lt_claims *claims, struct lt_task *task, uint64_t token, bool taken_over);
+void lt_claims_free(struct lt_claims *claims);
+
+struct lt_change_op;
 
 /* Takes up to `limit` due tasks from waiting to running, each with a new run number, in the container's order. */
 struct lt_claim_op {
     struct lt_reply reply;
-    uint32_t limit; /* 0: only looks after what expired and when to come again */
-    /* To be asked, in order, for each task before it is claimed (a store that cannot ask gets the full keys with
-     * lt_limiter_full_keys, and lt_limiter_admit is asked afterwards; what is not admitted goes back, uncounted). */
+    uint64_t
+        number;     /* a claim whose reply was lost (LT_ERROR, LT_TIMEOUT) is asked again with the same number: it gives
+                        what it gave, and not more */
+    uint32_t limit; /* 0: takes nothing, only says what waits */
+    /* A container with ops->ordered: changes that were handed in just before. Each of them that is stored frees one
+     * place more beyond `limit`; one that turns out stale frees none. Borrowed; NULL when there are none. */
+    struct lt_change_op *const *ends;
+    uint32_t end_count;
+    /* What may start, beside `limit`: as data (lt_limiter_full_keys: a store that cannot ask leaves those keys out) and
+     * as a function (lt_limiter_admit, to be asked in order for each task before it is claimed: that one is admitted).
+     * A container that did not ask calls lt_limiter_admit when it has the tasks, and gives back what may not start.
+     * One that was taken over is adopted by the scheduler, when the answer has come: nothing is asked for it, so a claim
+     * that gives such tasks gives no others, lest a limit be passed. Of an ordered container all are admitted then. */
     struct lt_limiter *limiter;
-    struct lt_tasks claimed; /* with a reference each, running, admitted */
-    struct lt_tasks expired; /* with a reference each: they failed, their time was over */
-    double next_at;          /* Unix seconds at which to ask again although nobody announced anything; 0: never */
-    bool more;               /* there may be more that is due */
+    struct lt_claims claimed; /* admitted */
+    struct lt_tasks
+        expired;      /* with a reference each: they have failed, their time was over. A bounded number: see more */
+    double next_at;   /* monotonic: when to ask again although nobody announced anything; 0: never */
+    double next_date; /* the same by the wall clock, in Unix seconds, which may be set meanwhile; 0: none */
+    bool more;        /* there may be more that can be claimed, or has expired, now */
+    bool waits;       /* at the end of this claim something was waiting: due, delayed, or held back */
 };
 
-/* Any other transition; and the retry of an ended task. */
+/* Any other transition; and the retry and the deletion of a task. */
 struct lt_change_op {
     struct lt_reply reply;
-    struct lt_task *task; /* borrowed; after a retry, replaced by the new object (borrowed from the container) */
+    struct lt_task *task; /* of which run and status are meant; a reference of the operation's own */
+    uint64_t token;       /* of the run; 0: it has none */
+    bool again;           /* it may have been done already: its last answer was LT_ERROR or LT_TIMEOUT */
     struct lt_transition transition;
 };
 
-/* Stores extra->handle and extra->progress of a running task. */
+/* Stores handle and progress of a running task. */
 struct lt_update_op {
     struct lt_reply reply;
-    struct lt_task *task; /* borrowed */
+    struct lt_task *task; /* a reference of the operation's own */
     uint64_t run;
+    uint64_t token;
+    struct lt_bytes *handle; /* references of the operation's own; NULL: none */
+    struct lt_bytes *progress;
 };
 
 /* One task by its id. LT_UNKNOWN when there is none. */
@@ -76,10 +129,39 @@ struct lt_count_op {
     uint64_t delayed; /* of those waiting */
 };
 
-/* Tasks that a host left running or exporting when it died. */
+/* Tasks that a host left running or exporting when it died, all taken over. */
 struct lt_recover_op {
     struct lt_reply reply;
-    struct lt_tasks tasks;
+    struct lt_claims tasks;
+};
+
+/* Asks the host that runs a task to stop it. Answered when the wish is stored; the end comes as news. */
+struct lt_ask_stop_op {
+    struct lt_reply reply;
+    struct lt_task *task; /* a reference of the operation's own */
+    struct lt_bytes *reason;
+};
+
+/* What a container tells its scheduler unasked, at any time but from within an operation of the scheduler's own. */
+enum lt_news_kind {
+    LT_NEWS_WORK,       /* there may be work that a claim did not give */
+    LT_NEWS_LEASE_LOST, /* (id, run, token) is not ours any more, or will not be by the time its work is dead */
+    LT_NEWS_STOP,       /* another host asks to stop (id, run); `reason` */
+    LT_NEWS_ENDED,      /* `task` ended on another host, or was deleted: who waits for it is answered */
+    LT_NEWS_PAUSED,     /* the queue was paused (`on`) or resumed for all hosts */
+    LT_NEWS_AVAILABLE,  /* the store is there (`on`) or not; `why` says more */
+};
+
+struct lt_news {
+    enum lt_news_kind kind;
+    const char *id; /* borrowed, as all below */
+    size_t id_len;
+    uint64_t run;
+    uint64_t token;
+    struct lt_bytes *reason;
+    struct lt_task *task;
+    bool on;
+    const char *why;
 };
 
 /* What a container gets from its scheduler when it is opened. */
@@ -88,37 +170,54 @@ struct lt_container_env {
     uint64_t keep_tasks; /* memory containers: ended tasks that `get` still knows, and their bytes */
     uint64_t keep_bytes;
     struct lt_call_limits call_limits; /* of one call, if it is written in Lua */
-    void (*announce)(void *arg);       /* to be called when there may be work that a claim did not give; never from an
-                                    operation of the scheduler's own */
-    void *announce_arg;
+    void (*tell)(void *arg, const struct lt_news *news);
+    void *tell_arg;
 };
 
 struct lt_container;
 
+/* Where a field is marked (optional) it may be NULL, and then nobody asks for it. */
 struct lt_container_ops {
     const char *name;
-    bool durable;    /* tasks outlive the host: what is unfinished at shutdown waits again */
-    bool announces;  /* says when there is work; else it is asked every schedule_interval */
+    bool durable;            /* tasks outlive the host: what is unfinished at shutdown waits again */
+    bool announces;          /* tells LT_NEWS_WORK; else it is asked every schedule_interval */
+    bool tells_availability; /* tells LT_NEWS_AVAILABLE; else it is found out from calls that fail, and probes */
+    bool ordered;    /* applies operations in the order in which they come, and answers in it; then the scheduler
+                                admits what was claimed, when the answer has come: the ends before it make room */
     bool priorities; /* takes tasks with a priority */
 
     /* First of all, once. */
     void (*open)(struct lt_container *container, const struct lt_container_env *env);
     void (*add)(struct lt_container *container, struct lt_add_op *op);
+    /* The same for one task, answered with the code and its message: what most adds are, at a third less cost. (optional:
+     * it does not know at once) */
+    int (*add_now)(struct lt_container *container, struct lt_task *task, struct lt_error *error);
+    /* A task whose id has this hash will be added soon: what that needs may be fetched into the cache. (optional) */
+    void (*expect)(const struct lt_container *container, uint32_t hash);
     void (*claim)(struct lt_container *container, struct lt_claim_op *op);
     void (*change)(struct lt_container *container, struct lt_change_op *op);
     void (*update)(struct lt_container *container, struct lt_update_op *op);
     void (*get)(struct lt_container *container, struct lt_get_op *op);
     void (*list)(struct lt_container *container, struct lt_list_op *op);
     void (*count)(struct lt_container *container, struct lt_count_op *op);
-    void (*recover)(struct lt_container *container, struct lt_recover_op *op); /* NULL: nothing outlives a host */
-    /* How many tasks have not ended, as far as is known without asking a store. */
-    uint64_t (*pending)(const struct lt_container *container);
+    /* (optional: nothing outlives a host) */
+    void (*recover)(struct lt_container *container, struct lt_recover_op *op);
+    /* Stops a task that runs on another host. (optional: only this host runs its tasks) */
+    void (*ask_stop)(struct lt_container *container, struct lt_ask_stop_op *op);
+    /* Pauses or resumes the queue for all hosts; every host is told by news. (optional) */
+    void (*pause_all)(struct lt_container *container, bool paused, struct lt_reply *reply);
     /* The time (Unix seconds) since which the oldest due task waits; 0: none, or not known. */
     double (*oldest)(const struct lt_container *container);
-    /* A key that was full has room again. NULL if the container keeps nothing back. */
+    /* How many tasks are before this one, which waits, among those that are due. (optional: not known) */
+    uint64_t (*ahead)(const struct lt_container *container, const struct lt_task *task);
+    /* Whether the caller is at work for this container, so that what he waits for must not wait for him. (optional) */
+    bool (*inside)(const struct lt_container *container);
+    /* A key that was full has room again. (optional: it keeps nothing back) */
     void (*key_open)(struct lt_container *container, const struct lt_bytes *key);
-    /* Ends all that wait as stopped, appended to `stopped` with a reference each. NULL for durable ones. */
-    void (*abandon)(struct lt_container *container, struct lt_bytes *reason, double now, struct lt_tasks *stopped);
+    /* Ends up to `limit` tasks that wait as stopped, appended to `stopped` with a reference each; false: there are more.
+     * NULL for durable ones. */
+    bool (*abandon)(struct lt_container *container, struct lt_bytes *reason, double now, uint32_t limit,
+                    struct lt_tasks *stopped);
     /* After the last operation has been answered: lets go of everything, and of the container itself when nobody else
      * refers to it (its owner, a script's object, calls release). */
     void (*close)(struct lt_container *container, struct lt_reply *reply);

@@ -1,78 +1,59 @@
 /* Ends: who is told when a task has ended, and the figures.
  *
- * After the change was made, in this order: the counts, the events, the finished list, those who wait for this task or
+ * After the change was made, in this order: the counts, the finished list, the events, those who wait for this task or
  * for room. */
-#include <stdlib.h>
-
-#include "base/alloc.h"
 #include "scheduler/state.h"
+
+/* Observers. */
+
+/* One round of telling them; who is removed meanwhile is stepped over. */
+struct lt_telling {
+    struct lt_observer *next;
+    struct lt_telling *outer;
+};
 
 void lt_emit(struct lt_scheduler *s, enum lt_event event, struct lt_task *task, const struct lt_event_data *data)
 {
-    if ((s->events >> event & 1) != 0)
-        s->config.hooks.event(s->config.hooks.arg, event, task, data);
-}
-
-void lt_scheduler_subscribe(struct lt_scheduler *s, unsigned events)
-{
-    s->events = events;
-}
-
-/* The finished list: a ring that grows up to finished_size; then its oldest entry goes. */
-
-static void grow_finished(struct lt_scheduler *s)
-{
-    uint64_t room = s->finished_room > 0 ? s->finished_room * 2 : 64;
-    if (room > s->config.finished_size)
-        room = s->config.finished_size;
-    struct lt_task **bigger = lt_alloc(room * sizeof(struct lt_task *));
-    for (uint64_t i = 0; i < s->finished_count; i++)
-        bigger[i] = s->finished[(s->finished_first + i) % s->finished_room];
-    free(s->finished);
-    s->finished = bigger;
-    s->finished_first = 0;
-    s->finished_room = room;
-}
-
-struct lt_task *lt_scheduler_next_finished(struct lt_scheduler *s)
-{
-    if (s->finished_count == 0)
-        return NULL;
-    struct lt_task *task = s->finished[s->finished_first];
-    if (++s->finished_first == s->finished_room)
-        s->finished_first = 0;
-    s->finished_count--;
-    return task;
-}
-
-static void push_finished(struct lt_scheduler *s, struct lt_task *task)
-{
-    if (s->config.finished_size == 0)
+    if ((s->events >> event & 1) == 0)
         return;
-    if (s->finished_count == s->finished_room && s->finished_room < s->config.finished_size)
-        grow_finished(s);
-    if (s->finished_count == s->finished_room) {
-        lt_task_unref(lt_scheduler_next_finished(s));
-        s->stats.finished_dropped++;
+    struct lt_telling telling = {.next = TAILQ_FIRST(&s->observers), .outer = s->telling};
+    s->telling = &telling;
+    while (telling.next != NULL) {
+        struct lt_observer *observer = telling.next;
+        telling.next = TAILQ_NEXT(observer, link);
+        if ((observer->events >> event & 1) != 0)
+            observer->fn(observer, event, task, data);
     }
-    uint64_t last = s->finished_first + s->finished_count;
-    if (last >= s->finished_room)
-        last -= s->finished_room;
-    s->finished[last] = lt_task_ref(task);
-    s->finished_count++;
+    s->telling = telling.outer;
 }
 
-void lt_scheduler_await_finished(struct lt_scheduler *s)
+static void count_wanted(struct lt_scheduler *s)
 {
-    s->finished_awaited = true;
+    const struct lt_observer *observer;
+    s->events = 0;
+    TAILQ_FOREACH(observer, &s->observers, link)
+        s->events |= observer->events;
 }
 
-void lt_ends_wake(struct lt_scheduler *s)
+void lt_scheduler_observe(struct lt_scheduler *s, struct lt_observer *observer)
 {
-    if (!s->finished_awaited || s->config.hooks.finished == NULL)
-        return;
-    s->finished_awaited = false;
-    s->config.hooks.finished(s->config.hooks.arg);
+    TAILQ_INSERT_TAIL(&s->observers, observer, link);
+    count_wanted(s);
+}
+
+void lt_scheduler_observe_again(struct lt_scheduler *s)
+{
+    count_wanted(s);
+}
+
+void lt_scheduler_unobserve(struct lt_scheduler *s, struct lt_observer *observer)
+{
+    for (struct lt_telling *telling = s->telling; telling != NULL; telling = telling->outer) {
+        if (telling->next == observer)
+            telling->next = TAILQ_NEXT(observer, link);
+    }
+    TAILQ_REMOVE(&s->observers, observer, link);
+    count_wanted(s);
 }
 
 /* The figures. */
@@ -80,7 +61,7 @@ void lt_ends_wake(struct lt_scheduler *s)
 static void count_rate(struct lt_scheduler *s)
 {
     int64_t second = (int64_t)lt_loop_now(s->loop);
-    unsigned slot = (unsigned)second % RATE_SECONDS;
+    unsigned slot = (unsigned)second % LT_RATE_SECONDS;
     if (s->rate_second[slot] != second) {
         s->rate_second[slot] = second;
         s->rate_count[slot] = 0;
@@ -89,15 +70,15 @@ static void count_rate(struct lt_scheduler *s)
 }
 
 /* Ends a second, over the whole seconds before this one. */
-static double rate(const struct lt_scheduler *s)
+static double rate_of(const struct lt_scheduler *s)
 {
     int64_t second = (int64_t)lt_loop_now(s->loop);
     uint64_t sum = 0;
-    for (int i = 0; i < RATE_SECONDS; i++) {
-        if (s->rate_second[i] < second && s->rate_second[i] >= second - (RATE_SECONDS - 1))
+    for (int i = 0; i < LT_RATE_SECONDS; i++) {
+        if (s->rate_second[i] < second && s->rate_second[i] >= second - (LT_RATE_SECONDS - 1))
             sum += s->rate_count[i];
     }
-    return (double)sum / (RATE_SECONDS - 1);
+    return (double)sum / (LT_RATE_SECONDS - 1);
 }
 
 void lt_scheduler_stats(struct lt_scheduler *s, struct lt_stats *stats)
@@ -111,27 +92,29 @@ void lt_scheduler_stats(struct lt_scheduler *s, struct lt_stats *stats)
     stats->wait_p99 = lt_histogram_quantile(&s->wait_times, 0.99);
     stats->run_p50 = lt_histogram_quantile(&s->run_times, 0.5);
     stats->run_p99 = lt_histogram_quantile(&s->run_times, 0.99);
-    stats->rate = rate(s);
+    stats->rate = rate_of(s);
     struct lt_actuator *actuator = s->config.actuator;
     stats->abandoned = actuator->ops->abandoned != NULL ? actuator->ops->abandoned(actuator) : 0;
 }
 
-void lt_end(struct lt_scheduler *s, struct lt_task *task)
+void lt_room(struct lt_scheduler *s)
+{
+    s->rooms++;
+    if (TAILQ_EMPTY(&s->for_room))
+        return;
+    s->room = true;
+    lt_pump_post(s);
+}
+
+void lt_tell_end(struct lt_scheduler *s, struct lt_task *task)
 {
     uint64_t *counts[LT_STATUSES] = {
         [LT_SUCCESS] = &s->stats.success, [LT_FAILED] = &s->stats.failed, [LT_STOPPED] = &s->stats.stopped};
     (*counts[task->status])++;
     count_rate(s);
-    push_finished(s, task);
+    lt_finished_push(s, task);
     lt_emit(s, LT_EVENT_FINISHED, task, NULL);
-    lt_requests_ended(s, task);
-    lt_ends_wake(s);
-}
-
-void lt_ends_close(struct lt_scheduler *s)
-{
-    struct lt_task *task;
-    while ((task = lt_scheduler_next_finished(s)) != NULL)
-        lt_task_unref(task);
-    free(s->finished);
+    lt_waits_ended(s, task);
+    lt_room(s);
+    lt_finished_wake(s);
 }

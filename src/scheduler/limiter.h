@@ -19,12 +19,15 @@ struct lt_rate {
     double per;
 };
 
+#define LT_NO_KEY_LIMIT UINT32_MAX
+
 struct lt_limits {
     uint32_t slots;
     struct lt_rate rate;
     struct lt_rate key_rate;
     uint32_t key_limit; /* 0: none */
-    /* Asks for the limit of one key instead, when key_limit is 0; NULL: none. Returns 0 for "no limit". */
+    /* Asks for the limit of one key instead; NULL: none. May answer differently at any time: 0, none of them may start
+     * now, or LT_NO_KEY_LIMIT. Asked once for a key in a claim, and now and then while it is full. */
     uint32_t (*key_limit_fn)(void *arg, const struct lt_bytes *key);
     void *key_limit_arg;
 };
@@ -35,8 +38,9 @@ struct lt_limiter {
     double tokens;
     double filled_at; /* monotonic seconds at which `tokens` was true */
     struct lt_map keys;
-    struct lt_heap reopening; /* keys that are out of tokens, by the time of their next one */
+    struct lt_heap reopening; /* keys that are to be looked at again, by time: out of tokens, or full by key_limit_fn */
     double now;
+    uint64_t round; /* counts claims: in each, key_limit_fn is asked again */
     /* Called when a key that was full has room again. */
     void (*key_open)(void *arg, struct lt_bytes *key);
     void *key_open_arg;
@@ -58,18 +62,33 @@ enum lt_admission {
     LT_NO_ROOM,  /* no slot, or no token, for anybody */
 };
 
-/* Takes a slot and the tokens for this task's start, if it can. */
-enum lt_admission lt_limiter_admit(struct lt_limiter *limiter, const struct lt_task *task);
+/* Takes a slot and the tokens for the start of a task with this key (NULL: none), if it can. */
+enum lt_admission lt_limiter_admit(struct lt_limiter *limiter, struct lt_bytes *key);
 
-/* Takes a slot for a task that runs already (it outlived its host): no limit is asked. */
-void lt_limiter_adopt(struct lt_limiter *limiter, const struct lt_task *task);
+/* Gives back what was admitted and did not start: the slot and the tokens. */
+void lt_limiter_return(struct lt_limiter *limiter, struct lt_bytes *key);
+
+/* Takes a slot for a task that runs already (it outlived its host): no limit is asked, and no token taken. */
+void lt_limiter_adopt(struct lt_limiter *limiter, struct lt_bytes *key);
 
 /* Gives the slot back. */
-void lt_limiter_release(struct lt_limiter *limiter, const struct lt_task *task);
+void lt_limiter_release(struct lt_limiter *limiter, struct lt_bytes *key);
 
-/* Calls `visit` for each key that is full now. */
-void lt_limiter_full_keys(const struct lt_limiter *limiter, void (*visit)(void *arg, const struct lt_bytes *key),
+/* Looks at `most` keys at most and calls `visit` for each that is full now. Its tasks are taken to be turned away:
+ * key_open tells when it has room. */
+void lt_limiter_full_keys(struct lt_limiter *limiter, uint32_t most, void (*visit)(void *arg, struct lt_bytes *key),
                           void *arg);
+
+/* A key as it is now, for people. */
+struct lt_key_state {
+    uint32_t running;
+    uint32_t limit;  /* or LT_NO_KEY_LIMIT */
+    double token_in; /* seconds until it has a token; 0: it has one, or needs none */
+};
+void lt_limiter_look(const struct lt_limiter *limiter, const struct lt_bytes *key, struct lt_key_state *state);
+
+/* Seconds until there is a token for anybody; 0: there is one, or none is needed. */
+double lt_limiter_token_in(const struct lt_limiter *limiter, double now);
 
 /* The time (monotonic) at which a token comes that is waited for; 0: none is. */
 double lt_limiter_next(const struct lt_limiter *limiter);

@@ -8,9 +8,10 @@ struct lt_receiver;
 
 struct lt_receiver_ops {
     const char *name;
-    /* Starts to receive: every change goes to env->push, until close. */
-    void (*open)(struct lt_receiver *receiver, const struct lt_actuator_env *env);
-    void (*close)(struct lt_receiver *receiver);
+    /* Starts to receive: every change goes to env->push, until close. Not LT_OK, with a message: the scheduler is not made,
+     * and close is not called. */
+    int (*open)(struct lt_receiver *receiver, const struct lt_actuator_env *env, struct lt_error *error);
+    void (*close)(struct lt_receiver *receiver, struct lt_reply *reply);
     void (*release)(struct lt_receiver *receiver);
 };
 

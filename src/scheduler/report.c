@@ -1,56 +1,21 @@
-/* What is heard of a run while it runs: its handle and progress, which are stored as they change, and its end, by a
- * push or a poll, of which the first one counts. */
+/* What is heard of a run while it runs: its handle and progress, which are stored as they change, its output as it
+ * comes, and its end, of which the first one counts. */
+#include <string.h>
+
 #include "base/alloc.h"
-#include "scheduler/run.h"
+#include "scheduler/state.h"
 
-void lt_report_clear(struct lt_report *report)
+static bool may_progress(const struct lt_run *run)
 {
-    lt_bytes_set(&report->reason, NULL);
-    lt_bytes_set(&report->output, NULL);
-    lt_bytes_set(&report->progress, NULL);
+    return run->report.status == LT_RUNNING && run->why == LT_WHY_WORK &&
+           (run->state == LT_RUN_STARTING || run->state == LT_RUN_RUNNING || run->state == LT_RUN_LOOKING);
 }
 
-/* Handle and progress. */
-
-void lt_run_store_update(struct lt_run *run);
-
-static void on_update(struct lt_reply *reply)
-{
-    struct lt_run_extra *own = lt_container_of(reply, struct lt_run_extra, update.reply);
-    struct lt_run *run = own->run;
-    if (reply->code != LT_OK && reply->code != LT_STALE)
-        lt_log_gated(&lt_run_extra(run)->log, LT_LOG_ERROR, "handle or progress was not stored",
-                     LT_S("scheduler", run->scheduler->name), LT_S("task", run->work.task->data),
-                     LT_S("error", lt_reply_message(reply)));
-    bool again = own->update_again && run->state == RUN_RUNNING;
-    own->update_again = false;
-    if (again)
-        lt_run_store_update(run);
-    lt_run_unref(run);
-}
-
-/* One at a time; what changes meanwhile is stored with the next. */
-void lt_run_store_update(struct lt_run *run)
-{
-    struct lt_container *container = run->scheduler->config.container;
-    struct lt_run_extra *own = lt_run_extra(run);
-    if (lt_reply_pending(&own->update.reply)) {
-        own->update_again = true;
-        return;
-    }
-    run->refs++;
-    own->update.task = run->work.task;
-    own->update.run = run->work.run;
-    lt_reply_begin(&own->update.reply, run->scheduler->loop, on_update);
-    container->ops->update(container, &own->update);
-    lt_reply_end(&own->update.reply);
-}
-
-static void set_progress(struct lt_run *run, struct lt_bytes *progress)
+void lt_run_set_progress(struct lt_run *run, struct lt_bytes *progress)
 {
     lt_bytes_set(&lt_task_extra(run->work.task)->progress, progress);
-    run->refs++; /* the script may end it in either */
-    lt_run_store_update(run);
+    lt_run_ref(run); /* the script may end it in either */
+    lt_store_update(run);
     lt_emit(run->scheduler, LT_EVENT_PROGRESS, run->work.task, NULL);
     lt_run_unref(run);
 }
@@ -59,47 +24,43 @@ bool lt_scheduler_progress(struct lt_scheduler *s, struct lt_work *work, struct 
 {
     (void)s;
     struct lt_run *run = lt_run_of(work);
-    if (run->reported || (run->state != RUN_STARTING && run->state != RUN_RUNNING)) {
+    if (!may_progress(run)) {
         lt_bytes_unref(progress);
         return false;
     }
-    set_progress(run, progress);
+    lt_run_set_progress(run, progress);
     return true;
 }
 
-/* Reports. */
-
-static bool take_report(struct lt_run *run, struct lt_report *report)
+static void take_news(struct lt_run *run, struct lt_report *report)
 {
-    bool takes = !run->reported && run->why == WHY_WORK && (run->state == RUN_STARTING || run->state == RUN_RUNNING);
-    if (!takes) {
+    struct lt_bytes *progress = report->progress;
+    bool fresh = may_progress(run);
+    report->progress = NULL;
+    lt_report_clear(report);
+    if (!fresh)
+        run->scheduler->stats.stale++;
+    if (fresh && progress != NULL)
+        lt_run_set_progress(run, progress);
+    else
+        lt_bytes_unref(progress);
+}
+
+/* The end is kept here; what it means is up to the machine. */
+void lt_run_take_report(struct lt_run *run, struct lt_report *report)
+{
+    if (report->status == LT_RUNNING) {
+        take_news(run, report);
+        return;
+    }
+    if (run->report.status != LT_RUNNING || run->state == LT_RUN_GONE) {
         run->scheduler->stats.stale++;
         lt_report_clear(report);
-        return false;
-    }
-    if (report->status == LT_RUNNING) {
-        struct lt_bytes *progress = report->progress;
-        report->progress = NULL;
-        lt_report_clear(report);
-        if (progress != NULL)
-            set_progress(run, progress);
-        return false;
-    }
-    if (report->progress != NULL)
-        lt_bytes_set(&lt_task_extra(run->work.task)->progress, lt_bytes_ref(report->progress));
-    run->report = *report;
-    run->reported = true;
-    return true;
-}
-
-void lt_run_report(struct lt_run *run, struct lt_report *report)
-{
-    struct lt_scheduler *s = run->scheduler;
-    if (!take_report(run, report) || run->state == RUN_STARTING)
         return;
-    TAILQ_REMOVE(&s->active, run, link);
-    TAILQ_INSERT_TAIL(&s->reported, run, link);
-    lt_pump_post(s);
+    }
+    lt_report_clear(&run->report);
+    run->report = *report;
+    lt_signal(run, LT_EV_REPORT);
 }
 
 void lt_scheduler_push(struct lt_scheduler *s, struct lt_push *push)
@@ -110,34 +71,49 @@ void lt_scheduler_push(struct lt_scheduler *s, struct lt_push *push)
         lt_report_clear(&push->report);
         return;
     }
-    lt_run_report(run, &push->report);
+    lt_run_take_report(run, &push->report);
 }
 
-uint32_t lt_run_collect(struct lt_scheduler *s)
+/* Actions. */
+
+/* It ended by itself after its end had been decided: only what it left is kept. */
+void lt_keep_remains(struct lt_run *run)
 {
-    uint32_t count = 0;
-    if (s->poll_size < s->limiter.running) {
-        s->poll_size = s->limiter.running;
-        s->poll_works = lt_realloc(s->poll_works, s->poll_size * sizeof(struct lt_work *));
-    }
-    struct lt_run *run;
-    TAILQ_FOREACH(run, &s->active, link) {
-        if (run->state != RUN_RUNNING || run->looking)
-            continue;
-        run->refs++;
-        run->work.seen = LT_REPORT(LT_RUNNING);
-        s->poll_works[count++] = &run->work;
-    }
-    return count;
+    run->scheduler->stats.stale++;
+    lt_bytes_set(&run->report.reason, NULL);
+    run->report.snooze = 0;
 }
 
-void lt_run_polled(struct lt_run *run, bool seen)
+void lt_discard_report(struct lt_run *run)
 {
-    struct lt_report report = run->work.seen;
-    run->work.seen = LT_REPORT(LT_RUNNING);
-    if (seen && run->state == RUN_RUNNING && !run->reported && run->why == WHY_WORK)
-        lt_run_report(run, &report);
-    else
-        lt_report_clear(&report); /* it ended meanwhile: the poll is no second opinion */
+    run->scheduler->stats.stale++;
+    lt_report_clear(&run->report);
+    run->report = LT_REPORT(LT_RUNNING);
+}
+
+/* Live output. */
+
+bool lt_run_put_out(struct lt_run *run, enum lt_stream stream, struct lt_bytes *bytes)
+{
+    struct lt_scheduler *s = run->scheduler;
+    if ((s->events >> LT_EVENT_OUTPUT & 1) == 0 || run->state == LT_RUN_GONE) {
+        lt_bytes_unref(bytes);
+        return true;
+    }
+    struct lt_run_extra *extra = lt_run_extra(run);
+    if (extra->flow == NULL) {
+        extra->flow = lt_zalloc(sizeof *extra->flow);
+        extra->flow->refs = 1;
+        extra->flow->run = run;
+    }
+    struct lt_flow *flow = extra->flow;
+    flow->telling = true;
+    lt_run_ref(run);
+    lt_emit(s, LT_EVENT_OUTPUT, run->work.task,
+            &(struct lt_event_data){.stream = stream, .bytes = bytes, .flow = flow});
+    flow->telling = false;
+    bool more = flow->holds == 0;
     lt_run_unref(run);
+    lt_bytes_unref(bytes);
+    return more;
 }

@@ -1,92 +1,263 @@
-/* A scheduler's life: open, busy or idle, closing, closed. */
+/* A scheduler's life: opened with its parts, set, paused, told of news, freed. */
 #include "scheduler/scheduler.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
+#include "scheduler/pump.h"
 #include "scheduler/state.h"
 
-static const char *run_id(const void *object, size_t *len)
-{
-    const struct lt_run *run = object;
-    *len = run->work.task->id_len;
-    return run->work.task->data;
-}
+/* What the parts tell. */
 
-static void notified(void *arg, struct lt_work *work, struct lt_report *report)
+static void on_report(void *arg, struct lt_work *work, struct lt_report *report)
 {
     (void)arg;
-    lt_run_report(lt_run_of(work), report);
+    lt_run_take_report(lt_run_of(work), report);
 }
 
-static void pushed(void *arg, struct lt_push *push)
+static bool on_output(void *arg, struct lt_work *work, enum lt_stream stream, struct lt_bytes *bytes)
+{
+    (void)arg;
+    return lt_run_put_out(lt_run_of(work), stream, bytes);
+}
+
+static void on_push(void *arg, struct lt_push *push)
 {
     lt_scheduler_push(arg, push);
 }
 
-static void capacity_changed(void *arg)
+static void look_for_work(struct lt_scheduler *s)
 {
-    struct lt_scheduler *s = arg;
-    s->work = true;
+    s->work = s->unlooked = true;
     lt_pump_post(s);
 }
 
-struct lt_scheduler *lt_scheduler_open(struct lt_loop *loop, const struct lt_scheduler_config *config)
+static void capacity_changed(void *arg)
+{
+    look_for_work(arg);
+}
+
+static void on_clock_set(struct lt_clock_watch *watch)
+{
+    look_for_work(lt_container_of(watch, struct lt_scheduler, clock));
+}
+
+static void is_key_open(void *arg, struct lt_bytes *key)
+{
+    struct lt_scheduler *s = arg;
+    if (s->config.container->ops->key_open != NULL)
+        s->config.container->ops->key_open(s->config.container, key);
+    look_for_work(s);
+}
+
+/* The run that the news are about: this very one, and none that came after it. */
+static struct lt_run *run_of_news(struct lt_scheduler *s, const struct lt_news *news)
+{
+    struct lt_run *run = lt_run_find(s, news->id, news->id_len);
+    return run != NULL && run->work.run == news->run ? run : NULL;
+}
+
+static void on_lease_lost(struct lt_scheduler *s, const struct lt_news *news)
+{
+    struct lt_run *run = run_of_news(s, news);
+    if (run == NULL || run->token != news->token) {
+        s->stats.stale++;
+        return;
+    }
+    if (s->config.go_on_without_lease && run->state != LT_RUN_CLAIMED) /* what has not begun does not */
+        lt_log(LT_LOG_WARN, "the lease of a task was lost, its work goes on", LT_S("scheduler", s->name),
+               LT_S("task", run->work.task->data), LT_I("run", (int64_t)run->work.run));
+    else
+        lt_signal(run, LT_EV_LEASE_LOST);
+}
+
+static void on_news(void *arg, const struct lt_news *news)
+{
+    struct lt_scheduler *s = arg;
+    struct lt_run *run;
+    switch (news->kind) {
+    case LT_NEWS_WORK:
+        look_for_work(s);
+        break;
+    case LT_NEWS_LEASE_LOST:
+        on_lease_lost(s, news);
+        break;
+    case LT_NEWS_STOP:
+        if ((run = run_of_news(s, news)) != NULL)
+            lt_run_ask_stop(run, LT_WHY_STOP, news->reason);
+        break;
+    case LT_NEWS_ENDED:
+        lt_waits_ended(s, news->task);
+        lt_requests_elsewhere(s, news->task->data, news->task->id_len);
+        lt_room(s);
+        look_for_work(s);
+        break;
+    case LT_NEWS_PAUSED:
+        s->paused_by_queue = news->on;
+        look_for_work(s);
+        break;
+    case LT_NEWS_AVAILABLE:
+        lt_store_available(s, news->on, news->why);
+        break;
+    }
+}
+
+/* Life. */
+
+static struct lt_actuator_env actuator_env(struct lt_scheduler *s)
+{
+    return (struct lt_actuator_env){
+        .loop = s->loop,
+        .call_limits = {s->config.callback_timeout, s->config.max_stall},
+        .notify = {on_report, on_output, s},
+        .push = on_push,
+        .push_arg = s,
+        .capacity_changed = capacity_changed,
+        .attach = s->config.attach,
+    };
+}
+
+/* Closing parts that could be opened, because another could not: nothing runs in them, and nobody waits for them. */
+
+struct undo {
+    struct lt_reply reply;
+};
+
+static void part_undone(struct lt_reply *reply)
+{
+    lt_reply_clear(reply);
+    free(lt_container_of(reply, struct undo, reply));
+}
+
+static struct lt_reply *begin_undo(struct lt_scheduler *s)
+{
+    struct undo *undo = lt_zalloc(sizeof *undo);
+    lt_reply_begin(&undo->reply, s->loop, part_undone);
+    return &undo->reply;
+}
+
+static void undo_actuator(struct lt_scheduler *s, struct lt_actuator *actuator)
+{
+    struct lt_reply *reply = begin_undo(s);
+    actuator->ops->close(actuator, reply);
+    lt_reply_end(reply);
+}
+
+static void undo_persister(struct lt_scheduler *s, struct lt_persister *persister)
+{
+    struct lt_reply *reply = begin_undo(s);
+    persister->ops->close(persister, reply);
+    lt_reply_end(reply);
+}
+
+static int open_parts(struct lt_scheduler *s, struct lt_error *error)
+{
+    struct lt_scheduler_config *config = &s->config;
+    struct lt_persister *persister = config->persister;
+    struct lt_actuator *actuator = config->actuator, *front = actuator->front;
+    struct lt_receiver *receiver = config->receiver;
+    struct lt_actuator_env env = actuator_env(s);
+    int code = persister != NULL ? persister->ops->open(persister, s->loop, env.call_limits, error) : LT_OK;
+    if (code != LT_OK)
+        return code;
+    code = actuator->ops->open(actuator, &env, error);
+    if (code != LT_OK)
+        goto undo_persister;
+    code = front != NULL ? front->ops->open(front, &env, error) : LT_OK;
+    if (code != LT_OK)
+        goto undo_actuator;
+    code = receiver != NULL ? receiver->ops->open(receiver, &env, error) : LT_OK;
+    if (code == LT_OK)
+        return LT_OK;
+    if (front != NULL)
+        undo_actuator(s, front);
+undo_actuator:
+    undo_actuator(s, actuator);
+undo_persister:
+    if (persister != NULL)
+        undo_persister(s, persister);
+    return code;
+}
+
+static void open_container(struct lt_scheduler *s)
+{
+    struct lt_container *container = s->config.container;
+    container->in_use = true;
+    container->ops->open(container, &(struct lt_container_env){
+                                        .loop = s->loop,
+                                        .keep_tasks = s->config.keep_tasks,
+                                        .keep_bytes = s->config.keep_bytes,
+                                        .call_limits = {s->config.container_timeout, s->config.max_stall},
+                                        .tell = on_news,
+                                        .tell_arg = s,
+                                    });
+}
+
+static void init_lists(struct lt_scheduler *s)
+{
+    TAILQ_INIT(&s->signalled);
+    TAILQ_INIT(&s->store.owed);
+    TAILQ_INIT(&s->to_start);
+    TAILQ_INIT(&s->active);
+    TAILQ_INIT(&s->spare);
+    TAILQ_INIT(&s->recoveries);
+    TAILQ_INIT(&s->for_room);
+    TAILQ_INIT(&s->for_claim);
+    TAILQ_INIT(&s->elsewhere);
+    TAILQ_INIT(&s->erasing);
+    TAILQ_INIT(&s->again);
+    TAILQ_INIT(&s->observers);
+    STAILQ_INIT(&s->closers);
+}
+
+struct lt_scheduler *lt_scheduler_open(struct lt_loop *loop, const struct lt_scheduler_config *config,
+                                       struct lt_error *error)
 {
     struct lt_scheduler *s = lt_zalloc(sizeof *s);
     s->loop = loop;
     s->config = *config;
     s->name = lt_strdup(config->name);
-    s->runs.key = run_id;
-    s->close_timer = LT_TIMER_INIT;
-    TAILQ_INIT(&s->to_start);
-    TAILQ_INIT(&s->active);
-    TAILQ_INIT(&s->reported);
-    TAILQ_INIT(&s->spare);
-    TAILQ_INIT(&s->for_room);
-    TAILQ_INIT(&s->for_claim);
-    STAILQ_INIT(&s->closers);
-    for (int i = 0; i < RATE_SECONDS; i++)
+    s->debug = lt_log_enabled(LT_LOG_DEBUG);
+    s->pump.fn = lt_pump;
+    s->close_timer = s->store.probe = s->wake = s->poll_timer = LT_TIMER_INIT;
+    init_lists(s);
+    for (int i = 0; i < LT_RATE_SECONDS; i++)
         s->rate_second[i] = -1;
     lt_limiter_open(&s->limiter, &s->config.limits, lt_loop_now(loop));
-    struct lt_actuator_env env = {
-        .loop = loop,
-        .call_limits = {s->config.callback_timeout, s->config.max_stall},
-        .notify = {notified, s},
-        .push = pushed,
-        .push_arg = s,
-        .capacity_changed = capacity_changed,
-        .attach = s->config.attach,
-    };
-    if (s->config.persister != NULL)
-        s->config.persister->ops->open(s->config.persister, loop,
-                                       (struct lt_call_limits){s->config.callback_timeout, s->config.max_stall});
-    struct lt_actuator *actuator = s->config.actuator;
-    actuator->ops->open(actuator, &env);
-    if (actuator->front != NULL)
-        actuator->front->ops->open(actuator->front, &env);
-    if (s->config.receiver != NULL)
-        s->config.receiver->ops->open(s->config.receiver, &env);
-    lt_pump_open(s);
+    s->limiter.key_open = is_key_open;
+    s->limiter.key_open_arg = s;
+    s->claim.limiter = &s->limiter;
+    s->claim.number = 1;
+    if (open_parts(s, error) != LT_OK) {
+        lt_limiter_close(&s->limiter);
+        free(s->name);
+        free(s);
+        return NULL;
+    }
+    open_container(s);
+    s->clock.fn = on_clock_set;
+    lt_loop_watch_clock(loop, &s->clock);
+    lt_recover_open(s);
+    lt_pump_post(s);
     return s;
 }
 
 void lt_scheduler_free(struct lt_scheduler *s)
 {
-    lt_ends_close(s);
+    lt_finished_free(&s->finished);
     lt_limiter_close(&s->limiter);
     lt_run_free_spare(s);
-    lt_map_free(&s->runs);
-    lt_tasks_free(&s->claim.claimed);
+    lt_claims_free(&s->claim.claimed);
     lt_tasks_free(&s->claim.expired);
-    lt_tasks_free(&s->recover.tasks);
+    lt_claims_free(&s->recover.tasks);
     lt_reply_clear(&s->claim.reply);
     lt_reply_clear(&s->recover.reply);
     lt_reply_clear(&s->poll.reply);
     lt_reply_clear(&s->close_reply);
     lt_bytes_unref(s->close_reason);
-    free(s->poll_works);
+    free(s->expired.items);
+    free(s->poll.seen);
     free(s->name);
     free(s);
 }
@@ -99,10 +270,8 @@ struct lt_scheduler_config *lt_scheduler_config(struct lt_scheduler *s)
 void lt_scheduler_set(struct lt_scheduler *s)
 {
     lt_limiter_set(&s->limiter, &s->config.limits, lt_loop_tick(s->loop));
-    s->work = true;
-    if (!TAILQ_EMPTY(&s->active))
-        lt_pump_poll(s);
-    lt_pump_post(s);
+    lt_poll_set(s);
+    look_for_work(s);
 }
 
 void lt_scheduler_pause(struct lt_scheduler *s, bool paused)
@@ -110,14 +279,7 @@ void lt_scheduler_pause(struct lt_scheduler *s, bool paused)
     if (s->closing)
         return;
     s->paused = paused;
-    s->work = true;
-    lt_pump_post(s);
-}
-
-bool lt_scheduler_idle(const struct lt_scheduler *s)
-{
-    return s->closed || (s->recovered && s->limiter.running == 0 && !lt_reply_pending(&s->claim.reply) &&
-                         s->requests == 0 && s->config.container->ops->pending(s->config.container) == 0);
+    look_for_work(s);
 }
 
 bool lt_scheduler_closing(const struct lt_scheduler *s)
@@ -128,143 +290,4 @@ bool lt_scheduler_closing(const struct lt_scheduler *s)
 bool lt_scheduler_closed(const struct lt_scheduler *s)
 {
     return s->closed;
-}
-
-/* Closing goes through these steps, each when the one before is through. */
-
-static void on_container_closed(struct lt_reply *reply)
-{
-    struct lt_scheduler *s = lt_container_of(reply, struct lt_scheduler, close_reply);
-    if (reply->code != LT_OK)
-        lt_log(LT_LOG_ERROR, "closing the container failed", LT_S("scheduler", s->name),
-               LT_S("error", lt_reply_message(reply)));
-    s->closed = true;
-    lt_waits_close(s);
-    lt_ends_wake(s);
-    struct lt_close_request *request;
-    while ((request = STAILQ_FIRST(&s->closers)) != NULL) {
-        STAILQ_REMOVE_HEAD(&s->closers, link);
-        if (request->holds)
-            lt_loop_release(s->loop);
-        lt_reply_ok(&request->reply);
-    }
-    lt_pump_close(s);
-    lt_timer_stop(s->loop, &s->close_timer);
-    if (s->busy && s->config.hooks.busy != NULL) {
-        s->busy = false;
-        s->config.hooks.busy(s->config.hooks.arg, false);
-    }
-}
-
-static void close_parts(struct lt_scheduler *s)
-{
-    s->container_closing = true;
-    if (s->config.receiver != NULL)
-        s->config.receiver->ops->close(s->config.receiver);
-    struct lt_actuator *front = s->config.actuator->front;
-    s->config.actuator->ops->close(s->config.actuator);
-    if (front != NULL)
-        front->ops->close(front);
-    if (s->config.persister != NULL)
-        s->config.persister->ops->close(s->config.persister);
-    lt_reply_begin(&s->close_reply, s->loop, on_container_closed);
-    s->config.container->ops->close(s->config.container, &s->close_reply);
-    lt_reply_end(&s->close_reply);
-}
-
-static void abandon_waiting(struct lt_scheduler *s)
-{
-    struct lt_container *container = s->config.container;
-    if (container->ops->abandon == NULL)
-        return;
-    struct lt_tasks stopped = {0};
-    container->ops->abandon(container, s->close_reason, lt_loop_wall(s->loop), &stopped);
-    for (uint32_t i = 0; i < stopped.count; i++)
-        lt_end(s, stopped.items[i]);
-    lt_tasks_free(&stopped);
-}
-
-static void advance_close(struct lt_scheduler *s)
-{
-    if (s->container_closing)
-        return;
-    bool over = !lt_timer_active(&s->close_timer);
-    if (s->limiter.running > 0 && over && !s->stopping) {
-        s->stopping = true;
-        lt_run_stop_all(s, s->close_reason);
-    }
-    bool calls =
-        lt_reply_pending(&s->claim.reply) || lt_reply_pending(&s->recover.reply) || lt_reply_pending(&s->poll.reply);
-    if (s->limiter.running > 0 || s->requests > 0 || calls)
-        return;
-    abandon_waiting(s);
-    if (s->requests == 0 && !s->container_closing)
-        close_parts(s);
-}
-
-static void drained(struct lt_timer *timer)
-{
-    lt_pump_post(lt_container_of(timer, struct lt_scheduler, close_timer));
-}
-
-void lt_scheduler_close(struct lt_scheduler *s, double drain, const char *reason, struct lt_close_request *request)
-{
-    if (s->closed) {
-        if (request != NULL)
-            lt_reply_ok(&request->reply);
-        return;
-    }
-    if (request != NULL)
-        STAILQ_INSERT_TAIL(&s->closers, request, link);
-    double at = lt_loop_tick(s->loop) + drain;
-    if (!s->closing || at < s->close_at) {
-        s->close_at = at;
-        lt_timer_start(s->loop, &s->close_timer, at, drained);
-    }
-    if (!s->closing) {
-        s->closing = true;
-        s->close_reason = lt_bytes_new(reason, strlen(reason));
-        lt_adds_close(s);
-    }
-    lt_pump_post(s);
-}
-
-static void leave_closers(struct lt_reply *reply, void *arg)
-{
-    struct lt_scheduler *s = arg;
-    STAILQ_REMOVE(&s->closers, (struct lt_close_request *)reply, lt_close_request, link);
-    lt_loop_release(s->loop);
-}
-
-void lt_scheduler_await_closed(struct lt_scheduler *s, struct lt_close_request *request)
-{
-    if (s->closed) {
-        lt_reply_ok(&request->reply);
-        return;
-    }
-    lt_loop_hold(s->loop);
-    request->holds = true;
-    request->reply.cancel = leave_closers;
-    request->reply.cancel_arg = s;
-    STAILQ_INSERT_TAIL(&s->closers, request, link);
-}
-
-void lt_scheduler_review(struct lt_scheduler *s)
-{
-    if (s->closing && !s->closed) {
-        if (!s->busy && s->config.hooks.busy != NULL) {
-            s->busy = true;
-            s->config.hooks.busy(s->config.hooks.arg, true);
-        }
-        advance_close(s);
-        return;
-    }
-    bool busy = !lt_scheduler_idle(s);
-    if (!busy)
-        lt_ends_wake(s);
-    if (busy == s->busy)
-        return;
-    s->busy = busy;
-    if (s->config.hooks.busy != NULL)
-        s->config.hooks.busy(s->config.hooks.arg, busy);
 }

@@ -1,163 +1,119 @@
-/* How a run is ended from outside: by a stop, by shutdown, by its deadline. It is over when its work is dead. */
-#include "scheduler/run.h"
+/* Ending a run from outside: it is over when its work is dead. A stop that fails is repeated for as long as it takes, or
+ * until its scheduler, which is being closed, waits for nothing more. */
+#include <string.h>
 
-static const double LAST_LOOK = 1; /* seconds that the status call before a timeout may take */
+#include "scheduler/state.h"
 
-/* Stopping. */
-
-static void stop_again(struct lt_timer *timer)
+/* What is left of the work, if no report of its end had it already: a success that came too late had not. */
+static void take_remains(struct lt_run *run)
 {
-    lt_run_begin_stop(lt_container_of(timer, struct lt_run, timer));
+    struct lt_report *said = &run->work.said;
+    struct lt_report *report = &run->report;
+    bool left = said->output != NULL && said->status != LT_SUCCESS;
+    if (left && (report->output == NULL || report->status == LT_SUCCESS)) {
+        lt_bytes_set(&report->output, said->output);
+        said->output = NULL;
+        report->status = LT_STOPPED;
+    }
+    if (report->progress == NULL) {
+        report->progress = said->progress;
+        said->progress = NULL;
+    }
+    lt_report_clear(said);
+}
+
+/* Whether a stop that has failed is not repeated; its end may have been reported meanwhile. */
+static bool is_last_try(const struct lt_run *run)
+{
+    const struct lt_scheduler *s = run->scheduler;
+    return s->stopping && run->report.status == LT_RUNNING && lt_loop_tick(s->loop) >= s->give_up_at;
+}
+
+static enum lt_run_event stop_answer(struct lt_run *run)
+{
+    struct lt_scheduler *s = run->scheduler;
+    struct lt_run_extra *extra = lt_run_extra(run);
+    const struct lt_reply *reply = &run->work.reply;
+    if (reply->code == LT_OK) {
+        run->pause = 0;
+        take_remains(run);
+        return LT_EV_DEAD;
+    }
+    const char *message = lt_reply_message(reply);
+    lt_bytes_set(&extra->stop_answer, lt_bytes_new(message, strlen(message)));
+    lt_report_clear(&run->work.said);
+    if (is_last_try(run)) {
+        lt_log(LT_LOG_ERROR, "stop failed as its scheduler is closed, the work may go on", LT_S("scheduler", s->name),
+               LT_S("actuator", s->config.actuator->ops->name), LT_S("task", run->work.task->data),
+               LT_I("run", (int64_t)run->work.run), LT_S("error", message));
+        return LT_EV_GIVEN_UP;
+    }
+    lt_log_gated(&extra->log, LT_LOG_ERROR, "stop failed, it will be tried again", LT_S("scheduler", s->name),
+                 LT_S("actuator", s->config.actuator->ops->name), LT_S("task", run->work.task->data),
+                 LT_I("run", (int64_t)run->work.run), LT_S("error", message));
+    return LT_EV_STOP_FAILED;
 }
 
 static void on_stop(struct lt_reply *reply)
 {
-    struct lt_run *run = lt_container_of(reply, struct lt_run, work.stop);
-    struct lt_scheduler *s = run->scheduler;
-    if (reply->code == LT_OK) {
-        run->pause = 0;
-        lt_run_over(run);
-        return;
-    }
-    lt_log_gated(&lt_run_extra(run)->log, LT_LOG_ERROR, "stop failed, it will be tried again",
-                 LT_S("scheduler", s->name), LT_S("actuator", s->config.actuator->ops->name),
-                 LT_S("task", run->work.task->data), LT_I("run", (int64_t)run->work.run),
-                 LT_S("error", lt_reply_message(reply)));
-    lt_run_pause_then(run, stop_again);
+    struct lt_run *run = lt_container_of(reply, struct lt_run, work.reply);
+    lt_signal(run, stop_answer(run));
 }
 
-void lt_run_begin_stop(struct lt_run *run)
+enum lt_run_event lt_act_stop(struct lt_run *run)
 {
-    struct lt_actuator *actuator = run->scheduler->config.actuator;
-    run->state = RUN_STOPPING;
-    lt_reply_begin(&run->work.stop, run->scheduler->loop, on_stop);
+    struct lt_scheduler *s = run->scheduler;
+    struct lt_actuator *actuator = s->config.actuator;
+    struct lt_run_extra *extra = lt_run_extra(run);
+    if (run->report.status != LT_RUNNING)
+        return LT_EV_DEAD; /* it ended while it was being started, and the actuator knows it no more */
+    if (extra->stopping_since <= 0)
+        extra->stopping_since = lt_loop_wall(s->loop);
+    lt_report_clear(&run->work.said);
+    run->work.said = LT_REPORT(LT_RUNNING);
+    lt_reply_begin(&run->work.reply, s->loop, on_stop);
     actuator->ops->stop(actuator, &run->work);
-    lt_reply_end(&run->work.stop);
+    return lt_reply_end_now(&run->work.reply) ? stop_answer(run) : LT_EV_NONE;
 }
 
-void lt_run_stop(struct lt_run *run, enum run_why why, struct lt_bytes *reason)
+enum lt_run_event lt_act_stop_pause(struct lt_run *run)
+{
+    const struct lt_scheduler *s = run->scheduler;
+    double due = lt_loop_tick(s->loop) + lt_run_grow_pause(run);
+    lt_run_arm_at(run, s->stopping && s->give_up_at < due ? s->give_up_at : due, LT_EV_PAUSE_OVER);
+    return LT_EV_NONE;
+}
+
+/* Where tasks outlive the host, it stays as one that runs: the next host asks the actuator about it. */
+enum lt_run_event lt_act_give_up(struct lt_run *run)
 {
     struct lt_scheduler *s = run->scheduler;
-    if (run->reported && run->state <= RUN_RUNNING)
-        return; /* it ended by itself; whoever asked looks again when that is stored */
-    if (run->state == RUN_SETTLING || run->state == RUN_GONE || run->why >= WHY_STOP)
+    lt_run_ref(run);
+    LIST_INSERT_HEAD(&s->given_up, lt_run_extra(run), given_up_link);
+    run->begun = false; /* its actuator is not told that the end is stored: the work may not be removed */
+    return s->config.container->ops->durable ? LT_EV_GIVEN_UP : lt_act_decide(run);
+}
+
+/* Why it is to end. The latest of those reasons in the order of lt_why counts: a stop is not overridden by a deadline. */
+
+void lt_note_timeout(struct lt_run *run)
+{
+    if (run->why < LT_WHY_TIMEOUT)
+        run->why = LT_WHY_TIMEOUT;
+}
+
+void lt_note_wish(struct lt_run *run)
+{
+    struct lt_run_extra *extra = lt_run_extra(run);
+    if (run->wish <= run->why)
         return;
-    run->why = why;
-    lt_bytes_set(&run->stop_reason, lt_bytes_ref(reason));
-    switch (run->state) {
-    case RUN_CLAIMED:
-        TAILQ_REMOVE(&s->to_start, run, link);
-        TAILQ_INSERT_TAIL(&s->active, run, link);
-        lt_run_over(run);
-        break;
-    case RUN_RUNNING:
-        lt_timer_stop(s->loop, &run->timer);
-        lt_run_begin_stop(run);
-        break;
-    case RUN_OUTPUT:
-    case RUN_SAVING:
-        if (lt_reply_cancel(run->state == RUN_SAVING ? &run->save.reply : &run->work.output))
-            lt_run_ended_from_outside(run);
-        break;
-    case RUN_EXPORT_REST:
-        lt_run_ended_from_outside(run);
-        break;
-    default: /* under way: looked at when that is answered */
-        break;
-    }
+    if (run->why >= LT_WHY_STOP && run->wish == LT_WHY_SHUTDOWN)
+        return; /* it is being stopped, and stays so when the host goes away */
+    run->why = run->wish;
+    lt_bytes_set(&extra->stop_reason, lt_bytes_ref(extra->wish_reason));
 }
 
-void lt_run_stop_claimed(struct lt_scheduler *s, struct lt_bytes *reason)
+void lt_note_lease_lost(struct lt_run *run)
 {
-    struct lt_run *run;
-    while ((run = TAILQ_FIRST(&s->to_start)) != NULL)
-        lt_run_stop(run, WHY_SHUTDOWN, reason);
-}
-
-/* A stop may end a run at once, and the script may end others meanwhile: so each is taken from the head and put at the tail before. */
-void lt_run_stop_all(struct lt_scheduler *s, struct lt_bytes *reason)
-{
-    lt_run_stop_claimed(s, reason);
-    struct lt_run *run;
-    for (uint32_t n = s->limiter.running; n > 0 && (run = TAILQ_FIRST(&s->active)) != NULL; n--) {
-        TAILQ_REMOVE(&s->active, run, link);
-        TAILQ_INSERT_TAIL(&s->active, run, link);
-        bool paused = run->state == RUN_STOPPING || run->state == RUN_MARKING || run->state == RUN_SETTLING;
-        if (paused && lt_timer_active(&run->timer)) /* before a repetition: at once, then */
-            lt_timer_start(s->loop, &run->timer, lt_loop_now(s->loop), run->timer.fn);
-        lt_run_stop(run, WHY_SHUTDOWN, reason);
-    }
-}
-
-/* Deadlines. */
-
-static void time_out(struct lt_run *run)
-{
-    run->why = WHY_TIMEOUT;
-    if (run->state == RUN_RUNNING)
-        lt_run_begin_stop(run);
-}
-
-static void look_over(struct lt_timer *timer)
-{
-    struct lt_run *run = lt_container_of(timer, struct lt_run, timer);
-    if (run->state == RUN_RUNNING && !run->reported)
-        time_out(run);
-}
-
-static void on_look(struct lt_reply *reply)
-{
-    struct lt_run *run = lt_container_of(reply, struct lt_run_extra, look.reply)->run;
-    run->looking = false;
-    bool waited_for = run->state == RUN_RUNNING && run->why == WHY_WORK && !run->reported;
-    lt_run_polled(run, reply->code == LT_OK);
-    if (waited_for && !run->reported) {
-        lt_timer_stop(run->scheduler->loop, &run->timer);
-        time_out(run);
-    }
-}
-
-/* Where ends are polled, the work may have ended in time and nobody saw it yet: one look, so that the outcome is the
- * same in every mode. */
-static void last_look(struct lt_run *run)
-{
-    struct lt_scheduler *s = run->scheduler;
-    run->looking = true;
-    run->refs++;
-    struct lt_run_extra *own = lt_run_extra(run);
-    own->look_work = &run->work;
-    own->look.works = &own->look_work;
-    own->look.count = 1;
-    lt_timer_start(s->loop, &run->timer, lt_loop_now(s->loop) + LAST_LOOK, look_over);
-    lt_reply_begin(&own->look.reply, s->loop, on_look);
-    s->config.actuator->ops->status(s->config.actuator, &own->look);
-    lt_reply_end(&own->look.reply);
-}
-
-static void deadline(struct lt_timer *timer)
-{
-    struct lt_run *run = lt_container_of(timer, struct lt_run, timer);
-    struct lt_scheduler *s = run->scheduler;
-    if (run->reported)
-        return;
-    bool polls = s->config.poll_interval > 0 && s->config.actuator->can_status;
-    if (run->state == RUN_RUNNING && polls && lt_reply_pending(&s->poll.reply)) /* that is the last look, then */
-        lt_timer_start(s->loop, &run->timer, lt_loop_now(s->loop) + LAST_LOOK, look_over);
-    else if (run->state == RUN_RUNNING && polls && !run->looking)
-        last_look(run);
-    else
-        time_out(run); /* while it is starting: stopped when it has started */
-}
-
-/* The run began at `started` on the monotonic clock, maybe on another host. */
-void lt_run_set_deadline(struct lt_run *run, double started)
-{
-    struct lt_scheduler *s = run->scheduler;
-    const struct lt_task *task = run->work.task;
-    double timeout = task->options != NULL && task->options->timeout >= 0 ? task->options->timeout : s->config.timeout;
-    run->started = started;
-    if (timeout > 0) {
-        run->work.deadline = started + timeout;
-        lt_timer_start(s->loop, &run->timer, run->work.deadline, deadline);
-    }
+    run->why = LT_WHY_LEASE;
 }

@@ -60,10 +60,15 @@ bool lt_task_id_valid(const char *id, size_t len)
 
 struct lt_task *lt_task_new(const char *id, size_t id_len, const char *item, size_t item_len)
 {
+    return lt_task_new_hashed(lt_hash(id, id_len), id, id_len, item, item_len);
+}
+
+struct lt_task *lt_task_new_hashed(uint32_t hash, const char *id, size_t id_len, const char *item, size_t item_len)
+{
     struct lt_task *task = lt_alloc(sizeof *task + id_len + 1 + item_len);
     memset(task, 0, offsetof(struct lt_task, link));
     task->refs = 1;
-    task->hash = lt_hash(id, id_len);
+    task->hash = hash;
     task->status = LT_UNSTARTED;
     task->id_len = (uint8_t)id_len;
     task->heap_place = LT_HEAP_NONE;
@@ -75,6 +80,17 @@ struct lt_task *lt_task_new(const char *id, size_t id_len, const char *item, siz
     return task;
 }
 
+static void copy_options(struct lt_task *to, const struct lt_task *from)
+{
+    if (from->options == NULL)
+        return;
+    struct lt_task_options *options = lt_task_options(to);
+    *options = *from->options;
+    lt_bytes_ref(options->key);
+    options->task = to;
+    options->expiry_place = LT_HEAP_NONE;
+}
+
 struct lt_task *lt_task_restart(const struct lt_task *task)
 {
     struct lt_task *again = lt_task_new(task->data, task->id_len, lt_task_item(task), task->item_len);
@@ -82,15 +98,22 @@ struct lt_task *lt_task_restart(const struct lt_task *task)
     again->priority = task->priority;
     again->added_at = task->added_at;
     again->status = task->status;
-    if (task->options != NULL) {
-        struct lt_task_options *options = lt_task_options(again);
-        *options = *task->options;
-        lt_bytes_ref(options->key);
-        options->expires_at = 0;
-        options->task = again;
-        options->expiry_place = LT_HEAP_NONE;
-    }
+    copy_options(again, task);
+    if (again->options != NULL)
+        again->options->expires_at = 0;
     return again;
+}
+
+static void past_unref(struct lt_past_run *past)
+{
+    while (past != NULL && --past->refs == 0) {
+        struct lt_past_run *older = past->older;
+        lt_bytes_unref(past->reason);
+        lt_bytes_unref(past->version);
+        lt_bytes_unref(past->host);
+        free(past);
+        past = older;
+    }
 }
 
 static void free_extra(struct lt_task_extra *extra)
@@ -98,13 +121,8 @@ static void free_extra(struct lt_task_extra *extra)
     lt_bytes_unref(extra->progress);
     lt_bytes_unref(extra->handle);
     lt_bytes_unref(extra->version);
-    while (extra->past != NULL) {
-        struct lt_past_run *past = extra->past;
-        extra->past = past->next;
-        lt_bytes_unref(past->reason);
-        lt_bytes_unref(past->version);
-        free(past);
-    }
+    lt_bytes_unref(extra->host);
+    past_unref(extra->past);
     free(extra);
 }
 
@@ -164,7 +182,7 @@ void lt_tasks_free(struct lt_tasks *tasks)
 }
 
 /* Which statuses may follow each; the one place that says so. */
-static bool follows(enum lt_status from, enum lt_status to)
+static bool comes_after(enum lt_status from, enum lt_status to)
 {
     static const uint16_t allowed[LT_STATUSES] = {
         [LT_UNSTARTED] = 1 << LT_WAITING | 1 << LT_DELETED,
@@ -178,74 +196,195 @@ static bool follows(enum lt_status from, enum lt_status to)
     return (allowed[from] >> to & 1) != 0;
 }
 
-int lt_task_check(const struct lt_task *task, const struct lt_transition *transition, struct lt_error *error)
+int lt_transition_check(const struct lt_transition *transition, const struct lt_task *task, enum lt_status status,
+                        struct lt_error *error)
 {
     if (task->run != transition->run)
         return lt_fail(error, LT_STALE, "task '%s' is at run %llu, not %llu", task->data, (unsigned long long)task->run,
                        (unsigned long long)transition->run);
-    if (!follows(task->status, transition->to))
-        return lt_fail(error, LT_STALE, "task '%s' is %s and cannot become %s", task->data, status_names[task->status],
+    if (!comes_after(status, transition->to))
+        return lt_fail(error, LT_STALE, "task '%s' is %s and cannot become %s", task->data, status_names[status],
                        status_names[transition->to]);
     return LT_OK;
 }
 
-/* Keeps the run that ends now for the task's history: another one will follow it. */
-static void remember_run(struct lt_task *task, const struct lt_transition *transition)
+void lt_transition_clear(struct lt_transition *transition)
 {
-    struct lt_task_extra *extra = lt_task_extra(task);
-    struct lt_past_run *past = lt_alloc(sizeof *past);
-    *past = (struct lt_past_run){
+    lt_bytes_set(&transition->reason, NULL);
+    lt_bytes_set(&transition->output, NULL);
+}
+
+/* History. */
+
+static struct lt_past_run *copy_run(const struct lt_past_run *run)
+{
+    struct lt_past_run *copy = lt_alloc(sizeof *copy);
+    *copy = *run;
+    copy->refs = 1;
+    copy->older = NULL;
+    lt_bytes_ref(copy->reason);
+    lt_bytes_ref(copy->version);
+    lt_bytes_ref(copy->host);
+    return copy;
+}
+
+/* A copy of the latest `count` runs. */
+static struct lt_past_run *latest_runs(const struct lt_past_run *past, uint32_t count)
+{
+    struct lt_past_run *latest = NULL, **link = &latest;
+    for (; past != NULL && count > 0; past = past->older, count--) {
+        *link = copy_run(past);
+        (*link)->count = count < past->count ? count : past->count;
+        link = &(*link)->older;
+    }
+    return latest;
+}
+
+/* The present run of `task`, which is over, becomes the latest of those in `extra`. Those beyond `keep` go, a quarter at
+ * a time: that copies what stays. */
+static void remember_run(struct lt_task_extra *extra, const struct lt_task *task, double ended_at,
+                         struct lt_bytes *reason, uint32_t keep)
+{
+    enum { PAST_RUNS = 10000, FEW = 100 };
+    const struct lt_task_extra *own = task->extra;
+    if (keep == 0)
+        keep = PAST_RUNS;
+    if (extra->past != NULL && extra->past->count >= keep) {
+        struct lt_past_run *latest = latest_runs(extra->past, keep > FEW ? keep - keep / 4 : keep - 1);
+        past_unref(extra->past);
+        extra->past = latest;
+    }
+    struct lt_past_run run = {
+        .count = extra->past != NULL ? extra->past->count + 1 : 1,
         .run = task->run,
         .started_at = task->started_at,
-        .ended_at = transition->now,
-        .reason = lt_bytes_ref(transition->reason),
-        .version = lt_bytes_ref(extra->version),
+        .ended_at = ended_at,
+        .reason = reason,
+        .version = own != NULL ? own->version : NULL,
+        .host = own != NULL ? own->host : NULL,
     };
-    if (extra->past_last != NULL)
-        extra->past_last->next = past;
-    else
-        extra->past = past;
-    extra->past_last = past;
-    enum { PAST_RUNS = 100 };
-    if (++extra->past_count > PAST_RUNS) {
-        struct lt_past_run *oldest = extra->past;
-        extra->past = oldest->next;
-        extra->past_count--;
-        lt_bytes_unref(oldest->reason);
-        lt_bytes_unref(oldest->version);
-        free(oldest);
-    }
+    struct lt_past_run *past = copy_run(&run);
+    past->older = extra->past;
+    extra->past = past;
+}
+
+static void share_history(struct lt_task *to, const struct lt_task *from)
+{
+    if (from->extra == NULL || from->extra->past == NULL)
+        return;
+    from->extra->past->refs++;
+    lt_task_extra(to)->past = from->extra->past;
+}
+
+/* Applying. */
+
+static double waits_until(const struct lt_transition *transition)
+{
+    if (transition->delay > 0)
+        return transition->now + transition->delay;
+    return transition->run_at > 0 ? transition->run_at : transition->now;
 }
 
 static void apply_waiting(struct lt_task *task, const struct lt_transition *transition)
 {
-    if (task->status == LT_RUNNING || task->status == LT_EXPORTING) {
-        remember_run(task, transition);
+    if (lt_status_under_way(task->status)) {
+        struct lt_task_extra *extra = lt_task_extra(task);
+        if (!transition->not_begun)
+            remember_run(extra, task, transition->now, transition->reason, transition->keep_runs);
         if (transition->uncounted && task->attempts > 0)
             task->attempts--;
-        if (transition->lost)
+        if (transition->lost && task->lost < UINT16_MAX)
             task->lost++;
-        task->snoozes = transition->uncounted && !transition->lost && task->snoozes < UINT8_MAX ? task->snoozes + 1 : 0;
-        if (task->extra != NULL) {
-            lt_bytes_set(&task->extra->handle, NULL);
-            lt_bytes_set(&task->extra->progress, NULL);
-        }
+        if (!transition->not_begun)
+            task->snoozes =
+                transition->uncounted && !transition->lost && task->snoozes < UINT8_MAX ? task->snoozes + 1 : 0;
+        lt_bytes_set(&task->extra->handle, NULL);
+        lt_bytes_set(&task->extra->progress, NULL);
         lt_bytes_set(&task->output, NULL);
     }
-    task->run_at = transition->run_at > 0 ? transition->run_at : transition->now;
+    task->run_at = waits_until(transition);
+    task->delayed = transition->delay > 0;
 }
 
 void lt_task_apply(struct lt_task *task, const struct lt_transition *transition)
 {
     if (transition->to == LT_WAITING)
         apply_waiting(task, transition);
-    if (lt_status_ended(transition->to))
+    if (lt_status_ended(transition->to)) {
         task->ended_at = transition->now;
-    if (transition->to == LT_SUCCESS && transition->output != NULL)
-        lt_bytes_set(&task->output, lt_bytes_ref(transition->output));
+        if (transition->output != NULL)
+            lt_bytes_set(&task->output, lt_bytes_ref(transition->output));
+    }
     if (transition->to != LT_EXPORTING)
         lt_bytes_set(&task->reason, lt_bytes_ref(transition->reason));
     task->status = (uint8_t)transition->to;
+}
+
+static struct lt_task *next_after_end(const struct lt_task *task, const struct lt_transition *transition)
+{
+    struct lt_task *next = lt_task_restart(task);
+    share_history(next, task);
+    if (transition->to == LT_WAITING && task->run > 0 && task->started_at > 0)
+        remember_run(lt_task_extra(next), task, task->ended_at, task->reason, transition->keep_runs);
+    return next;
+}
+
+static struct lt_task *next_after_run(const struct lt_task *task)
+{
+    struct lt_task *next = lt_task_new(task->data, task->id_len, lt_task_item(task), task->item_len);
+    next->status = task->status;
+    next->snoozes = task->snoozes;
+    next->attempts = task->attempts;
+    next->lost = task->lost;
+    next->run = task->run;
+    next->priority = task->priority;
+    next->added_at = task->added_at;
+    next->started_at = task->started_at;
+    copy_options(next, task);
+    share_history(next, task);
+    if (task->extra != NULL && (task->extra->version != NULL || task->extra->host != NULL)) {
+        lt_task_extra(next)->version = lt_bytes_ref(task->extra->version);
+        next->extra->host = lt_bytes_ref(task->extra->host);
+    }
+    return next;
+}
+
+/* At the place that it had, and if that was its first run, it had none. */
+static void forget_claim(struct lt_task *next, const struct lt_task *task)
+{
+    next->seq = task->seq;
+    if (next->attempts == 0 && next->lost == 0 && next->snoozes == 0) {
+        next->run = 0;
+        next->started_at = 0;
+    }
+}
+
+struct lt_task *lt_task_next(const struct lt_task *task, const struct lt_transition *transition)
+{
+    struct lt_task *next = lt_status_ended(task->status) ? next_after_end(task, transition) : next_after_run(task);
+    lt_task_apply(next, transition);
+    if (transition->not_begun)
+        forget_claim(next, task);
+    return next;
+}
+
+size_t lt_task_bytes(const struct lt_task *task)
+{
+    size_t bytes = sizeof *task + task->id_len + 1 + task->item_len;
+    if (task->output != NULL)
+        bytes += task->output->len;
+    if (task->reason != NULL)
+        bytes += task->reason->len;
+    if (task->options != NULL)
+        bytes += sizeof *task->options + (task->options->key != NULL ? task->options->key->len : 0);
+    const struct lt_task_extra *extra = task->extra;
+    if (extra == NULL)
+        return bytes;
+    bytes += sizeof *extra + (extra->progress != NULL ? extra->progress->len : 0) +
+             (extra->handle != NULL ? extra->handle->len : 0);
+    for (const struct lt_past_run *past = extra->past; past != NULL; past = past->older)
+        bytes += sizeof *past + (past->reason != NULL ? past->reason->len : 0);
+    return bytes;
 }
 
 void lt_task_apply_added(struct lt_task *task, double now)

@@ -9,9 +9,10 @@
  * This file owns the legal transitions. Containers apply them to their records with lt_task_check and lt_task_apply;
  * the run number in each change is the fencing token: a change meant for an earlier run is refused.
  *
- * A memory container and the scheduler share one object; a container that stores elsewhere applies each change to
- * the object that it was given, once it is stored. An object whose task has ended never changes again (a retry makes a
- * new one), so it can be kept and shown for as long as one likes. */
+ * An object belongs to one stay in the container: it is added, claimed, and ends, or is left to its run while the
+ * container goes on with a new one (lt_task_next). Who asked for a change applies it to the object when the container
+ * has said yes. An object whose task has ended never changes again, so it can be kept and shown for as long as one
+ * likes. */
 #ifndef LTSH_SCHEDULER_TASK_H
 #define LTSH_SCHEDULER_TASK_H
 
@@ -44,6 +45,12 @@ static inline bool lt_status_ended(enum lt_status status)
     return status == LT_SUCCESS || status == LT_FAILED || status == LT_STOPPED;
 }
 
+/* Whether a run has it. */
+static inline bool lt_status_under_way(enum lt_status status)
+{
+    return status == LT_RUNNING || status == LT_EXPORTING;
+}
+
 enum { LT_ID_MAX = 255, LT_ITEM_MAX = 256 << 20 };
 
 /* What a task says beside its item, for the few that say anything. */
@@ -59,14 +66,17 @@ struct lt_task_options {
     uint32_t expiry_place;
 };
 
-/* A run of a task that is over and was not its last. */
+/* A run of a task that is over and was not its last. Never changed: the objects of a task share its history. */
 struct lt_past_run {
-    struct lt_past_run *next; /* the run after it */
+    uint32_t refs;
+    uint32_t count;            /* of runs: this one and those before it */
+    struct lt_past_run *older; /* with a reference; NULL: none is known */
     uint64_t run;
     double started_at;
     double ended_at;
     struct lt_bytes *reason;
     struct lt_bytes *version;
+    struct lt_bytes *host; /* NULL: this one */
 };
 
 /* What most tasks never have. Values are encoded (see values.h). */
@@ -74,9 +84,8 @@ struct lt_task_extra {
     struct lt_bytes *progress;
     struct lt_bytes *handle;  /* the actuator's own */
     struct lt_bytes *version; /* of the module that ran it, as text */
-    struct lt_past_run *past; /* oldest first */
-    struct lt_past_run *past_last;
-    uint32_t past_count;
+    struct lt_bytes *host;    /* that runs or ran it, as text; NULL: this one */
+    struct lt_past_run *past; /* the latest, with a reference; NULL: none */
 };
 
 struct lt_task {
@@ -87,7 +96,10 @@ struct lt_task {
     uint8_t place;   /* for its container: where it keeps it */
     uint8_t snoozes; /* in a row, for the growing delay */
     uint32_t attempts;
-    uint32_t lost;
+    uint16_t lost;
+    uint8_t
+        stored; /* for its container: the status that it has there, which is ahead of `status` until an answer comes */
+    bool delayed; /* run_at was given as a time from then on: it goes by the monotonic clock where a container can */
     uint32_t heap_place;
     uint32_t item_len;
     uint64_t seq; /* for its container: the order in which it became ready */
@@ -130,6 +142,9 @@ bool lt_task_id_valid(const char *id, size_t len);
 /* A new task, status unstarted, with one reference. `id` must be valid; the bytes are copied. */
 struct lt_task *lt_task_new(const char *id, size_t id_len, const char *item, size_t item_len);
 
+/* The same, for who knows the hash of the id. */
+struct lt_task *lt_task_new_hashed(uint32_t hash, const char *id, size_t id_len, const char *item, size_t item_len);
+
 /* A new object for the same task as it was added: no attempts, reason, output, handle; its run number stays. */
 struct lt_task *lt_task_restart(const struct lt_task *task);
 
@@ -157,6 +172,9 @@ static inline double lt_task_waiting_since(const struct lt_task *task)
     return task->run_at > task->added_at ? task->run_at : task->added_at;
 }
 
+/* The memory that it takes, references to what is shared (a reason) included. */
+size_t lt_task_bytes(const struct lt_task *task);
+
 /* Appends one, taking over the caller's reference; and empties the array, keeping its memory or not. */
 void lt_tasks_push(struct lt_tasks *tasks, struct lt_task *task);
 void lt_tasks_clear(struct lt_tasks *tasks);
@@ -165,21 +183,32 @@ void lt_tasks_free(struct lt_tasks *tasks);
 /* A transition, other than into the first waiting and into running. */
 struct lt_transition {
     enum lt_status to;
-    uint64_t run;            /* the run that it is meant for: refused if the task is at another */
-    double now;              /* Unix seconds */
-    double run_at;           /* to waiting: not before; 0: at once */
-    bool uncounted;          /* to waiting: the run used no attempt (snoozed, or the host went away) */
-    bool lost;               /* to waiting: it was lost with its host */
-    struct lt_bytes *reason; /* borrowed; NULL: none */
-    struct lt_bytes *output; /* borrowed; to success: encoded */
+    uint64_t run;  /* the run that it is meant for: refused if the task is at another */
+    double now;    /* Unix seconds */
+    double run_at; /* to waiting: not before; 0: at once */
+    double delay;  /* to waiting: > 0: run_at is so many seconds after now, by the monotonic clock where possible */
+    uint32_t keep_runs; /* to waiting: how many earlier runs its history may have; 0: the default */
+    bool uncounted;     /* to waiting: the run used no attempt (snoozed, or the host went away) */
+    bool lost;          /* to waiting: it was lost with its host */
+    bool not_begun;     /* to waiting: the run never began: as if it had not been claimed */
+    bool save; /* to success: the persister shares the store: its output is to be saved in the same transaction */
+    struct lt_bytes *reason; /* NULL: none. References of whose operation it is */
+    struct lt_bytes *output; /* to an ended status: encoded */
 };
 
-/* Whether the task allows this now: LT_OK, or LT_STALE with a message. Changes nothing. */
-int lt_task_check(const struct lt_task *task, const struct lt_transition *transition, struct lt_error *error);
+/* Lets go of the bytes. */
+void lt_transition_clear(struct lt_transition *transition);
 
-/* Applies a transition that lt_task_check allows. From an ended status to waiting is a retry: use lt_task_restart
- * first. */
+/* Whether a task that is `status` at `run` allows this now: LT_OK, or LT_STALE with a message. */
+int lt_transition_check(const struct lt_transition *transition, const struct lt_task *task, enum lt_status status,
+                        struct lt_error *error);
+
+/* Applies a transition that was allowed. Not for an ended object, which never changes: see lt_task_next. */
 void lt_task_apply(struct lt_task *task, const struct lt_transition *transition);
+
+/* What the task is after a transition to waiting, or from an ended status to deleted: a new object with one reference,
+ * its history with it. */
+struct lt_task *lt_task_next(const struct lt_task *task, const struct lt_transition *transition);
 
 /* unstarted -> waiting. */
 void lt_task_apply_added(struct lt_task *task, double now);

@@ -5,25 +5,27 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "script/bind_parts.h"
-#include "script/future.h"
-#include "script/script.h"
+#include "script/bind/bind_parts.h"
+#include "script/flow/future.h"
+#include "script/flow/script.h"
+#include "script/values/marks.h"
+#include "script/values/raw.h"
 #include "workers/pool.h"
 
 /* The fields of the table at 1, whose types lua/ltsh has checked. The texts are the table's. */
 
 static lua_Integer integer_field(lua_State *L, const char *name)
 {
-    lua_getfield(L, 1, name);
+    lt_raw_field(L, 1, name);
     lua_Integer value = lua_tointeger(L, -1);
     lua_pop(L, 1);
     return value;
 }
 
 /* Stays on the stack. */
-static const char *text_field(lua_State *L, const char *name, size_t *len)
+LT_RAISES static const char *text_field(lua_State *L, const char *name, size_t *len)
 {
-    lua_getfield(L, 1, name);
+    lt_raw_field(L, 1, name);
     return luaL_checklstring(L, -1, len);
 }
 
@@ -37,7 +39,7 @@ static int new_pool(lua_State *L)
         .workers = (uint32_t)integer_field(L, "workers"),
         .max_abandoned = (uint32_t)integer_field(L, "max_abandoned"),
     };
-    lua_getfield(L, 1, "processes");
+    lt_raw_field(L, 1, "processes");
     options.processes = lua_toboolean(L, -1);
     options.load.module = text_field(L, "module", NULL);
     options.load.source = text_field(L, "source", &options.load.source_len);
@@ -78,8 +80,9 @@ static int try_source(lua_State *L)
     const char *source = luaL_checklstring(L, 2, &source_len);
     lt_future_push(L);
     lua_pushvalue(L, -1);
+    int future = luaL_ref(L, LUA_REGISTRYINDEX); /* may raise: before anything is held */
     struct reloading *reloading = lt_alloc(sizeof *reloading);
-    *reloading = (struct reloading){.script = lt_script_of(L), .future = luaL_ref(L, LUA_REGISTRYINDEX)};
+    *reloading = (struct reloading){.script = lt_script_of(L), .future = future};
     lt_pool_try(actuator, source, source_len, reloaded, reloading);
     return 1;
 }
@@ -91,9 +94,20 @@ static int use_tried(lua_State *L)
     return 0;
 }
 
+/* adopt(part, source): takes it up untried, as others have tried it */
+static int adopt_source(lua_State *L)
+{
+    struct lt_actuator *actuator = lt_part_check(L, 1, LT_PART_ACTUATOR);
+    size_t source_len;
+    const char *source = luaL_checklstring(L, 2, &source_len);
+    lt_pool_adopt(actuator, source, source_len);
+    return 0;
+}
+
 int lt_open_workers(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"new", new_pool}, {"try", try_source}, {"use", use_tried}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"new", new_pool}, {"try", try_source}, {"use", use_tried}, {"adopt", adopt_source}, {NULL, NULL}};
     luaL_newlib(L, functions);
     return 1;
 }

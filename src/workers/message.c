@@ -1,10 +1,13 @@
 #include "workers/message.h"
 
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
 
 struct wire_task {
+    double begin_by;
     uint64_t run;
     int64_t priority;
     double added_at;
@@ -31,13 +34,25 @@ struct wire_report {
 
 static const uint32_t NONE = UINT32_MAX;
 
+_Static_assert(offsetof(struct lt_message, data) == offsetof(struct lt_message, head) + sizeof(struct lt_message_head),
+               "a frame is written in one piece");
+
 struct lt_message *lt_message_new(enum lt_message_kind kind, uint64_t seq, const void *data, size_t len)
 {
     struct lt_message *message = lt_alloc(sizeof *message + len);
-    message->head = (struct lt_message_head){.kind = kind, .len = (uint32_t)len, .seq = seq};
+    message->head = (struct lt_message_head){.mark = LT_MESSAGE_MARK, .kind = kind, .len = (uint32_t)len, .seq = seq};
     if (data != NULL)
         memcpy(message->data, data, len);
     return message;
+}
+
+void lt_messages_free(struct lt_messages *messages)
+{
+    struct lt_message *message;
+    while ((message = STAILQ_FIRST(messages)) != NULL) {
+        STAILQ_REMOVE_HEAD(messages, link);
+        free(message);
+    }
 }
 
 static uint32_t length(const struct lt_bytes *bytes)
@@ -74,12 +89,13 @@ static struct lt_bytes *take_bytes(const char **from, uint32_t len)
 
 /* Tasks. */
 
-struct lt_message *lt_message_start(uint64_t seq, const struct lt_task *task, double deadline)
+struct lt_message *lt_message_start(uint64_t seq, const struct lt_task *task, double deadline, double begin_by)
 {
     const struct lt_bytes *key = lt_task_key(task);
     const struct lt_bytes *version = task->extra != NULL ? task->extra->version : NULL;
     struct wire_task wire;
     memset(&wire, 0, sizeof wire); /* what is between the fields crosses too */
+    wire.begin_by = begin_by;
     wire.run = task->run;
     wire.priority = task->priority;
     wire.added_at = task->added_at;
@@ -93,13 +109,20 @@ struct lt_message *lt_message_start(uint64_t seq, const struct lt_task *task, do
     wire.id_len = task->id_len;
     size_t len = sizeof wire + task->id_len + task->item_len + room(wire.key_len) + room(wire.version_len);
     struct lt_message *message = lt_message_new(LT_MESSAGE_START, seq, NULL, len);
-    message->head.deadline = deadline;
+    message->head.time = deadline;
     char *to = put(message->data, &wire, sizeof wire);
     to = put(to, task->data, task->id_len);
     to = put(to, lt_task_item(task), task->item_len);
     to = put_bytes(to, key);
     put_bytes(to, version);
     return message;
+}
+
+double lt_message_begin_by(const struct lt_message *message)
+{
+    double begin_by;
+    memcpy(&begin_by, message->data + offsetof(struct wire_task, begin_by), sizeof begin_by);
+    return begin_by;
 }
 
 struct lt_task *lt_message_task(const struct lt_message *message)
@@ -126,7 +149,7 @@ struct lt_task *lt_message_task(const struct lt_message *message)
 
 /* Reports. */
 
-struct lt_message *lt_message_ended(uint64_t seq, const struct lt_report *report, bool last)
+struct lt_message *lt_message_ended(uint64_t seq, const struct lt_report *report, double took, bool last)
 {
     struct wire_report wire;
     memset(&wire, 0, sizeof wire);
@@ -141,11 +164,55 @@ struct lt_message *lt_message_ended(uint64_t seq, const struct lt_report *report
     size_t len = sizeof wire + room(wire.reason_len) + room(wire.output_len) + room(wire.progress_len);
     struct lt_message *message = lt_message_new(LT_MESSAGE_ENDED, seq, NULL, len);
     message->head.last = last;
+    message->head.time = took;
     char *to = put(message->data, &wire, sizeof wire);
     to = put_bytes(to, report->reason);
     to = put_bytes(to, report->output);
     put_bytes(to, report->progress);
     return message;
+}
+
+/* What comes from a process. */
+
+bool lt_message_may_begin(const void *data, size_t len)
+{
+    struct lt_message_head head = {.mark = LT_MESSAGE_MARK};
+    memcpy(&head, data, len < sizeof head ? len : sizeof head);
+    return head.mark == LT_MESSAGE_MARK && head.kind < LT_MESSAGE_GONE && head.len <= LT_MESSAGE_LONGEST;
+}
+
+static bool is_text(const struct lt_message *message)
+{
+    return message->head.len > 0 && message->data[message->head.len - 1] == '\0';
+}
+
+static bool is_report(const struct lt_message *message)
+{
+    struct wire_report wire;
+    if (message->head.len < sizeof wire)
+        return false;
+    memcpy(&wire, message->data, sizeof wire);
+    size_t len = sizeof wire + room(wire.reason_len) + room(wire.output_len) + room(wire.progress_len);
+    bool numbers = isfinite(wire.retry_after) && isfinite(wire.snooze) && isfinite(wire.ended_at);
+    return len == message->head.len && numbers && wire.status < LT_STATUSES &&
+           lt_status_ended((enum lt_status)wire.status);
+}
+
+bool lt_message_from_worker(const struct lt_message *message)
+{
+    switch (message->head.kind) {
+    case LT_MESSAGE_LOADED:
+    case LT_MESSAGE_BROKEN:
+        return is_text(message);
+    case LT_MESSAGE_PROGRESS:
+        return true;
+    case LT_MESSAGE_ENDED:
+        return is_report(message);
+    case LT_MESSAGE_NOT_BEGUN:
+        return message->head.len == 0;
+    default:
+        return false;
+    }
 }
 
 void lt_message_report(const struct lt_message *message, struct lt_report *report)

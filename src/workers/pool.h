@@ -20,12 +20,15 @@ struct lt_pool_options {
 
 struct lt_actuator *lt_pool_new(const struct lt_pool_options *options);
 
-/* Another version of the module: a worker tries to load it. `done` is called once, with NULL if it could and
- * lt_pool_use is to follow, or with the reason why not. */
+/* Another version of the module: a worker tries to load it. `done` is called once: with NULL if it could, or the pool was
+ * closed meanwhile, and lt_pool_use is to follow; or with the reason why not. */
 void lt_pool_try(struct lt_actuator *actuator, const char *source, size_t source_len,
                  void (*done)(void *arg, const char *error), void *arg);
 
 /* All runs that start from now on use what was tried; or not, and it is forgotten. */
 void lt_pool_use(struct lt_actuator *actuator, bool use);
+
+/* The same with a version that was not tried here, since other pools of the module have. */
+void lt_pool_adopt(struct lt_actuator *actuator, const char *source, size_t source_len);
 
 #endif

@@ -12,7 +12,10 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/container_of.h"
+#include "base/interrupt.h"
 #include "base/log.h"
+#include "script/values/marks.h"
 #include "workers/worker.h"
 #include "workers/worker_end.h"
 
@@ -26,6 +29,7 @@ static const double DRAIN_GRACE = 1; /* seconds to read what an ended process sa
 struct reader {
     char *piece; /* what uv reads into */
     struct lt_buffer rest;
+    bool nonsense; /* was read, and nothing more is to be */
 };
 
 static void give_piece(struct reader *reader, uv_buf_t *buffer)
@@ -35,12 +39,15 @@ static void give_piece(struct reader *reader, uv_buf_t *buffer)
     *buffer = uv_buf_init(reader->piece, READ_SIZE);
 }
 
-/* Takes the first whole message out of the bytes from *at on; NULL: there is none. The caller frees it. */
-static struct lt_message *next_message(const struct reader *reader, size_t *at)
+/* Takes the first whole message out of the bytes from *at on; NULL: there is none, or nonsense. The caller frees it. */
+static struct lt_message *next_message(struct reader *reader, size_t *at)
 {
     struct lt_message_head head;
     size_t left = reader->rest.len - *at;
-    if (left < sizeof head)
+    if (left == 0 || reader->nonsense)
+        return NULL;
+    reader->nonsense = !lt_message_may_begin(reader->rest.data + *at, left);
+    if (left < sizeof head || reader->nonsense)
         return NULL;
     memcpy(&head, reader->rest.data + *at, sizeof head);
     if (left - sizeof head < head.len)
@@ -90,8 +97,7 @@ static void write_all(const char *data, size_t len)
 
 static void send_to_host(struct lt_worker_end *end, struct lt_message *message)
 {
-    write_all((const char *)&message->head, sizeof message->head);
-    write_all(message->data, message->head.len);
+    write_all(lt_message_frame(message), lt_message_frame_len(message));
     free(message);
     if (end->over)
         lt_loop_stop(end->loop);
@@ -99,7 +105,7 @@ static void send_to_host(struct lt_worker_end *end, struct lt_message *message)
 
 static struct inside *inside_of(void *handle)
 {
-    return (struct inside *)((char *)handle - offsetof(struct inside, pipe));
+    return lt_container_of(handle, struct inside, pipe);
 }
 
 static void give_inside(uv_handle_t *handle, size_t size, uv_buf_t *buffer)
@@ -108,7 +114,7 @@ static void give_inside(uv_handle_t *handle, size_t size, uv_buf_t *buffer)
     give_piece(&inside_of(handle)->reader, buffer);
 }
 
-static void receive(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer)
+LT_RUNS_LUA static void receive_from_host(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer)
 {
     struct inside *inside = inside_of(stream);
     size_t at = 0;
@@ -116,37 +122,61 @@ static void receive(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer)
     if (count < 0)
         _exit(1); /* the host is gone: nobody wants what runs here */
     lt_buffer_append(&inside->reader.rest, buffer->base, (size_t)count);
-    while (!inside->end.over && (message = next_message(&inside->reader, &at)) != NULL) {
+    while (!inside->end.over && (message = next_message(&inside->reader, &at)) != NULL)
         lt_worker_end_receive(&inside->end, message);
-        free(message);
-    }
     forget_read(&inside->reader, at);
+    if (inside->reader.nonsense)
+        _exit(1); /* a task has read what was not meant for it */
     if (inside->end.over)
         lt_loop_stop(&inside->loop);
 }
 
-static void ignore(int number)
+static pid_t host;
+
+/* What a task prints reaches nobody: that is for the host to know. Once: a task that prints on would flood it with signals,
+ * and it would come to nothing else. */
+static void tell_of_broken_output(int number)
+{
+    static volatile sig_atomic_t told;
+    if (told || !lt_output_is_broken() || getppid() != host) /* NOLINT(bugprone-signal-handler): it is safe there */
+        return;
+    told = 1;
+    kill(host, number);
+}
+
+static void ignore_signal(int number)
 {
     (void)number;
 }
 
-int lt_process_worker_main(void)
+/* What a task waits for in C goes on afterwards. */
+static void handle_signal(int number, void (*handler)(int number))
+{
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+    sigaction(number, &action, NULL);
+}
+
+LT_RUNS_LUA int lt_process_worker_main(void)
 {
     static struct inside inside;
+    static const int host_signals[] = {SIGINT, SIGTERM, SIGHUP}; /* what a task executes gets them again */
+    host = getppid();
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     fcntl(SOCKET, F_SETFD, FD_CLOEXEC);
-    signal(SIGINT, ignore); /* they are the host's; what a task executes gets them again */
-    signal(SIGTERM, ignore);
+    for (size_t i = 0; i < sizeof host_signals / sizeof *host_signals; i++)
+        handle_signal(host_signals[i], ignore_signal);
+    handle_signal(SIGPIPE, tell_of_broken_output);
     if (lt_loop_open(&inside.loop) != 0)
         return 1;
     inside.end = (struct lt_worker_end){.loop = &inside.loop, .send = send_to_host, .may_exit = true};
+    lt_worker_end_open(&inside.end);
     uv_pipe_init(&inside.loop.uv, &inside.pipe, 0);
     inside.pipe.data = &inside.loop;
     if (uv_pipe_open(&inside.pipe, SOCKET) != 0) {
         fputs("ltsh: a worker is started by its host\n", stderr);
         return 2;
     }
-    uv_read_start((uv_stream_t *)&inside.pipe, give_inside, receive);
+    uv_read_start((uv_stream_t *)&inside.pipe, give_inside, receive_from_host);
     lt_loop_run(&inside.loop);
     uv_read_stop((uv_stream_t *)&inside.pipe);
     uv_unref((uv_handle_t *)&inside.pipe);
@@ -165,7 +195,7 @@ struct process {
     uv_pipe_t pipe;
     struct reader reader;
     struct lt_timer patience; /* until it is killed; then until it is given up to hear of more */
-    char how[64];             /* it ended */
+    char how[80];             /* it ended */
     unsigned handles;         /* open ones */
     bool exited;
     bool silent; /* all was read */
@@ -178,11 +208,10 @@ struct writing {
     struct lt_message *message;
 };
 
-static void on_handle_closed(uv_handle_t *handle)
+static void process_handle_closed(uv_handle_t *handle)
 {
-    struct process *process = handle->type == UV_PROCESS
-                                  ? (struct process *)((char *)handle - offsetof(struct process, child))
-                                  : (struct process *)((char *)handle - offsetof(struct process, pipe));
+    struct process *process = handle->type == UV_PROCESS ? lt_container_of(handle, struct process, child)
+                                                         : lt_container_of(handle, struct process, pipe);
     if (--process->handles > 0)
         return;
     free_reader(&process->reader);
@@ -197,85 +226,27 @@ static void check_gone(struct process *process)
     lt_timer_stop(process->base.loop, &process->patience);
     if (!process->disowned)
         process->base.gone(&process->base, process->how);
-    uv_close((uv_handle_t *)&process->child, on_handle_closed);
-    uv_close((uv_handle_t *)&process->pipe, on_handle_closed);
+    uv_close((uv_handle_t *)&process->child, process_handle_closed);
+    uv_close((uv_handle_t *)&process->pipe, process_handle_closed);
 }
 
-static void drained(struct lt_timer *timer)
+static void drain_over(struct lt_timer *timer)
 {
-    struct process *process = (struct process *)((char *)timer - offsetof(struct process, patience));
+    struct process *process = lt_container_of(timer, struct process, patience);
     process->silent = true;
     check_gone(process);
 }
 
-static void on_exit_of_child(uv_process_t *child, int64_t status, int number)
+static void process_exited(uv_process_t *child, int64_t status, int number)
 {
-    struct process *process = (struct process *)((char *)child - offsetof(struct process, child));
-    if (number != 0)
+    struct process *process = lt_container_of(child, struct process, child);
+    if (!process->reader.nonsense && number != 0)
         snprintf(process->how, sizeof process->how, "signal %d", number);
-    else
+    else if (!process->reader.nonsense)
         snprintf(process->how, sizeof process->how, "exit code %d", (int)status);
     process->exited = true;
-    lt_timer_start(process->base.loop, &process->patience, lt_loop_tick(process->base.loop) + DRAIN_GRACE, drained);
+    lt_timer_start(process->base.loop, &process->patience, lt_loop_tick(process->base.loop) + DRAIN_GRACE, drain_over);
     check_gone(process);
-}
-
-static struct process *process_of_pipe(void *handle)
-{
-    return (struct process *)((char *)handle - offsetof(struct process, pipe));
-}
-
-static void give_host(uv_handle_t *handle, size_t size, uv_buf_t *buffer)
-{
-    (void)size;
-    give_piece(&process_of_pipe(handle)->reader, buffer);
-}
-
-static void hear(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer)
-{
-    struct process *process = process_of_pipe(stream);
-    struct lt_message *message;
-    size_t at = 0;
-    if (count < 0) {
-        uv_read_stop(stream);
-        process->silent = true;
-        check_gone(process);
-        return;
-    }
-    lt_buffer_append(&process->reader.rest, buffer->base, (size_t)count);
-    while ((message = next_message(&process->reader, &at)) != NULL) {
-        if (!process->disowned)
-            process->base.received(&process->base, message);
-        free(message);
-    }
-    forget_read(&process->reader, at);
-}
-
-static void written(uv_write_t *request, int status)
-{
-    struct writing *writing = (struct writing *)request;
-    (void)status; /* if it cannot be written to, it is gone, and that is heard of */
-    free(writing->message);
-    free(writing);
-}
-
-static void tell(struct lt_worker *worker, struct lt_message *message)
-{
-    struct process *process = (struct process *)worker;
-    struct writing *writing = lt_alloc(sizeof *writing);
-    writing->message = message;
-    const uv_buf_t buffers[] = {
-        uv_buf_init((char *)&message->head, sizeof message->head),
-        uv_buf_init(message->data, message->head.len),
-    };
-    if (process->gone || uv_write(&writing->request, (uv_stream_t *)&process->pipe, buffers,
-                                  message->head.len > 0 ? 2 : 1, written) != 0)
-        written(&writing->request, 0);
-}
-
-static void stop(struct lt_worker *worker, uint64_t seq)
-{
-    tell(worker, lt_message_new(LT_MESSAGE_STOP, seq, NULL, 0));
 }
 
 static bool kill_process(struct lt_worker *worker)
@@ -286,28 +257,120 @@ static bool kill_process(struct lt_worker *worker)
     return true;
 }
 
-static void out_of_patience(struct lt_timer *timer)
+static void patience_over(struct lt_timer *timer)
 {
-    struct process *process = (struct process *)((char *)timer - offsetof(struct process, patience));
+    struct process *process = lt_container_of(timer, struct process, patience);
     kill_process(&process->base);
 }
 
-static void end(struct lt_worker *worker)
+static struct process *process_of_pipe(void *handle)
+{
+    return lt_container_of(handle, struct process, pipe);
+}
+
+static void give_host(uv_handle_t *handle, size_t size, uv_buf_t *buffer)
+{
+    (void)size;
+    give_piece(&process_of_pipe(handle)->reader, buffer);
+}
+
+/* Nothing more is read of it: it has ended, or will soon. */
+static void silence_process(struct process *process)
+{
+    uv_read_stop((uv_stream_t *)&process->pipe);
+    process->silent = true;
+    check_gone(process);
+}
+
+static void hear_messages(struct process *process)
+{
+    struct lt_message *message;
+    size_t at = 0;
+    while ((message = next_message(&process->reader, &at)) != NULL) {
+        process->reader.nonsense = !lt_message_from_worker(message);
+        if (!process->reader.nonsense && !process->disowned)
+            process->base.received(&process->base, message);
+        free(message);
+    }
+    forget_read(&process->reader, at);
+}
+
+static void hear_process(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer)
+{
+    struct process *process = process_of_pipe(stream);
+    if (count < 0) {
+        if (!process->exited && !lt_timer_active(&process->patience)) /* or a task has closed what it talks on */
+            lt_timer_start(process->base.loop, &process->patience, lt_loop_tick(process->base.loop) + END_GRACE,
+                           patience_over);
+        silence_process(process);
+        return;
+    }
+    lt_buffer_append(&process->reader.rest, buffer->base, (size_t)count);
+    hear_messages(process);
+    if (!process->reader.nonsense)
+        return;
+    snprintf(process->how, sizeof process->how, "something else wrote to descriptor %d, on which it talks", SOCKET);
+    kill_process(&process->base);
+    silence_process(process);
+}
+
+static void message_written(uv_write_t *request, int status)
+{
+    struct writing *writing = (struct writing *)request;
+    (void)status; /* if it cannot be written to, it is gone, and that is heard of */
+    free(writing->message);
+    free(writing);
+}
+
+/* What the socket does not take at once. Takes over the message. */
+static void write_later(struct process *process, struct lt_message *message, uv_buf_t rest)
+{
+    struct writing *writing = lt_alloc(sizeof *writing);
+    writing->message = message;
+    if (uv_write(&writing->request, (uv_stream_t *)&process->pipe, &rest, 1, message_written) != 0)
+        message_written(&writing->request, 0);
+}
+
+static void tell_process(struct lt_worker *worker, struct lt_message *message)
+{
+    struct process *process = (struct process *)worker;
+    uv_buf_t frame = {.base = lt_message_frame(message), .len = lt_message_frame_len(message)};
+    if (process->gone) {
+        free(message);
+        return;
+    }
+    int done = uv_try_write((uv_stream_t *)&process->pipe, &frame, 1); /* a third of the cost of a request */
+    if (done > 0) {
+        frame.base += done;
+        frame.len -= (size_t)done;
+    }
+    if (frame.len > 0)
+        write_later(process, message, frame);
+    else
+        free(message);
+}
+
+static void stop_in_process(struct lt_worker *worker, uint64_t seq)
+{
+    tell_process(worker, lt_message_new(LT_MESSAGE_STOP, seq, NULL, 0));
+}
+
+static void end_process(struct lt_worker *worker)
 {
     struct process *process = (struct process *)worker;
     if (process->exited)
         return;
-    tell(worker, lt_message_new(LT_MESSAGE_END, 0, NULL, 0));
+    tell_process(worker, lt_message_new(LT_MESSAGE_END, 0, NULL, 0));
     uv_ref((uv_handle_t *)&process->child);
-    lt_timer_start(worker->loop, &process->patience, lt_loop_tick(worker->loop) + END_GRACE, out_of_patience);
+    lt_timer_start(worker->loop, &process->patience, lt_loop_tick(worker->loop) + END_GRACE, patience_over);
 }
 
-static void disown(struct lt_worker *worker)
+static void disown_process(struct lt_worker *worker)
 {
     ((struct process *)worker)->disowned = true;
 }
 
-static int spawn(struct process *process)
+static int spawn_process(struct process *process)
 {
     static char level[16], format[8];
     char program[PATH_MAX];
@@ -327,7 +390,7 @@ static int spawn(struct process *process)
     const uv_process_options_t options = {
         .file = program,
         .args = arguments,
-        .exit_cb = on_exit_of_child,
+        .exit_cb = process_exited,
         .flags = UV_PROCESS_DETACHED, /* a terminal's Ctrl-C is for the host */
         .stdio_count = SOCKET + 1,
         .stdio = stdio,
@@ -337,22 +400,22 @@ static int spawn(struct process *process)
 
 struct lt_worker *lt_process_worker_new(struct lt_loop *loop)
 {
-    static const struct lt_worker_ops ops = {tell, stop, end, kill_process, disown};
+    static const struct lt_worker_ops ops = {tell_process, stop_in_process, end_process, kill_process, disown_process};
     struct process *process = lt_zalloc(sizeof *process);
     process->base = (struct lt_worker){.ops = &ops, .loop = loop};
     process->patience = LT_TIMER_INIT;
     uv_pipe_init(&loop->uv, &process->pipe, 0);
     process->handles = 2;
-    int error = spawn(process);
+    int error = spawn_process(process);
     process->pipe.data = process->child.data = loop;
     uv_unref((uv_handle_t *)&process->child);
     if (error == 0) {
-        uv_read_start((uv_stream_t *)&process->pipe, give_host, hear);
+        uv_read_start((uv_stream_t *)&process->pipe, give_host, hear_process);
         uv_unref((uv_handle_t *)&process->pipe);
     } else {
         snprintf(process->how, sizeof process->how, "it could not be started: %s", uv_strerror(error));
         process->exited = true;
-        lt_timer_start(loop, &process->patience, 0, drained);
+        lt_timer_start(loop, &process->patience, 0, drain_over);
     }
     return &process->base;
 }

@@ -11,7 +11,9 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/container_of.h"
 #include "base/log.h"
+#include "script/values/marks.h"
 #include "workers/worker.h"
 #include "workers/worker_end.h"
 
@@ -45,24 +47,15 @@ struct inside {
     uv_poll_t poll;
 };
 
-static void free_messages(struct lt_messages *messages)
-{
-    struct lt_message *message;
-    while ((message = STAILQ_FIRST(messages)) != NULL) {
-        STAILQ_REMOVE_HEAD(messages, link);
-        free(message);
-    }
-}
-
-static void leave(struct thread *thread)
+static void leave_thread(struct thread *thread)
 {
     pthread_mutex_lock(&thread->lock);
     bool last = --thread->owners == 0;
     pthread_mutex_unlock(&thread->lock);
     if (!last)
         return;
-    free_messages(&thread->to_worker.messages);
-    free_messages(&thread->to_host.messages);
+    lt_messages_free(&thread->to_worker.messages);
+    lt_messages_free(&thread->to_host.messages);
     if (thread->to_worker.event >= 0)
         close(thread->to_worker.event);
     if (thread->to_host.event >= 0)
@@ -71,7 +64,7 @@ static void leave(struct thread *thread)
     free(thread);
 }
 
-static void put(struct thread *thread, struct queue *queue, struct lt_message *message)
+static void put_message(struct thread *thread, struct queue *queue, struct lt_message *message)
 {
     static const uint64_t one = 1;
     pthread_mutex_lock(&thread->lock);
@@ -82,7 +75,7 @@ static void put(struct thread *thread, struct queue *queue, struct lt_message *m
         lt_log(LT_LOG_ERROR, "a worker cannot be woken");
 }
 
-static void take(struct thread *thread, struct queue *queue, struct lt_messages *messages)
+static void take_messages(struct thread *thread, struct queue *queue, struct lt_messages *messages)
 {
     uint64_t count;
     STAILQ_INIT(messages);
@@ -98,30 +91,31 @@ static void take(struct thread *thread, struct queue *queue, struct lt_messages 
 static void send_to_host(struct lt_worker_end *end, struct lt_message *message)
 {
     struct thread *thread = ((struct inside *)end)->thread;
-    put(thread, &thread->to_host, message);
+    put_message(thread, &thread->to_host, message);
     if (end->over)
         lt_loop_stop(end->loop);
 }
 
-static void receive(uv_poll_t *poll, int status, int events)
+LT_RUNS_LUA static void receive_from_host(uv_poll_t *poll, int status, int events)
 {
     (void)status;
     (void)events;
-    struct inside *inside = (struct inside *)((char *)poll - offsetof(struct inside, poll));
+    struct inside *inside = lt_container_of(poll, struct inside, poll);
     struct lt_messages messages;
     struct lt_message *message;
-    take(inside->thread, &inside->thread->to_worker, &messages);
+    take_messages(inside->thread, &inside->thread->to_worker, &messages);
     while ((message = STAILQ_FIRST(&messages)) != NULL) {
         STAILQ_REMOVE_HEAD(&messages, link);
-        if (!inside->end.over)
+        if (inside->end.over)
+            free(message);
+        else
             lt_worker_end_receive(&inside->end, message);
-        free(message);
     }
     if (inside->end.over)
         lt_loop_stop(inside->end.loop);
 }
 
-static void *run(void *arg)
+LT_RUNS_LUA static void *run_thread(void *arg)
 {
     struct thread *thread = arg;
     struct lt_loop loop;
@@ -130,32 +124,33 @@ static void *run(void *arg)
         .thread = thread,
     };
     const char *how = "ended";
+    lt_worker_end_open(&inside.end);
     int error = lt_loop_open(&loop);
     if (error != 0) {
         how = uv_strerror(error);
     } else {
         uv_poll_init(&loop.uv, &inside.poll, thread->to_worker.event);
         inside.poll.data = &loop;
-        uv_poll_start(&inside.poll, UV_READABLE, receive);
+        uv_poll_start(&inside.poll, UV_READABLE, receive_from_host);
         lt_loop_run(&loop);
         uv_poll_stop(&inside.poll); /* it holds up the end no more */
         lt_worker_end_close(&inside.end);
         lt_loop_close(&loop);
     }
-    put(thread, &thread->to_host, lt_message_new(LT_MESSAGE_GONE, 0, how, strlen(how) + 1));
-    leave(thread);
+    put_message(thread, &thread->to_host, lt_message_new(LT_MESSAGE_GONE, 0, how, strlen(how) + 1));
+    leave_thread(thread);
     return NULL;
 }
 
 /* The host's side. */
 
-static void on_closed(uv_handle_t *handle)
+static void host_poll_closed(uv_handle_t *handle)
 {
-    leave((struct thread *)((char *)handle - offsetof(struct thread, poll)));
+    leave_thread(lt_container_of(handle, struct thread, poll));
 }
 
 /* Nobody waits for it any more. */
-static void release(struct thread *thread)
+static void release_loop(struct thread *thread)
 {
     lt_timer_stop(thread->base.loop, &thread->patience);
     if (!thread->held)
@@ -165,80 +160,80 @@ static void release(struct thread *thread)
     uv_unref((uv_handle_t *)&thread->poll);
 }
 
-static void out_of_patience(struct lt_timer *timer)
+static void patience_over(struct lt_timer *timer)
 {
-    struct thread *thread = (struct thread *)((char *)timer - offsetof(struct thread, patience));
+    struct thread *thread = lt_container_of(timer, struct thread, patience);
     lt_log(LT_LOG_WARN, "a worker's thread does not end, it is left alone");
-    release(thread);
+    release_loop(thread);
 }
 
 static void close_host_side(struct thread *thread)
 {
-    release(thread);
+    release_loop(thread);
     if (!thread->open)
         return;
     thread->open = false;
     uv_poll_stop(&thread->poll);
-    uv_close((uv_handle_t *)&thread->poll, on_closed);
+    uv_close((uv_handle_t *)&thread->poll, host_poll_closed);
 }
 
-static void on_gone(struct thread *thread, const char *how)
+static void thread_gone(struct thread *thread, const char *how)
 {
     if (!thread->disowned)
         thread->base.gone(&thread->base, how);
     close_host_side(thread);
 }
 
-static void hear(uv_poll_t *poll, int status, int events)
+static void hear_thread(uv_poll_t *poll, int status, int events)
 {
     (void)status;
     (void)events;
-    struct thread *thread = (struct thread *)((char *)poll - offsetof(struct thread, poll));
+    struct thread *thread = lt_container_of(poll, struct thread, poll);
     struct lt_messages messages;
     struct lt_message *message;
-    take(thread, &thread->to_host, &messages);
+    take_messages(thread, &thread->to_host, &messages);
     while ((message = STAILQ_FIRST(&messages)) != NULL) {
         STAILQ_REMOVE_HEAD(&messages, link);
         if (message->head.kind == LT_MESSAGE_GONE)
-            on_gone(thread, message->data);
+            thread_gone(thread, message->data);
         else if (!thread->disowned)
             thread->base.received(&thread->base, message);
         free(message);
     }
 }
 
-static void tell(struct lt_worker *worker, struct lt_message *message)
+static void tell_thread(struct lt_worker *worker, struct lt_message *message)
 {
     struct thread *thread = (struct thread *)worker;
-    put(thread, &thread->to_worker, message);
+    put_message(thread, &thread->to_worker, message);
 }
 
-static void stop(struct lt_worker *worker, uint64_t seq)
+static void stop_in_thread(struct lt_worker *worker, uint64_t seq)
 {
     atomic_store(&((struct thread *)worker)->stopped, seq);
-    tell(worker, lt_message_new(LT_MESSAGE_STOP, seq, NULL, 0));
+    tell_thread(worker, lt_message_new(LT_MESSAGE_STOP, seq, NULL, 0));
 }
 
-static void end(struct lt_worker *worker)
+static void end_thread(struct lt_worker *worker)
 {
     struct thread *thread = (struct thread *)worker;
     if (thread->open && !thread->held) {
         thread->held = true;
         lt_loop_hold(worker->loop);
         uv_ref((uv_handle_t *)&thread->poll); /* also when the loop is being finished */
-        lt_timer_start(worker->loop, &thread->patience, lt_loop_tick(worker->loop) + END_GRACE, out_of_patience);
+        lt_timer_start(worker->loop, &thread->patience, lt_loop_tick(worker->loop) + END_GRACE, patience_over);
     }
-    tell(worker, lt_message_new(LT_MESSAGE_END, 0, NULL, 0));
+    tell_thread(worker, lt_message_new(LT_MESSAGE_END, 0, NULL, 0));
 }
 
-static bool give_up(struct lt_worker *worker)
+static bool give_up_thread(struct lt_worker *worker)
 {
-    end(worker); /* in case that it comes back */
-    release((struct thread *)worker);
+    end_thread(worker); /* in case that it comes back */
+    release_loop((struct thread *)worker);
     return false;
 }
 
-static void disown(struct lt_worker *worker)
+static void disown_thread(struct lt_worker *worker)
 {
     struct thread *thread = (struct thread *)worker;
     thread->disowned = true;
@@ -247,12 +242,12 @@ static void disown(struct lt_worker *worker)
 }
 
 /* There is no thread, and no half of it. */
-static void start_failed(struct lt_timer *timer)
+static void thread_not_started(struct lt_timer *timer)
 {
-    struct thread *thread = (struct thread *)((char *)timer - offsetof(struct thread, patience));
+    struct thread *thread = lt_container_of(timer, struct thread, patience);
     if (!thread->disowned)
         thread->base.gone(&thread->base, "no thread could be started");
-    leave(thread);
+    leave_thread(thread);
 }
 
 static bool open_queue(struct queue *queue)
@@ -262,12 +257,12 @@ static bool open_queue(struct queue *queue)
     return queue->event >= 0;
 }
 
-static bool start(struct thread *thread)
+static bool start_thread(struct thread *thread)
 {
     bool queues = open_queue(&thread->to_worker);
     if (!open_queue(&thread->to_host) || !queues)
         return false;
-    if (pthread_create(&thread->id, NULL, run, thread) != 0)
+    if (pthread_create(&thread->id, NULL, run_thread, thread) != 0)
         return false;
     pthread_detach(thread->id);
     return true;
@@ -275,21 +270,21 @@ static bool start(struct thread *thread)
 
 struct lt_worker *lt_thread_worker_new(struct lt_loop *loop)
 {
-    static const struct lt_worker_ops ops = {tell, stop, end, give_up, disown};
+    static const struct lt_worker_ops ops = {tell_thread, stop_in_thread, end_thread, give_up_thread, disown_thread};
     struct thread *thread = lt_zalloc(sizeof *thread);
     thread->base = (struct lt_worker){.ops = &ops, .loop = loop};
     pthread_mutex_init(&thread->lock, NULL);
     thread->owners = 2; /* before there is another one */
     thread->patience = LT_TIMER_INIT;
-    thread->open = start(thread);
+    thread->open = start_thread(thread);
     if (thread->open) {
         uv_poll_init(&loop->uv, &thread->poll, thread->to_host.event);
         thread->poll.data = loop;
-        uv_poll_start(&thread->poll, UV_READABLE, hear);
+        uv_poll_start(&thread->poll, UV_READABLE, hear_thread);
         uv_unref((uv_handle_t *)&thread->poll);
     } else {
         thread->owners = 1;
-        lt_timer_start(loop, &thread->patience, 0, start_failed);
+        lt_timer_start(loop, &thread->patience, 0, thread_not_started);
     }
     return &thread->base;
 }

@@ -3,6 +3,7 @@
 #define LTSH_WORKERS_WORKER_H
 
 #include "loop/loop.h"
+#include "script/values/marks.h"
 #include "workers/message.h"
 
 struct lt_worker;
@@ -35,6 +36,6 @@ struct lt_worker *lt_thread_worker_new(struct lt_loop *loop);
 struct lt_worker *lt_process_worker_new(struct lt_loop *loop);
 
 /* What such a process runs: answers its host on descriptor 3 until that closes it. Returns the exit status. */
-int lt_process_worker_main(void);
+LT_RUNS_LUA int lt_process_worker_main(void);
 
 #endif

@@ -9,6 +9,13 @@ local does = {}
 
 function does.echo(item) return item.value end
 
+-- Leaves a byte for each time that it ran.
+function does.mark(item)
+  local file <close> = assert(io.open(item.path, "a"))
+  file:write "x"
+  return item.value
+end
+
 function does.endless(item) return (endless[item.case] or unyielding[item.case])() end
 
 function does.count()
@@ -60,6 +67,31 @@ function does.fill_at_once() return #("x"):rep(1 << 28) end
 function does.fill_in_a_job()
   ltsh.spawn(does.fill, {})
   ltsh.sleep(100)
+end
+
+-- What a job gives back is packed into a table when there is no memory left for that.
+function does.fill_by_results()
+  local text = ("x"):rep(200000)
+  local job = ltsh.spawn(function()
+    for _, count in ipairs { 50000, 100000, 150000, 190000 } do
+      pcall(function() return select("#", text:byte(1, count)) end)
+    end
+    return text:byte(1, 180000)
+  end)
+  return tostring(job)
+end
+
+-- Writes to the descriptor on which a process talks to its host, and goes on as if nothing had happened.
+function does.write_to_host(item)
+  require("luv").fs_write(3, item.bytes)
+  ltsh.sleep(item.seconds or 0)
+  return "done"
+end
+
+function does.close_descriptor(item)
+  require("luv").fs_close(item.descriptor)
+  ltsh.sleep(item.seconds)
+  return "done"
 end
 
 function does.garbage()

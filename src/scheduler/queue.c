@@ -1,0 +1,73 @@
+/* What is asked of the queue as a whole, and goes straight to the container: list, count, pause on all hosts. */
+#include "scheduler/state.h"
+
+/* Whether it can be asked; if not, that is answered. */
+static bool begin_query(struct lt_scheduler *s, struct lt_reply *reply)
+{
+    if (s->closed || s->parts_closing) {
+        lt_reply_send(reply, LT_CLOSED, "the scheduler is closed");
+        return false;
+    }
+    lt_request_begin(s);
+    return true;
+}
+
+/* Passes the container's answer on to who asked. */
+static void end_query(struct lt_scheduler *s, struct lt_reply *answer, struct lt_reply *reply)
+{
+    lt_request_end(s);
+    lt_reply_send(reply, answer->code, lt_reply_message(answer));
+    lt_reply_clear(answer);
+}
+
+static void on_list(struct lt_reply *answer)
+{
+    struct lt_list_request *request = lt_container_of(answer, struct lt_list_request, op.reply);
+    end_query(request->scheduler, answer, &request->reply);
+}
+
+void lt_scheduler_list(struct lt_scheduler *s, struct lt_list_request *request)
+{
+    request->scheduler = s;
+    if (!begin_query(s, &request->reply))
+        return;
+    lt_reply_begin(&request->op.reply, s->loop, on_list);
+    s->config.container->ops->list(s->config.container, &request->op);
+    lt_reply_end(&request->op.reply);
+}
+
+static void on_count(struct lt_reply *answer)
+{
+    struct lt_count_request *request = lt_container_of(answer, struct lt_count_request, op.reply);
+    end_query(request->scheduler, answer, &request->reply);
+}
+
+void lt_scheduler_count(struct lt_scheduler *s, struct lt_count_request *request)
+{
+    request->scheduler = s;
+    if (!begin_query(s, &request->reply))
+        return;
+    lt_reply_begin(&request->op.reply, s->loop, on_count);
+    s->config.container->ops->count(s->config.container, &request->op);
+    lt_reply_end(&request->op.reply);
+}
+
+static void on_pause_all(struct lt_reply *answer)
+{
+    struct lt_pause_request *request = lt_container_of(answer, struct lt_pause_request, inner);
+    end_query(request->scheduler, answer, &request->reply);
+}
+
+void lt_scheduler_pause_all(struct lt_scheduler *s, bool paused, struct lt_pause_request *request)
+{
+    struct lt_container *container = s->config.container;
+    request->scheduler = s;
+    if (!begin_query(s, &request->reply))
+        return;
+    lt_reply_begin(&request->inner, s->loop, on_pause_all);
+    if (container->ops->pause_all != NULL)
+        container->ops->pause_all(container, paused, &request->inner);
+    else
+        lt_reply_send(&request->inner, LT_UNSUPPORTED, "this container has no queue that hosts share");
+    lt_reply_end(&request->inner);
+}

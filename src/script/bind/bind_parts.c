@@ -1,0 +1,212 @@
+#include "script/bind/bind_parts.h"
+
+#include <lauxlib.h>
+
+#include "containers/memory.h"
+#include "scheduler/actuator.h"
+#include "scheduler/container.h"
+#include "scheduler/persister.h"
+#include "scheduler/receiver.h"
+#include "script/bind/bind_core.h"
+#include "script/parts/func_actuator.h"
+#include "script/parts/lua_parts.h"
+#include "script/values/marks.h"
+
+static const char *const PART = "ltsh.part";
+
+struct part {
+    enum lt_part_kind kind;
+    void *pointer; /* NULL: released */
+};
+
+LT_RAISES void *lt_part_check(lua_State *L, int index, enum lt_part_kind kind)
+{
+    static const char *const names[] = {"container", "actuator", "persister", "receiver"};
+    struct part *part = luaL_testudata(L, index, PART);
+    if (part != NULL && part->kind == kind && part->pointer != NULL)
+        return part->pointer;
+    luaL_error(L, "%s expected, got a %s", names[kind], luaL_typename(L, index));
+    return NULL;
+}
+
+/* To be made before what it holds: then nothing is held when it cannot be made. */
+static struct part *new_part(lua_State *L, enum lt_part_kind kind)
+{
+    struct part *part = lua_newuserdatauv(L, sizeof *part, 1);
+    *part = (struct part){.kind = kind};
+    luaL_setmetatable(L, PART);
+    return part;
+}
+
+void **lt_part_new(lua_State *L, enum lt_part_kind kind)
+{
+    return &new_part(L, kind)->pointer;
+}
+
+static int release_part(lua_State *L)
+{
+    struct part *part = luaL_checkudata(L, 1, PART);
+    void *pointer = part->pointer;
+    part->pointer = NULL;
+    if (pointer == NULL)
+        return 0;
+    switch (part->kind) {
+    case LT_PART_CONTAINER:
+        ((struct lt_container *)pointer)->ops->release(pointer);
+        break;
+    case LT_PART_ACTUATOR:
+        if (((struct lt_actuator *)pointer)->front != NULL)
+            ((struct lt_actuator *)pointer)->front->ops->release(((struct lt_actuator *)pointer)->front);
+        lt_bytes_set(&((struct lt_actuator *)pointer)->version, NULL);
+        ((struct lt_actuator *)pointer)->ops->release(pointer);
+        break;
+    case LT_PART_PERSISTER:
+        ((struct lt_persister *)pointer)->ops->release(pointer);
+        break;
+    case LT_PART_RECEIVER:
+        ((struct lt_receiver *)pointer)->ops->release(pointer);
+        break;
+    }
+    return 0;
+}
+
+static int make_queue(lua_State *L)
+{
+    lua_Integer size = luaL_checkinteger(L, 1);
+    struct part *part = new_part(L, LT_PART_CONTAINER);
+    part->pointer = lt_queue_new((uint64_t)size);
+    return 1;
+}
+
+static int make_priority(lua_State *L)
+{
+    lua_Integer size = luaL_checkinteger(L, 1);
+    struct part *part = new_part(L, LT_PART_CONTAINER);
+    part->pointer = lt_priority_new((uint64_t)size);
+    return 1;
+}
+
+static int make_func(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    struct part *part = new_part(L, LT_PART_ACTUATOR);
+    part->pointer = lt_func_actuator_new(L, 1);
+    return 1;
+}
+
+static int make_container(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    struct part *part = new_part(L, LT_PART_CONTAINER);
+    part->pointer = lt_lua_container_new(L, 1);
+    return 1;
+}
+
+static int make_actuator(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    struct part *part = new_part(L, LT_PART_ACTUATOR);
+    part->pointer = lt_lua_actuator_new(L, 1);
+    return 1;
+}
+
+static int make_persister(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    struct part *part = new_part(L, LT_PART_PERSISTER);
+    part->pointer = lt_lua_persister_new(L, 1);
+    return 1;
+}
+
+static int make_receiver(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    struct part *part = new_part(L, LT_PART_RECEIVER);
+    part->pointer = lt_lua_receiver_new(L, 1);
+    return 1;
+}
+
+/* core.set_version(part, text): of the module that an actuator runs; others have none */
+static int set_version(lua_State *L)
+{
+    struct part *part = luaL_checkudata(L, 1, PART);
+    size_t len;
+    const char *text = luaL_checklstring(L, 2, &len);
+    if (part->kind == LT_PART_ACTUATOR && part->pointer != NULL)
+        lt_bytes_set(&((struct lt_actuator *)part->pointer)->version, lt_bytes_new(text, len));
+    return 0;
+}
+
+/* core.alive(part): whether it is still there; a weak table may show one for a while that is not */
+static int is_alive(lua_State *L)
+{
+    const struct part *part = luaL_checkudata(L, 1, PART);
+    lua_pushboolean(L, part->pointer != NULL);
+    return 1;
+}
+
+/* core.set_init(part, methods): the `init` of this table is called for the tasks of an actuator that has none */
+static int set_init(lua_State *L)
+{
+    struct lt_actuator *actuator = lt_part_check(L, 1, LT_PART_ACTUATOR);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    if (actuator->front == NULL)
+        actuator->front = lt_lua_actuator_new(L, 2);
+    return 0;
+}
+
+/* core.hold(part, value): the value lives as long as the part */
+static int hold_part(lua_State *L)
+{
+    luaL_checkudata(L, 1, PART);
+    lua_settop(L, 2);
+    lua_setiuservalue(L, 1, 1);
+    return 0;
+}
+
+/* core.set_function(part, fn): runs that begin from now on call another function */
+static int part_set_function(lua_State *L)
+{
+    struct lt_actuator *actuator = lt_part_check(L, 1, LT_PART_ACTUATOR);
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    lt_func_actuator_set(actuator, L, 2);
+    return 0;
+}
+
+/* core.is_container(value): whether it is a built-in container's object */
+static int is_container(lua_State *L)
+{
+    const struct part *part = luaL_testudata(L, 1, PART);
+    lua_pushboolean(L, part != NULL && part->kind == LT_PART_CONTAINER);
+    return 1;
+}
+
+static int part_to_string(lua_State *L)
+{
+    const struct part *part = luaL_checkudata(L, 1, PART);
+    const char *name = "part";
+    if (part->kind == LT_PART_CONTAINER && part->pointer != NULL)
+        name = ((const struct lt_container *)part->pointer)->ops->name;
+    lua_pushstring(L, name);
+    return 1;
+}
+
+void lt_bind_parts(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        {"queue", make_queue},        {"priority", make_priority},
+        {"func", make_func},          {"container", make_container},
+        {"actuator", make_actuator},  {"persister", make_persister},
+        {"receiver", make_receiver},  {"is_container", is_container},
+        {"set_version", set_version}, {"set_function", part_set_function},
+        {"hold", hold_part},          {"set_init", set_init},
+        {"alive", is_alive},          {NULL, NULL},
+    };
+    luaL_newmetatable(L, PART);
+    lua_pushcfunction(L, release_part);
+    lua_setfield(L, -2, "__gc");
+    lua_pushcfunction(L, part_to_string);
+    lua_setfield(L, -2, "__tostring");
+    lua_pop(L, 1);
+    luaL_setfuncs(L, functions, 0);
+}
