@@ -10,7 +10,7 @@
 #include "script/flow/call.h"
 #include "script/flow/future.h"
 #include "script/flow/strand.h"
-#include "script/values/nearest.h"
+#include "base/nearest.h"
 
 /* ltsh.sleep */
 

@@ -6,7 +6,7 @@
 
 #include "base/alloc.h"
 #include "script/values/marks.h"
-#include "script/values/nearest.h"
+#include "base/nearest.h"
 #include "script/values/raw.h"
 #include "script/values/values.h"
 

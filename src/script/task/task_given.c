@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "script/flow/call.h"
-#include "script/values/nearest.h"
+#include "base/nearest.h"
 #include "script/values/values.h"
 
 #define BIT(field_) (1U << (field_))

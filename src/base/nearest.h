@@ -1,6 +1,6 @@
 /* The name that was probably meant by one that is unknown. */
-#ifndef LTSH_SCRIPT_VALUES_NEAREST_H
-#define LTSH_SCRIPT_VALUES_NEAREST_H
+#ifndef LTSH_BASE_NEAREST_H
+#define LTSH_BASE_NEAREST_H
 
 #include <stddef.h>
 

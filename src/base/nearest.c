@@ -1,4 +1,4 @@
-#include "script/values/nearest.h"
+#include "base/nearest.h"
 
 #include <stdbool.h>
 #include <string.h>
