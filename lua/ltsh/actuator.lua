@@ -162,6 +162,40 @@ function actuator.func(given)
   return with_init(where, object, given.init)
 end
 
+local PLACE = { host = true, tls = true, version = true }
+local TLS = { ca = true, cert = true, key = true }
+
+-- A text that is not empty, or nil.
+local function text_or_nil(where, name, value)
+  if value ~= nil and (type(value) ~= "string" or value == "") then check.fail(where, name, "a text", value) end
+  return value
+end
+
+--- Runs containers of a Docker Engine.
+-- @param given where the engine is: `host` ("unix:///var/run/docker.sock", "tcp://name:2375"), `tls` ({ ca=, cert=,
+-- key= }, paths of PEM files), `version` of its API; what is missing is as the environment says (DOCKER_HOST and the
+-- like). All other fields are those of an item, for tasks that leave them out.
+function actuator.docker(given)
+  local where = "ltsh.actuator.docker"
+  given = given or {}
+  check.table(where, "options", given)
+  local defaults = {}
+  for name, value in pairs(given) do
+    if not PLACE[name] then defaults[name] = value end
+  end
+  local tls = given.tls or {}
+  check.table(where, "tls", tls)
+  check.names(where, tls, TLS)
+  local place = {
+    host = text_or_nil(where, "host", given.host), version = text_or_nil(where, "version", given.version),
+    ca = text_or_nil(where, "tls.ca", tls.ca), cert = text_or_nil(where, "tls.cert", tls.cert),
+    key = text_or_nil(where, "tls.key", tls.key),
+  }
+  local function make() return core.docker(place, defaults, where) end
+  make()
+  return setmetatable({ make = make, pushes = true }, Builtin) -- ends are pushed, and cannot be asked for
+end
+
 -- Checks that a table can be an actuator.
 function actuator.check(where, methods)
   check.methods(where, methods, { "start", "stop" })
@@ -181,7 +215,7 @@ end
 -- What ltsh.scheduler needs of what the script gave: a function that makes the object, and what it can do.
 function actuator.object(where, given)
   if getmetatable(given) == Builtin then
-    return given.make, { builtin = true, attach = true, status = true }
+    return given.make, { builtin = true, attach = true, status = not given.pushes }
   end
   if type(given) ~= "table" then
     check.fail(where, "actuator", "an actuator such as ltsh.actuator.func(fn), or a table of methods", given)

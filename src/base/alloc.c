@@ -1,5 +1,6 @@
 #include "base/alloc.h"
 
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,6 +60,12 @@ bool lt_memory_has(size_t size)
     return size < LARGE || can_have(size);
 }
 
+_Noreturn void lt_out_of_memory(void)
+{
+    fputs("ltsh: out of memory\n", stderr);
+    abort();
+}
+
 static void *give_up_or_abort(void *p, size_t size)
 {
     lt_memory_give_up();
@@ -92,4 +99,19 @@ char *lt_strdup(const char *s)
 {
     size_t size = strlen(s) + 1;
     return memcpy(lt_alloc(size), s, size);
+}
+
+char *lt_format(const char *format, ...)
+{
+    va_list args, again;
+    va_start(args, format);
+    va_copy(again, args);
+    int len = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    size_t size = len < 0 ? 1 : (size_t)len + 1;
+    char *text = lt_alloc(size);
+    text[0] = '\0';
+    vsnprintf(text, size, format, again);
+    va_end(again);
+    return text;
 }

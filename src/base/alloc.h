@@ -31,7 +31,13 @@ bool lt_memory_has(size_t size);
 /* Gives up what is kept: an allocation that failed may be tried again. False: it was given up before. */
 bool lt_memory_give_up(void);
 
+/* Ends the process as an allocation does that fails: for libraries that say so only. */
+_Noreturn void lt_out_of_memory(void);
+
 /* A copy of a NUL-terminated string. */
 char *lt_strdup(const char *s);
+
+/* A text made from a format, as printf; the caller frees it. Never NULL. */
+__attribute__((format(printf, 1, 2))) char *lt_format(const char *format, ...);
 
 #endif

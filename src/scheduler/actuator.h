@@ -103,6 +103,8 @@ struct lt_actuator;
 
 struct lt_actuator_env {
     struct lt_loop *loop;
+    const char *name;                              /* the scheduler's; borrowed while the actuator is open */
+    bool durable;                                  /* its tasks outlive the host: `recover` asks about them */
     struct lt_call_limits call_limits;             /* of one call, if it is written in Lua */
     struct lt_notify notify;                       /* for those that have the work at hand */
     void (*push)(void *arg, struct lt_push *push); /* for others; takes over the report's bytes */

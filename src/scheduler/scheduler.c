@@ -109,6 +109,8 @@ static struct lt_actuator_env actuator_env(struct lt_scheduler *s)
 {
     return (struct lt_actuator_env){
         .loop = s->loop,
+        .name = s->name,
+        .durable = s->config.container->ops->durable,
         .call_limits = {s->config.callback_timeout, s->config.max_stall},
         .notify = {on_report, on_output, s},
         .push = on_push,

@@ -2,6 +2,9 @@
 
 #include <lauxlib.h>
 
+#include "actuators/docker/docker.h"
+#include "actuators/docker/spec.h"
+#include "actuators/tree.h"
 #include "containers/memory.h"
 #include "scheduler/actuator.h"
 #include "scheduler/container.h"
@@ -11,6 +14,7 @@
 #include "script/parts/func_actuator.h"
 #include "script/parts/lua_parts.h"
 #include "script/values/marks.h"
+#include "script/values/values.h"
 
 static const char *const PART = "ltsh.part";
 
@@ -92,6 +96,41 @@ static int make_func(lua_State *L)
     struct part *part = new_part(L, LT_PART_ACTUATOR);
     part->pointer = lt_func_actuator_new(L, 1);
     return 1;
+}
+
+/* core.docker(place, defaults, where): a place is { host=, ca=, cert=, key=, version= }, the defaults are fields of an item;
+ * what is wrong with them is raised, and begins with `where` */
+static int make_docker(lua_State *L)
+{
+    struct lt_engine_place place = {0};
+    struct {
+        const char *name, **value;
+    } names[] = {{"host", &place.host},
+                 {"ca", &place.ca},
+                 {"cert", &place.cert},
+                 {"key", &place.key},
+                 {"version", &place.version}};
+    struct lt_error error;
+    const char *where = luaL_checkstring(L, 3);
+    luaL_checktype(L, 1, LUA_TTABLE);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        lua_getfield(L, 1, names[i].name); /* stays on the stack */
+        *names[i].value = lua_tostring(L, -1);
+    }
+    struct part *part = new_part(L, LT_PART_ACTUATOR);
+    struct lt_buffer encoded = {0};
+    int code = lt_value_encode(L, 2, &encoded, where, &error);
+    json_t *defaults = code == LT_OK ? lt_tree_read(encoded.data, encoded.len) : NULL;
+    lt_buffer_free(&encoded);
+    if (code == LT_OK)
+        code = lt_docker_defaults_check(defaults, where, &error);
+    if (code == LT_OK) {
+        part->pointer = lt_docker_actuator_new(&place, defaults);
+        return 1;
+    }
+    json_decref(defaults);
+    return luaL_error(L, "%s", error.message);
 }
 
 static int make_container(lua_State *L)
@@ -194,13 +233,21 @@ static int part_to_string(lua_State *L)
 void lt_bind_parts(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"queue", make_queue},        {"priority", make_priority},
-        {"func", make_func},          {"container", make_container},
-        {"actuator", make_actuator},  {"persister", make_persister},
-        {"receiver", make_receiver},  {"is_container", is_container},
-        {"set_version", set_version}, {"set_function", part_set_function},
-        {"hold", hold_part},          {"set_init", set_init},
-        {"alive", is_alive},          {NULL, NULL},
+        {"queue", make_queue},
+        {"priority", make_priority},
+        {"func", make_func},
+        {"container", make_container},
+        {"docker", make_docker},
+        {"actuator", make_actuator},
+        {"persister", make_persister},
+        {"receiver", make_receiver},
+        {"is_container", is_container},
+        {"set_version", set_version},
+        {"set_function", part_set_function},
+        {"hold", hold_part},
+        {"set_init", set_init},
+        {"alive", is_alive},
+        {NULL, NULL},
     };
     luaL_newmetatable(L, PART);
     lua_pushcfunction(L, release_part);

@@ -1,0 +1,97 @@
+--- A Docker Engine of the specs' own, on a socket of its own, with the image "busybox:test", and
+--- "busybox:int", whose stop signal is INT.
+---
+---     local engine = require "spec.support.engine"
+---     lazy_setup(engine.start)  lazy_teardown(engine.stop)
+---     engine.host                      "unix:///..."
+---     engine.docker("inspect", id)     what the client prints
+---
+--- It needs root and the distribution's docker.io. Where there is none the specs that need it are pending, or fail when
+--- LTSH_TEST_ENGINE is "required".
+local assert = require "luassert"
+local run = require "spec.support.run"
+local uv = require "luv"
+
+local engine = {}
+
+local function find(name)
+  for folder in (os.getenv "PATH" .. ":/usr/sbin:/sbin"):gmatch "[^:]+" do
+    if uv.fs_access(folder .. "/" .. name, "X") then return folder .. "/" .. name end
+  end
+end
+
+--- Whether one can be started; else why not.
+function engine.available()
+  local missing
+  if uv.getuid() ~= 0 then missing = "not root" end
+  for _, name in ipairs { "dockerd", "docker", "setpriv", "busybox" } do
+    if not find(name) then missing = name .. " is not installed" end
+  end
+  if missing and os.getenv "LTSH_TEST_ENGINE" == "required" then error("a Docker Engine is required: " .. missing) end
+  return not missing, missing
+end
+
+local function make_image()
+  local root = engine.folder .. "/image"
+  local script = [[set -e; mkdir -p "$0/bin" "$0/tmp" "$0/etc"; cp "$1" "$0/bin/busybox"
+    printf 'root:x:0:0:root:/:/bin/sh\nuser:x:1000:1000:user:/:/bin/sh\n' > "$0/etc/passwd"
+    for name in $("$0/bin/busybox" --list); do [ -e "$0/bin/$name" ] || ln -s busybox "$0/bin/$name"; done
+    tar c -C "$0" . | docker -H "$2" import - busybox:test
+    docker -H "$2" create --name int --stop-signal INT busybox:test true
+    docker -H "$2" commit int busybox:int
+    docker -H "$2" rm int]]
+  local made = run.start({ "-c", script, root, find "busybox", engine.host }, { program = "/bin/sh" }):wait()
+  assert.equal(0, made.code, made.stderr)
+end
+
+local function start_daemon()
+  local folder = engine.folder
+  engine.daemon = run.start({
+    "--pdeathsig", "KILL", find "dockerd", "--host", engine.host, "--data-root", folder .. "/data", "--exec-root",
+    folder .. "/exec", "--pidfile", folder .. "/pid", "--bridge=none", "--iptables=false",
+  }, { program = find "setpriv", limit = 3000 })
+  engine.daemon:expect("API listen on", "stderr")
+end
+
+function engine.start()
+  if not engine.available() then return end
+  engine.folder = assert(uv.fs_mkdtemp "/tmp/ltsh-engine-XXXXXX")
+  engine.socket = engine.folder .. "/docker.sock"
+  engine.host = "unix://" .. engine.socket
+  start_daemon()
+  make_image()
+end
+
+--- Ends the engine at once, as a crash does; and starts it again: it kills the containers that it finds.
+function engine.kill()
+  engine.daemon:kill "sigkill"
+  engine.daemon:wait()
+  for _, name in ipairs { "/pid", "/exec/containerd/containerd.pid" } do -- of zombies, where nobody reaps them
+    uv.fs_unlink(engine.folder .. name)
+  end
+  uv.fs_unlink(engine.socket)
+end
+
+engine.restart = start_daemon
+
+function engine.stop()
+  if not engine.daemon then return end
+  engine.daemon:kill "sigterm"
+  engine.daemon:wait()
+  engine.daemon = nil
+  run.program_of_path("rm", { "-rf", engine.folder })
+end
+
+--- What the client prints, without the newline at its end.
+function engine.docker(...)
+  local result = run.start({ "-H", engine.host, ... }, { program = find "docker" }):wait()
+  assert.equal(0, result.code, result.stderr)
+  return (result.stdout:gsub("\n$", ""))
+end
+
+--- All containers, one name a line.
+function engine.containers()
+  return engine.docker("ps", "-a", "--format", "{{.Names}}")
+end
+
+return engine
