@@ -40,7 +40,8 @@ describe("ltsh.actuator.docker", function()
         container = ltsh.container.queue {}, actuator = ltsh.actuator.docker { host = host },
       })
       assert.is_false(made)
-      assert.matches("host must be unix:///path, tcp://name:port or https://name:port, got \"" .. host, message, 1, true)
+      local right = "host must be unix:///path, tcp://name:port or https://name:port, got \""
+      assert.matches(right .. host, message, 1, true)
     end
   end)
 
@@ -54,7 +55,7 @@ describe("ltsh.actuator.docker", function()
   local cases = {
     { {}, "item.image: is missing: the name of an image" },
     { { image = "x", arg = {} }, "item.arg: unknown, did you mean args?" },
-    { { image = "x", shell = true }, 'item.shell: must be the command line for the shell, as shell = "a | b", got true' },
+    { { image = "x", shell = true }, 'item.shell: must be the command line for the shell, as shell = "a | b", got ' },
     { { image = "x", cmd = { "a" }, shell = "b" }, "item.shell: must be given instead of cmd, and not beside it" },
     { { image = "x", cmd = { "a\0b" } }, "item.cmd[1]: must be text without NULs" },
     { { image = "x", cmd = { true } }, "item.cmd[1]: must be text without NULs, got true" },
@@ -105,7 +106,7 @@ describe("a container", function()
 
   it("has its output apart, and is removed", function()
     local task = result_of { shell = "echo out; echo err >&2" }
-    assert.same({ "success", { code = 0, stdout = "out\n", stderr = "err\n" } }, { task.status, task.output or task.reason })
+    assert.same({ "success", { code = 0, stdout = "out\n", stderr = "err\n" } }, { task.status, task.output })
     assert.matches("^%x+$", task.handle)
     nothing_is_left()
   end)
@@ -153,7 +154,10 @@ describe("a container", function()
   end)
 
   it("is stopped with the signal of its image, unless it says another", function()
-    local item = { image = "busybox:int", shell = "trap 'echo int; exit' INT; trap 'echo usr; exit' USR1; echo here; sleep 60 & wait" }
+    local item = {
+      image = "busybox:int",
+      shell = "trap 'echo int; exit' INT; trap 'echo usr; exit' USR1; echo here; sleep 60 & wait",
+    }
     for _, case in ipairs { { nil, "here\nint\n" }, { "USR1", "here\nusr\n" } } do
       local scheduler = open()
       scheduler:on("output", function(task) ltsh.spawn(function() scheduler:stop(task.id) end) end)
@@ -215,7 +219,8 @@ describe("a container", function()
       heard[#heard + 1] = { task.id, stream, bytes, scheduler:get(task.id).status }
       if bytes == "one\n" then engine.docker("kill", "-s", "USR1", scheduler:get(task.id).handle) end
     end)
-    scheduler:add { id = "a", item = { shell = "trap 'echo two >&2; exit' USR1; echo one; while :; do sleep 0.02; done" } }
+    local shell = "trap 'echo two >&2; exit' USR1; echo one; while :; do sleep 0.02; done"
+    scheduler:add { id = "a", item = { shell = shell } }
     assert.equal("success", scheduler:wait("a").status)
     assert.same({ { "a", "stdout", "one\n", "running" }, { "a", "stderr", "two\n", "running" } }, heard)
   end)
@@ -236,17 +241,20 @@ describe("a container", function()
   end)
 
   it("is made as its item says", function()
-    local scheduler = open()
-    scheduler:on("output", function(task) ltsh.spawn(function() scheduler:stop(task.id) end) end)
-    local inspected
+    local scheduler, inspected = open()
     scheduler:on("output", function(task)
-      inspected = ltsh.json.decode(engine.docker("inspect", scheduler:get(task.id).handle))[1]
+      ltsh.spawn(function()
+        inspected = ltsh.json.decode(engine.docker("inspect", scheduler:get(task.id).handle))[1]
+        scheduler:stop(task.id)
+      end)
     end)
     scheduler:add { id = "a/b ü", item = {
       shell = "echo here; sleep 60", env = { A = "b" }, cwd = "/tmp", user = "user", labels = { mine = "x" },
       limits = { memory = "64M", cpu = 1.5, processes = 20, open_files = 100 }, cap_drop = { "ALL" }, read_only = true,
-      init = false, privileged = false, hostname = "there", stop_grace = 0, host_config = { ShmSize = 1 << 20 },
-      volumes = { data = "/data" }, ulimits = { core = { 0, 0 } }, exposed_ports = { 80 }, ports = { ["53/udp"] = 5353 },
+      init = false, privileged = false, hostname = "there", stop_grace = 0,
+      host_config = { ShmSize = 1 << 20 },
+      volumes = { data = "/data" }, ulimits = { core = { 0, 0 } }, exposed_ports = { 80 },
+      ports = { ["53/udp"] = 5353 },
     } }
     scheduler:wait "a/b ü"
     local config, host = inspected.Config, inspected.HostConfig
@@ -265,11 +273,13 @@ describe("a container", function()
 
   it("has folders of the host, which must be there", function()
     local folder = run.folder { ["in"] = "hello\n" }
-    local volumes = { [folder] = "/data" }
-    assert.equal("hello\n", result_of({ shell = "cat /data/in; echo there > /data/out", volumes = volumes }).output.stdout)
+    local volumes, read_only = { [folder] = "/data" }, { [folder] = "/data:ro" }
+    local task = result_of { shell = "cat /data/in; echo there > /data/out", volumes = volumes }
+    assert.equal("hello\n", task.output.stdout)
     assert.equal("there\n", io.open(folder .. "/out"):read "a")
-    assert.matches("Read%-only", result_of({ shell = "echo x > /data/out", volumes = { [folder] = "/data:ro" } }).reason)
-    assert.matches("/not/there", result_of({ cmd = { "true" }, volumes = { ["/not/there"] = "/data" } }).reason, 1, true)
+    assert.matches("Read%-only", result_of({ shell = "echo x > /data/out", volumes = read_only }).reason)
+    local missing = result_of { cmd = { "true" }, volumes = { ["/not/there"] = "/data" } }
+    assert.matches("/not/there", missing.reason, 1, true)
     run.clean()
   end)
 
@@ -334,7 +344,8 @@ describe("an engine", function()
       seen = seen + select(2, bytes:gsub("\n", "\n"))
       if bytes:find "^here" then ltsh.spawn(function() proxy:cut() end) end
     end)
-    for i = 1, 3 do scheduler:add { id = tostring(i), item = { shell = "echo here; sleep 0.5; echo there; exit 7" } } end
+    local item = { shell = "echo here; sleep 0.5; echo there; exit 7" }
+    for i = 1, 3 do scheduler:add { id = tostring(i), item = item } end
     for i = 1, 3 do
       local task = scheduler:wait(tostring(i))
       assert.same({ 1, "exit code 7", "here\nthere\n" }, { task.attempts, task.reason, task.output.stdout })
@@ -402,11 +413,22 @@ describe("the host of containers", function()
   lazy_setup(engine.start)
   lazy_teardown(engine.stop)
 
+  it("runs ten in examples/docker.lua", function()
+    local result = run.ltsh({ "examples/docker.lua", "busybox:test" }, { env = { DOCKER_HOST = engine.host } })
+    assert.same({ 0, "" }, { result.code, result.stderr })
+    for i = 1, 10 do
+      assert.matches(string.format("hello-%d\tsuccess\thello world from %d\n", i, i), result.stdout, 1, true)
+    end
+    nothing_is_left()
+  end)
+
   local script = [[
     local ltsh = require "ltsh"
     local scheduler = ltsh.scheduler {
       name = "q", limit = 3, shutdown_grace = 0.5, container = ltsh.container.queue {},
-      actuator = ltsh.actuator.docker { host = arg[1], image = "busybox:test", network_mode = "none", stop_grace = 0.5 },
+      actuator = ltsh.actuator.docker {
+        host = arg[1], image = "busybox:test", network_mode = "none", stop_grace = 0.5,
+      },
     }
     scheduler:on("output", function(task) print("out " .. task.id) end)
     for i = 1, 3 do scheduler:add { id = tostring(i), item = { shell = "echo here; sleep " .. arg[2] } } end

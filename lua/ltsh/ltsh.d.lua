@@ -452,8 +452,62 @@ function ltsh.container.load(path, options) end
 ---@field memory? integer|string The most that a worker's Lua state may use: bytes, or a text such as "64M".
 ---@field max_abandoned? integer With so many threads that did not come back from C, none is started (default 4).
 
+---What a container is to be; docs/processes-and-docker.md says more. An item of a task, or what those of an actuator leave out.
+---@class ltsh.DockerItem
+---@field image? string With a tag, or `latest` is meant.
+---@field cmd? string|string[] The program and its arguments; the image's own if it is missing.
+---@field args? string[] Further arguments, after `cmd`.
+---@field shell? string In place of `cmd`: a command line for /bin/sh.
+---@field entrypoint? string|string[] In place of the image's.
+---@field name? string Default: made from the task's id and run.
+---@field env? table<string, string|number> Added to the image's.
+---@field cwd? string The folder in which it starts (`working_dir` too).
+---@field working_dir? string As `cwd`.
+---@field user? string A name of the image's, or "uid:gid".
+---@field hostname? string
+---@field stdin? string Bytes that it reads; without, it has no input.
+---@field stdout? "capture"|"discard" Default "capture".
+---@field stderr? "capture"|"discard"|"stdout" Default "capture"; "stdout": one stream, in its order.
+---@field pty? boolean Gives it a terminal.
+---@field max_output? integer|string Bytes of each stream that are kept, head and tail (default 1 MiB).
+---@field limits? { memory?: integer|string, cpu?: number, processes?: integer, open_files?: integer } `cpu = 1.5`: one and a half cores.
+---@field memory? integer|string As `limits.memory`. No swap beyond it.
+---@field cpu_percent? number As `limits.cpu`, in hundredths.
+---@field pids? integer As `limits.processes`.
+---@field ulimits? table<string, integer|integer[]> Soft and hard.
+---@field volumes? table<string, string> A folder of the host, which must exist, or the name of a volume = where it is seen, with `:ro` to read only.
+---@field exposed_ports? (string|integer)[]
+---@field ports? table<string, string|integer> A port of the container, "53/udp" = one of the host, maybe with an address.
+---@field network_disabled? boolean
+---@field network_mode? string
+---@field privileged? boolean
+---@field read_only? boolean Its root file system.
+---@field init? boolean Runs a small init as process 1.
+---@field cap_add? string[]
+---@field cap_drop? string[]
+---@field labels? table<string, string>
+---@field pull? "missing"|"always"|"never" Default "missing".
+---@field pull_timeout? number Seconds (default 1800).
+---@field auth? table Of the registry: { username =, password =, serveraddress = }.
+---@field stop_signal? string|integer Default: the image's, else TERM.
+---@field stop_grace? number Seconds before KILL (default 5).
+---@field success_codes? integer[] Default { 0 }.
+---@field no_retry_codes? integer[] Further attempts after these have no sense.
+---@field keep? boolean It is not removed.
+---@field host_config? table Is merged into the engine's HostConfig as it is.
+
+---@class ltsh.DockerOptions: ltsh.DockerItem
+---@field host? string Where the engine is (default: DOCKER_HOST, else unix:///var/run/docker.sock).
+---@field tls? { ca?: string, cert?: string, key?: string } Files in PEM (default: as DOCKER_TLS_VERIFY and DOCKER_CERT_PATH say).
+---@field version? string Of the API, as "1.41" (default: DOCKER_API_VERSION, else the newest that both know).
+
 ---@class ltsh.actuator
 ltsh.actuator = {}
+
+---Runs each task as a container of a Docker Engine. Its output is { code =, oom =, stdout =, stderr = }.
+---@param options? ltsh.DockerOptions
+---@return ltsh.Actuator
+function ltsh.actuator.docker(options) end
 
 ---Runs a Lua function for each task. What it returns is the output; nil and a failure, or an error: the run has failed.
 ---@param given fun(task: ltsh.Task): ltsh.Data?, ltsh.Failure?

@@ -70,7 +70,8 @@ end
 
 return function(target)
   local path = target .. ".proxy"
-  local proxy = setmetatable({ target = target, path = path, host = "unix://" .. path, pipes = {}, requests = {} }, Proxy)
+  local proxy = { target = target, path = path, host = "unix://" .. path, pipes = {}, requests = {} }
+  setmetatable(proxy, Proxy)
   proxy:open()
   return proxy
 end
