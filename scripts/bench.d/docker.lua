@@ -1,7 +1,7 @@
 -- scripts/bench docker [N [LIMIT]]: containers a second, beside the Docker client and the raw API.
 --
 -- Starts an engine of its own (needs root, docker.io, busybox-static). At concurrency 2 and 4, in turn: N containers
--- (default 40) of /bin/true by ltsh.actuator.docker, with captured output; by `docker run --rm` through xargs -P; and by
+-- (default 40) of /bin/true by ltsh.actuator.docker, with captured output; by `docker run --rm` through xargs -P; by
 -- LIMIT, a program that is called with N, the concurrency, the socket and the image, and prints `name: value unit`.
 package.path = arg[0]:match "^(.*)/scripts/" .. "/?.lua;" .. package.path
 local engine = require "spec.support.engine"
@@ -17,6 +17,7 @@ local function by_ltsh(concurrency)
     container = ltsh.container.queue {}, limit = concurrency,
     actuator = ltsh.actuator.docker {
       host = engine.host, image = "busybox:test", cmd = { "true" }, network_mode = "none",
+      network_disabled = true, -- as LIMIT has it
     },
   }
   local start = figures.seconds()

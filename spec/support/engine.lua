@@ -79,7 +79,8 @@ function engine.stop()
   engine.daemon:kill "sigterm"
   engine.daemon:wait()
   engine.daemon = nil
-  run.program_of_path("rm", { "-rf", engine.folder })
+  local script = 'grep -o " $0[^ ]*" /proc/mounts | xargs -r umount -l; rm -rf "$0"' -- one that crashed leaves mounts
+  run.start({ "-c", script, engine.folder }, { program = "/bin/sh" }):wait()
 end
 
 --- What the client prints, without the newline at its end.
