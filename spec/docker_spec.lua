@@ -5,7 +5,8 @@ local Proxy = require "spec.support.proxy"
 local run = require "spec.support.run"
 local scene = require "spec.support.scene"
 
-local available, why = engine.available()
+local available, why = engine.start()
+teardown(engine.stop)
 
 local function docker(options)
   local defaults = { host = engine.host, image = "busybox:test", network_mode = "none" }
@@ -95,13 +96,11 @@ describe("ltsh.actuator.docker", function()
 end)
 
 if not available then
-  pending("a Docker Engine: " .. why)
+  pending("containers of a Docker Engine, which is not there: " .. why)
   return
 end
 
 describe("a container", function()
-  lazy_setup(engine.start)
-  lazy_teardown(engine.stop)
   after_each(scene.close)
 
   it("has its output apart, and is removed", function()
@@ -323,8 +322,6 @@ describe("a container", function()
 end)
 
 describe("an engine", function()
-  lazy_setup(engine.start)
-  lazy_teardown(engine.stop)
   local proxy
   before_each(function() proxy = Proxy(engine.socket) end)
   after_each(function()
@@ -410,8 +407,6 @@ describe("an engine", function()
 end)
 
 describe("the host of containers", function()
-  lazy_setup(engine.start)
-  lazy_teardown(engine.stop)
 
   it("runs ten in examples/docker.lua", function()
     local result = run.ltsh({ "examples/docker.lua", "busybox:test" }, { env = { DOCKER_HOST = engine.host } })

@@ -39,8 +39,7 @@ local function by_limit(concurrency)
   return tonumber(run.start(args, { program = limit_program, limit = 600 }):wait().stdout:match ": ([%d.]+)")
 end
 
-assert(engine.available())
-engine.start()
+assert(engine.start())
 for _, concurrency in ipairs { 2, 4 } do
   local own, client, raw = {}, {}, {}
   for i = 1, ROUNDS do

@@ -2,7 +2,8 @@
 --- "busybox:int", whose stop signal is INT.
 ---
 ---     local engine = require "spec.support.engine"
----     lazy_setup(engine.start)  lazy_teardown(engine.stop)
+---     local there, why_not = engine.start()
+---     teardown(engine.stop)
 ---     engine.host                      "unix:///..."
 ---     engine.docker("inspect", id)     what the client prints
 ---
@@ -20,15 +21,11 @@ local function find(name)
   end
 end
 
---- Whether one can be started; else why not.
-function engine.available()
-  local missing
-  if uv.getuid() ~= 0 then missing = "not root" end
+local function what_is_missing()
+  if uv.getuid() ~= 0 then return "not root" end
   for _, name in ipairs { "dockerd", "docker", "setpriv", "busybox" } do
-    if not find(name) then missing = name .. " is not installed" end
+    if not find(name) then return name .. " is not installed" end
   end
-  if missing and os.getenv "LTSH_TEST_ENGINE" == "required" then error("a Docker Engine is required: " .. missing) end
-  return not missing, missing
 end
 
 local function make_image()
@@ -53,13 +50,20 @@ local function start_daemon()
   engine.daemon:expect("API listen on", "stderr")
 end
 
-function engine.start()
-  if not engine.available() then return end
+local function start_engine()
   engine.folder = assert(uv.fs_mkdtemp "/tmp/ltsh-engine-XXXXXX")
   engine.socket = engine.folder .. "/docker.sock"
   engine.host = "unix://" .. engine.socket
-  start_daemon()
+  local fine, message = pcall(start_daemon)
+  if not fine then return "it cannot be started: " .. tostring(message) end
   make_image()
+end
+
+--- True, or false and why it cannot be started.
+function engine.start()
+  local missing = what_is_missing() or start_engine()
+  if missing and os.getenv "LTSH_TEST_ENGINE" == "required" then error("a Docker Engine is required: " .. missing) end
+  return not missing, missing
 end
 
 --- Ends the engine at once, as a crash does; and starts it again: it kills the containers that it finds.
@@ -76,7 +80,7 @@ engine.restart = start_daemon
 
 function engine.stop()
   if not engine.daemon then return end
-  engine.daemon:kill "sigterm"
+  pcall(engine.daemon.kill, engine.daemon, "sigterm") -- it may have ended
   engine.daemon:wait()
   engine.daemon = nil
   local script = 'grep -o " $0[^ ]*" /proc/mounts | xargs -r umount -l; rm -rf "$0"' -- one that crashed leaves mounts

@@ -7,10 +7,10 @@
 #include <xxhash.h>
 
 #include "base/container_of.h"
+#include "base/nearest.h"
 #include "script/flow/call.h"
 #include "script/flow/future.h"
 #include "script/flow/strand.h"
-#include "base/nearest.h"
 
 /* ltsh.sleep */
 

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "script/values/marks.h"
 #include "base/nearest.h"
+#include "script/values/marks.h"
 #include "script/values/raw.h"
 #include "script/values/values.h"
 

@@ -5,8 +5,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "script/flow/call.h"
 #include "base/nearest.h"
+#include "script/flow/call.h"
 #include "script/values/values.h"
 
 #define BIT(field_) (1U << (field_))
