@@ -367,7 +367,7 @@ describe("an error in the script", function()
     } do
       local result = run.ltsh { "-e", code }
       assert.equal("1 of " .. code, result.code .. " of " .. code)
-      assert.matches("^ltsh: ", result.stderr)
+      assert.matches("\nltsh: ", "\n" .. result.stderr) -- the watchdog may have said something before
       contains(result.stderr, text)
     end
   end)

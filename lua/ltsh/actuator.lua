@@ -162,6 +162,17 @@ function actuator.func(given)
   return with_init(where, object, given.init)
 end
 
+--- Runs each task as a process.
+-- @param defaults fields of an item, for tasks that leave them out (docs/processes-and-docker.md has all of them)
+function actuator.process(defaults)
+  local where = "ltsh.actuator.process"
+  defaults = defaults or {}
+  check.table(where, "options", defaults)
+  local function make() return core.process(defaults, where) end
+  make()
+  return setmetatable({ make = make, pushes = true }, Builtin) -- ends are pushed, and cannot be asked for
+end
+
 local PLACE = { host = true, tls = true, version = true }
 local TLS = { ca = true, cert = true, key = true }
 
@@ -193,7 +204,7 @@ function actuator.docker(given)
   }
   local function make() return core.docker(place, defaults, where) end
   make()
-  return setmetatable({ make = make, pushes = true }, Builtin) -- ends are pushed, and cannot be asked for
+  return setmetatable({ make = make, pushes = true }, Builtin)
 end
 
 -- Checks that a table can be an actuator.

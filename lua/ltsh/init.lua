@@ -19,6 +19,7 @@ local lazy = {
   actuator = "ltsh.actuator",
   persister = "ltsh.persister",
   callback = "ltsh.callback",
+  exec = "ltsh.exec",
 }
 
 --- Looks at all module files that were loaded, and takes up those that changed.

@@ -437,6 +437,13 @@ function ltsh.container.load(path, options) end
 ---@field count? fun(self: ltsh.LuaContainer, options: ltsh.CountOptions): integer How many tasks are known.
 ---@field close? fun(self: ltsh.LuaContainer) The scheduler is closed.
 
+---Runs a program to its end. A function of a script waits meanwhile; when it is ended, so is the program, with all that it left.
+---@param options ltsh.ExecOptions As { "ls", "-l", cwd = "/" }.
+---@return ltsh.ExecResult? result Whatever its exit code is; nil if it could not be started.
+---@return string? message
+---@return string? code
+function ltsh.exec(options) end
+
 --------------------------------------------------------------------------------------------------------------------------
 -- Actuators
 
@@ -464,7 +471,7 @@ function ltsh.container.load(path, options) end
 ---@field cwd? string The folder in which it starts (`working_dir` too).
 ---@field working_dir? string As `cwd`.
 ---@field user? string A name of the image's, or "uid:gid".
----@field hostname? string
+---@field hostname? string The name of the host that it seems to be.
 ---@field stdin? string Bytes that it reads; without, it has no input.
 ---@field stdout? "capture"|"discard" Default "capture".
 ---@field stderr? "capture"|"discard"|"stdout" Default "capture"; "stdout": one stream, in its order.
@@ -476,16 +483,16 @@ function ltsh.container.load(path, options) end
 ---@field pids? integer As `limits.processes`.
 ---@field ulimits? table<string, integer|integer[]> Soft and hard.
 ---@field volumes? table<string, string> A folder of the host, which must exist, or the name of a volume = where it is seen, with `:ro` to read only.
----@field exposed_ports? (string|integer)[]
+---@field exposed_ports? (string|integer)[] Ports that it listens on, as 80 or "53/udp".
 ---@field ports? table<string, string|integer> A port of the container, "53/udp" = one of the host, maybe with an address.
----@field network_disabled? boolean
----@field network_mode? string
----@field privileged? boolean
+---@field network_disabled? boolean It has no network.
+---@field network_mode? string "none", "bridge", "host", or the name of a network.
+---@field privileged? boolean It may do what root of the host may.
 ---@field read_only? boolean Its root file system.
 ---@field init? boolean Runs a small init as process 1.
----@field cap_add? string[]
----@field cap_drop? string[]
----@field labels? table<string, string>
+---@field cap_add? string[] Capabilities that it has beyond the usual.
+---@field cap_drop? string[] Capabilities that it has not.
+---@field labels? table<string, string> Of the container; names that begin with "ltsh." are the host's own.
 ---@field pull? "missing"|"always"|"never" Default "missing".
 ---@field pull_timeout? number Seconds (default 1800).
 ---@field auth? table Of the registry: { username =, password =, serveraddress = }.
@@ -501,8 +508,49 @@ function ltsh.container.load(path, options) end
 ---@field tls? { ca?: string, cert?: string, key?: string } Files in PEM (default: as DOCKER_TLS_VERIFY and DOCKER_CERT_PATH say).
 ---@field version? string Of the API, as "1.41" (default: DOCKER_API_VERSION, else the newest that both know).
 
+---What a process is to be; docs/processes-and-docker.md says more. An item of a task, what those of an actuator leave out, or what ltsh.exec runs.
+---@class ltsh.ProcessItem
+---@field cmd? string|string[] The program and its arguments. The item itself may be such a list: { "ls", "-l" }.
+---@field args? string[] Further arguments, after `cmd`.
+---@field shell? string In place of `cmd`: a command line for /bin/sh.
+---@field env? table<string, string|number> Added to the host's.
+---@field clear_env? boolean `env` is all that it has.
+---@field cwd? string The folder in which it starts (`working_dir` too).
+---@field working_dir? string As `cwd`.
+---@field stdin? string|{ file: string } Bytes that it reads, or a file; without, it reads from /dev/null.
+---@field stdout? string|{ file: string } "capture" (default), "inherit", "discard", or the path of a file: anew at the first attempt, at its end in a retry.
+---@field stderr? string|{ file: string } The same; "stdout": one stream, in its order.
+---@field pty? boolean Gives it a terminal.
+---@field user? string A name, or "uid:gid".
+---@field group? string A name or a number.
+---@field umask? string|integer In octal, as "022".
+---@field nice? integer From -20 to 19.
+---@field limits? { memory?: integer|string, cpu_seconds?: integer, open_files?: integer, file_size?: integer|string, processes?: integer } What it may use at most.
+---@field max_output? integer|string Bytes of each stream that are kept, head and tail (default 1 MiB).
+---@field stop_signal? string|integer Default "TERM".
+---@field stop_grace? number Seconds before KILL (default 5).
+---@field success_codes? integer[] Default { 0 }.
+---@field no_retry_codes? integer[] Further attempts after these have no sense.
+
+---@class ltsh.ExecOptions: ltsh.ProcessItem
+---@field timeout? number Seconds; then it is ended, and the result has `timed_out`.
+---@field stream? fun(name: "stdout"|"stderr", bytes: string) Is called with output as it comes. May wait.
+
+---@class ltsh.ExecResult
+---@field code? integer The exit code; nil if a signal ended it.
+---@field signal? integer The signal that ended it.
+---@field stdout? string What it put out, as far as it was kept.
+---@field stderr? string The same of standard error.
+---@field timed_out? boolean It was ended at its timeout.
+---@field usage { user: number, system: number, max_rss: integer } Seconds and bytes that it used.
+
 ---@class ltsh.actuator
 ltsh.actuator = {}
+
+---Runs each task as a process. Its output is { code =, signal =, stdout =, stderr =, usage = }.
+---@param defaults? ltsh.ProcessItem
+---@return ltsh.Actuator
+function ltsh.actuator.process(defaults) end
 
 ---Runs each task as a container of a Docker Engine. Its output is { code =, oom =, stdout =, stderr = }.
 ---@param options? ltsh.DockerOptions

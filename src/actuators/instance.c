@@ -1,5 +1,6 @@
 #include "actuators/instance.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -109,4 +110,24 @@ bool lt_instance_is_dead(const char *id)
     bool dead = flock(fd, LOCK_EX | LOCK_NB) == 0;
     close(fd);
     return dead;
+}
+
+bool lt_instance_any_dead(void)
+{
+    char *path = folder();
+    DIR *files = opendir(path);
+    const struct dirent *entry;
+    bool any = false;
+    while (files != NULL && !any && (entry = readdir(files)) != NULL) {
+        char id[LT_INSTANCE_SIZE];
+        const char *end = strstr(entry->d_name, ".lock");
+        if (end == NULL || end[5] != '\0' || (size_t)(end - entry->d_name) >= sizeof id)
+            continue;
+        snprintf(id, sizeof id, "%.*s", (int)(end - entry->d_name), entry->d_name);
+        any = strcmp(id, own_id) != 0 && lt_instance_is_dead(id);
+    }
+    if (files != NULL)
+        closedir(files);
+    free(path);
+    return any;
 }

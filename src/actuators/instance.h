@@ -18,4 +18,7 @@ const char *lt_instance_id(void);
 /* Whether the host with this id, of this machine, is known to be dead. */
 bool lt_instance_is_dead(const char *id);
 
+/* Whether there may be a dead one that this user can know of: it did not end well, and left its file. */
+bool lt_instance_any_dead(void);
+
 #endif

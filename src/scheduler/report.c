@@ -100,6 +100,7 @@ bool lt_run_put_out(struct lt_run *run, enum lt_stream stream, struct lt_bytes *
         lt_bytes_unref(bytes);
         return true;
     }
+    lt_note_started(run); /* start was answered, and that is not driven yet */
     struct lt_run_extra *extra = lt_run_extra(run);
     if (extra->flow == NULL) {
         extra->flow = lt_zalloc(sizeof *extra->flow);

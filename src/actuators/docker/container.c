@@ -11,6 +11,7 @@
 
 #include "actuators/docker/docker_state.h"
 #include "actuators/instance.h"
+#include "actuators/item.h"
 #include "actuators/tree.h"
 #include "base/alloc.h"
 #include "base/container_of.h"
@@ -80,6 +81,8 @@ static void tell_end(struct container *c, struct lt_report *report)
         lt_reply_send(&work->reply, LT_ERROR, report->reason != NULL ? report->reason->data : NULL);
     } else if (c->stopping) {
         c->stopping = false;
+        if (report->status == LT_SUCCESS)
+            report->status = LT_STOPPED; /* it heard, and ended well: not with the result of its work */
         lt_work_stopped(work, report);
     } else {
         c->docker->env.notify.report(c->docker->env.notify.arg, work, report);
@@ -236,17 +239,6 @@ static void follow_log(struct container *c)
 
 /* The end. */
 
-static bool has_code(const json_t *codes, int64_t code)
-{
-    size_t i;
-    json_t *known;
-    json_array_foreach(codes, i, known) {
-        if (json_integer_value(known) == code)
-            return true;
-    }
-    return false;
-}
-
 static void add_text(json_t *output, const char *name, const struct lt_capture *capture)
 {
     size_t len;
@@ -285,12 +277,12 @@ static struct lt_bytes *make_reason(const struct container *c)
 /* It is dead, and its output is read. */
 static void conclude(struct container *c)
 {
-    bool success = c->spec.success_codes != NULL ? has_code(c->spec.success_codes, c->code) : c->code == 0;
+    bool success = c->spec.success_codes != NULL ? lt_item_has_code(c->spec.success_codes, c->code) : c->code == 0;
     struct lt_report report = LT_REPORT(success ? LT_SUCCESS : LT_FAILED);
     report.output = make_output(c);
     if (!success) {
         report.reason = make_reason(c);
-        report.no_retry = has_code(c->spec.no_retry_codes, c->code);
+        report.no_retry = lt_item_has_code(c->spec.no_retry_codes, c->code);
     }
     tell_end(c, &report);
 }
@@ -756,13 +748,12 @@ static void signal_looked_up(struct lt_engine_call *call)
         refuse_stop(c, call->problem);
         return;
     }
-    snprintf(c->spec.stop_signal, sizeof c->spec.stop_signal, "%.15s",
-             signal != NULL && signal[0] != '\0' ? signal : "SIGTERM");
-    send_signal(c, c->spec.stop_signal);
+    send_signal(c, signal != NULL && signal[0] != '\0' ? signal : "SIGTERM");
 }
 
 void container_stop(struct container *c)
 {
+    char number[16];
     c->stopping = true;
     switch (c->state) {
     case CONTAINER_TOLD:
@@ -783,8 +774,9 @@ void container_stop(struct container *c)
             break;
         if (c->spec.stop_grace <= 0) {
             send_signal(c, "SIGKILL");
-        } else if (c->spec.stop_signal[0] != '\0') {
-            send_signal(c, c->spec.stop_signal);
+        } else if (c->spec.stop_signal != 0) {
+            snprintf(number, sizeof number, "%d", c->spec.stop_signal);
+            send_signal(c, number);
         } else {
             c->kill = new_call(c, "GET", NULL, "/containers/%s/json", c->id);
             c->kill->done = signal_looked_up;

@@ -22,7 +22,7 @@ struct lt_docker_spec {
     enum lt_pull pull;
     double pull_timeout;         /* seconds */
     const json_t *auth;          /* of the registry; NULL: none */
-    char stop_signal[16];        /* as "SIGTERM"; "": the image's own */
+    int stop_signal;             /* 0: the image's own */
     double stop_grace;           /* seconds before KILL */
     uint64_t max_output;         /* bytes of each stream */
     const json_t *success_codes; /* lists of integers; NULL: only 0, none */

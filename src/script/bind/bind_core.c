@@ -143,6 +143,7 @@ int lt_open_core(lua_State *L)
     if (lt_script_of(L)->worker)
         return 1;
     lt_bind_parts(L);
+    lt_bind_exec(L);
     lt_bind_scheduler(L);
     return 1;
 }

@@ -4,6 +4,7 @@
 
 #include "actuators/docker/docker.h"
 #include "actuators/docker/spec.h"
+#include "actuators/process/process.h"
 #include "actuators/tree.h"
 #include "containers/memory.h"
 #include "scheduler/actuator.h"
@@ -98,8 +99,35 @@ static int make_func(lua_State *L)
     return 1;
 }
 
-/* core.docker(place, defaults, where): a place is { host=, ca=, cert=, key=, version= }, the defaults are fields of an item;
- * what is wrong with them is raised, and begins with `where` */
+/* The table at `index` as fields of an item, or NULL with an error. */
+static json_t *read_defaults(lua_State *L, int index, const char *where, struct lt_error *error)
+{
+    struct lt_buffer encoded = {0};
+    int code = lt_value_encode(L, index, &encoded, where, error);
+    json_t *defaults = code == LT_OK ? lt_tree_read(encoded.data, encoded.len) : NULL;
+    lt_buffer_free(&encoded);
+    if (code == LT_OK && defaults == NULL)
+        lt_fail(error, LT_REFUSED, "%s: it has values that an item cannot have", where);
+    return defaults;
+}
+
+/* core.process(defaults, where): fields of an item; what is wrong with them is raised, and begins with `where` */
+static int make_process(lua_State *L)
+{
+    struct lt_error error;
+    const char *where = luaL_checkstring(L, 2);
+    luaL_checktype(L, 1, LUA_TTABLE);
+    struct part *part = new_part(L, LT_PART_ACTUATOR);
+    json_t *defaults = read_defaults(L, 1, where, &error);
+    if (defaults != NULL && lt_process_defaults_check(defaults, where, &error) == LT_OK) {
+        part->pointer = lt_process_actuator_new(defaults);
+        return 1;
+    }
+    json_decref(defaults);
+    return luaL_error(L, "%s", error.message);
+}
+
+/* core.docker(place, defaults, where): a place is { host=, ca=, cert=, key=, version= } */
 static int make_docker(lua_State *L)
 {
     struct lt_engine_place place = {0};
@@ -119,13 +147,8 @@ static int make_docker(lua_State *L)
         *names[i].value = lua_tostring(L, -1);
     }
     struct part *part = new_part(L, LT_PART_ACTUATOR);
-    struct lt_buffer encoded = {0};
-    int code = lt_value_encode(L, 2, &encoded, where, &error);
-    json_t *defaults = code == LT_OK ? lt_tree_read(encoded.data, encoded.len) : NULL;
-    lt_buffer_free(&encoded);
-    if (code == LT_OK)
-        code = lt_docker_defaults_check(defaults, where, &error);
-    if (code == LT_OK) {
+    json_t *defaults = read_defaults(L, 2, where, &error);
+    if (defaults != NULL && lt_docker_defaults_check(defaults, where, &error) == LT_OK) {
         part->pointer = lt_docker_actuator_new(&place, defaults);
         return 1;
     }
@@ -233,21 +256,14 @@ static int part_to_string(lua_State *L)
 void lt_bind_parts(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"queue", make_queue},
-        {"priority", make_priority},
-        {"func", make_func},
-        {"container", make_container},
-        {"docker", make_docker},
-        {"actuator", make_actuator},
-        {"persister", make_persister},
-        {"receiver", make_receiver},
-        {"is_container", is_container},
-        {"set_version", set_version},
-        {"set_function", part_set_function},
-        {"hold", hold_part},
-        {"set_init", set_init},
-        {"alive", is_alive},
-        {NULL, NULL},
+        {"queue", make_queue},        {"priority", make_priority},
+        {"func", make_func},          {"container", make_container},
+        {"docker", make_docker},      {"process", make_process},
+        {"actuator", make_actuator},  {"persister", make_persister},
+        {"receiver", make_receiver},  {"is_container", is_container},
+        {"set_version", set_version}, {"set_function", part_set_function},
+        {"hold", hold_part},          {"set_init", set_init},
+        {"alive", is_alive},          {NULL, NULL},
     };
     luaL_newmetatable(L, PART);
     lua_pushcfunction(L, release_part);

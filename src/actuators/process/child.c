@@ -1,0 +1,679 @@
+#include "actuators/process/child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "actuators/instance.h"
+#include "actuators/process/orphan.h"
+#include "base/alloc.h"
+#include "base/container_of.h"
+#include "base/log.h"
+
+enum { SPAWNERS = 4, READ_SIZE = 64 << 10, USER_BUFFER = 16 << 10 };
+static const double PIPE_GRACE = 1; /* seconds at least, for a pipe that a stranger holds */
+static const char DEFAULT_PATH[] = "/usr/local/bin:/usr/bin:/bin";
+
+extern char **environ;
+
+/* A pipe to or from the child; it closes in its own time, after the child. */
+struct child_pipe {
+    uv_pipe_t pipe;
+    uv_write_t write;
+    struct lt_child *child; /* NULL: nobody's any more */
+    int stream;
+};
+
+/* A process that it left behind, killed and not reaped yet. */
+struct child_orphan {
+    uv_poll_t poll;
+    struct lt_child *child;
+    int pidfd;
+    pid_t pid;
+    LIST_ENTRY(child_orphan) link;
+};
+
+static struct lt_lane *spawners; /* their threads live until the process ends, and so do the children that they made */
+
+void lt_child_prepare(void)
+{
+    static bool prepared;
+    struct sigaction action;
+    if (prepared)
+        return;
+    prepared = true;
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    if (sigaction(SIGCHLD, NULL, &action) == 0 &&
+        action.sa_handler == SIG_IGN) { /* the kernel would reap them itself */
+        action.sa_handler = SIG_DFL;
+        sigaction(SIGCHLD, &action, NULL);
+    }
+    orphans_of_the_dead();
+}
+
+/* Handles of libuv. */
+
+static void free_pipe(uv_handle_t *handle)
+{
+    free(lt_container_of((uv_pipe_t *)handle, struct child_pipe, pipe));
+}
+
+static void close_pipe(struct lt_child *child, int stream)
+{
+    struct child_pipe *pipe = child->pipes[stream];
+    if (pipe == NULL)
+        return;
+    child->pipes[stream] = NULL;
+    pipe->child = NULL;
+    uv_close((uv_handle_t *)&pipe->pipe, free_pipe);
+}
+
+static bool open_pipe(struct lt_child *child, int stream, int fd)
+{
+    struct child_pipe *pipe = lt_zalloc(sizeof *pipe);
+    uv_pipe_init(&child->loop->uv, &pipe->pipe, 0);
+    pipe->pipe.data = child->loop;
+    uv_unref((uv_handle_t *)&pipe->pipe);
+    if (uv_pipe_open(&pipe->pipe, fd) != 0) {
+        close(fd);
+        uv_close((uv_handle_t *)&pipe->pipe, free_pipe);
+        return false;
+    }
+    pipe->child = child;
+    pipe->stream = stream;
+    child->pipes[stream] = pipe;
+    return true;
+}
+
+static void free_poll(uv_handle_t *handle)
+{
+    free(handle);
+}
+
+/* Stopped before its descriptor is closed: a child that is just being made may hold a copy, and epoll goes on then. */
+static void close_poll(uv_poll_t *poll, int fd)
+{
+    uv_poll_stop(poll);
+    uv_close((uv_handle_t *)poll, free_poll);
+    close(fd);
+}
+
+/* The end. */
+
+static void child_ended(struct lt_turn *turn)
+{
+    struct lt_child *child = lt_container_of(turn, struct lt_child, turn);
+    lt_loop_release(child->loop);
+    child->ended(child);
+}
+
+static void end_child(struct lt_child *child)
+{
+    child->state = LT_CHILD_ENDED;
+    lt_timer_stop(child->loop, &child->timer);
+    for (int i = 0; i < 3; i++)
+        close_pipe(child, i);
+    if (child->left_behind > 0 && !child->stopping)
+        lt_log(LT_LOG_INFO, "processes that a task left behind were ended", LT_S("task", child->task),
+               LT_I("count", child->left_behind), LT_S("name", child->left_name));
+    lt_loop_post(child->loop, &child->turn);
+}
+
+static void drain_late(struct lt_timer *timer)
+{
+    struct lt_child *child = lt_container_of(timer, struct lt_child, timer);
+    if (!child->held_back)
+        end_child(child);
+}
+
+static void arm_drain(struct lt_child *child)
+{
+    double grace = child->spec.stop_grace > PIPE_GRACE ? child->spec.stop_grace : PIPE_GRACE;
+    lt_timer_start(child->loop, &child->timer, lt_loop_tick(child->loop) + grace, drain_late);
+}
+
+static void drain_output(struct lt_child *child)
+{
+    child->state = LT_CHILD_DRAINING;
+    close_pipe(child, 0);
+    if (child->pipes[1] == NULL && child->pipes[2] == NULL)
+        end_child(child);
+    else
+        arm_drain(child);
+}
+
+/* What it left behind. */
+
+static void sweep_orphans(struct lt_child *child);
+
+static void orphan_ready(uv_poll_t *poll, int status, int events)
+{
+    struct child_orphan *orphan = lt_container_of(poll, struct child_orphan, poll);
+    struct lt_child *child = orphan->child;
+    siginfo_t info = {0};
+    (void)status;
+    (void)events;
+    if (waitid(P_PIDFD, (id_t)orphan->pidfd, &info, WEXITED | WNOHANG) == 0 && info.si_pid == 0)
+        return; /* its end is not complete: this comes again */
+    LIST_REMOVE(orphan, link);
+    close_poll(&orphan->poll, orphan->pidfd); /* and frees the orphan: the poll is its first member */
+    if (LIST_EMPTY(&child->orphans))
+        sweep_orphans(child);
+}
+
+static void orphan_found(void *arg, pid_t pid, const char *name)
+{
+    struct lt_child *child = arg;
+    struct child_orphan *known;
+    LIST_FOREACH(known, &child->orphans, link) {
+        if (known->pid == pid)
+            return;
+    }
+    int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (pidfd < 0)
+        return;
+    struct child_orphan *orphan = lt_zalloc(sizeof *orphan);
+    orphan->child = child;
+    orphan->pidfd = pidfd;
+    orphan->pid = pid;
+    syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+    uv_poll_init(&child->loop->uv, &orphan->poll, pidfd);
+    orphan->poll.data = child->loop;
+    uv_unref((uv_handle_t *)&orphan->poll);
+    uv_poll_start(&orphan->poll, UV_READABLE, orphan_ready);
+    LIST_INSERT_HEAD(&child->orphans, orphan, link);
+    child->left_behind++;
+    snprintf(child->left_name, sizeof child->left_name, "%s", name);
+}
+
+/* As long as there are some: those that end leave theirs behind. */
+static void sweep_orphans(struct lt_child *child)
+{
+    orphans_find(&child->loop->uv, child->spawn.pid, child->mark, orphan_found, child);
+    if (LIST_EMPTY(&child->orphans))
+        drain_output(child);
+}
+
+static void leader_ready(uv_poll_t *poll, int status, int events)
+{
+    struct lt_child *child = *(struct lt_child **)(poll + 1);
+    siginfo_t info = {0};
+    (void)status;
+    (void)events;
+    kill(-child->spawn.pid, SIGKILL); /* before it is reaped: until then the number is its own */
+    if (syscall(SYS_waitid, P_PIDFD, child->spawn.pidfd, &info, WEXITED | WNOHANG, &child->usage) == 0 &&
+        info.si_pid == 0)
+        return;
+    child->signal = info.si_code == CLD_EXITED ? 0 : info.si_status;
+    child->code = info.si_code == CLD_EXITED ? info.si_status : 0;
+    child->watch = NULL;
+    close_poll(poll, child->spawn.pidfd);
+    child->spawn.pidfd = -1;
+    lt_timer_stop(child->loop, &child->timer);
+    child->state = LT_CHILD_LEAVING;
+    sweep_orphans(child);
+}
+
+/* Output. */
+
+static void give_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
+{
+    static char bytes[READ_SIZE]; /* the loop's thread reads one at a time */
+    (void)handle;
+    (void)suggested;
+    *buffer = uv_buf_init(bytes, sizeof bytes);
+}
+
+static void pipe_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buffer)
+{
+    struct child_pipe *pipe = lt_container_of((uv_pipe_t *)stream, struct child_pipe, pipe);
+    struct lt_child *child = pipe->child;
+    int number = pipe->stream;
+    if (child == NULL || len == 0)
+        return;
+    if (len < 0) { /* EOF; of a terminal EIO */
+        close_pipe(child, number);
+        if (child->state == LT_CHILD_DRAINING && child->pipes[1] == NULL && child->pipes[2] == NULL)
+            end_child(child);
+        return;
+    }
+    lt_capture_add(number == 1 ? &child->out : &child->err, buffer->base, (size_t)len);
+    if (child->output != NULL && !child->output(child, number, buffer->base, (size_t)len)) {
+        child->held_back = true;
+        for (int i = 1; i < 3; i++)
+            if (child->pipes[i] != NULL)
+                uv_read_stop((uv_stream_t *)&child->pipes[i]->pipe);
+    }
+}
+
+void lt_child_more(struct lt_child *child)
+{
+    if (!child->held_back)
+        return;
+    child->held_back = false;
+    for (int i = 1; i < 3; i++)
+        if (child->pipes[i] != NULL)
+            uv_read_start((uv_stream_t *)&child->pipes[i]->pipe, give_buffer, pipe_read);
+    if (child->state == LT_CHILD_DRAINING)
+        arm_drain(child);
+}
+
+/* Input. */
+
+static void input_written(uv_write_t *write, int status)
+{
+    struct child_pipe *pipe = lt_container_of(write, struct child_pipe, write);
+    (void)status; /* a child need not read it */
+    if (pipe->child != NULL && pipe->stream == 0)
+        close_pipe(pipe->child, 0);
+}
+
+/* The end of a pipe is its end; a terminal is told so. */
+static void write_input(struct lt_child *child)
+{
+    static char end_of_input[] = "\004";
+    const struct lt_process_spec *spec = &child->spec;
+    struct child_pipe *pipe = child->pipes[spec->pty ? 1 : 0];
+    uv_buf_t buffers[2] = {uv_buf_init((char *)(uintptr_t)spec->in_bytes, (unsigned)spec->in_len),
+                           uv_buf_init(end_of_input, 1)};
+    if (spec->in_bytes == NULL || pipe == NULL)
+        return;
+    if (uv_write(&pipe->write, (uv_stream_t *)&pipe->pipe, buffers, spec->pty ? 2 : 1, input_written) != 0 &&
+        !spec->pty)
+        close_pipe(child, 0);
+}
+
+/* Starting: what the lane's thread does. */
+
+/* Its number, and that of its first group. */
+static bool find_user(struct spawn *spawn, const char *name, struct passwd *entry, char *buffer)
+{
+    struct passwd *found = NULL;
+    char *end;
+    unsigned long uid = strtoul(name, &end, 10);
+    bool by_number = end != name && (*end == '\0' || *end == ':');
+    if (by_number)
+        getpwuid_r((uid_t)uid, entry, buffer, USER_BUFFER, &found);
+    else
+        getpwnam_r(name, entry, buffer, USER_BUFFER, &found);
+    if (found == NULL && !by_number)
+        return false;
+    spawn->uid = found != NULL ? found->pw_uid : (uid_t)uid;
+    spawn->gid = found != NULL ? found->pw_gid : (gid_t)uid;
+    spawn->group_count = 1;
+    spawn->groups[0] = spawn->gid;
+    if (found != NULL) {
+        spawn->group_count = SPAWN_GROUPS;
+        if (getgrouplist(found->pw_name, found->pw_gid, spawn->groups, &spawn->group_count) < 0)
+            spawn->group_count = SPAWN_GROUPS; /* those that fit */
+    }
+    if (by_number && *end == ':') {
+        spawn->gid = (gid_t)strtoul(end + 1, NULL, 10);
+        spawn->groups[0] = spawn->gid;
+        spawn->group_count = 1;
+    }
+    return true;
+}
+
+static bool find_group(struct spawn *spawn, const char *name)
+{
+    struct group entry, *found = NULL;
+    char *end, *buffer = lt_alloc(USER_BUFFER);
+    unsigned long gid = strtoul(name, &end, 10);
+    if (end == name || *end != '\0') {
+        getgrnam_r(name, &entry, buffer, USER_BUFFER, &found);
+        gid = found != NULL ? found->gr_gid : 0;
+    }
+    bool known = found != NULL || (end != name && *end == '\0');
+    free(buffer);
+    spawn->gid = (gid_t)gid;
+    return known;
+}
+
+/* The place of a variable in a list that ends with NULL, or its end. */
+static size_t find_variable(const char **list, const char *line)
+{
+    size_t len = strcspn(line, "="), i = 0;
+    while (list[i] != NULL && (strncmp(list[i], line, len) != 0 || list[i][len] != '='))
+        i++;
+    return i;
+}
+
+static void set_variable(const char **list, const char *line)
+{
+    size_t i = find_variable(list, line);
+    if (list[i] == NULL)
+        list[i + 1] = NULL;
+    list[i] = line;
+}
+
+/* HOME, USER and LOGNAME follow the user, unless the item says them. */
+static void set_home(struct lt_child *child, const struct passwd *entry)
+{
+    const char *const names[] = {"HOME", "USER", "LOGNAME"};
+    const char *const values[] = {entry->pw_dir, entry->pw_name, entry->pw_name};
+    child->home = lt_zalloc(4 * sizeof *child->home);
+    for (int i = 0; i < 3; i++) {
+        size_t given;
+        json_t *line;
+        bool said = false;
+        child->home[i] = lt_format("%s=%s", names[i], values[i]);
+        json_array_foreach(child->spec.env, given, line) {
+            size_t len = strlen(names[i]) + 1;
+            said = said || strncmp(json_string_value(line), child->home[i], len) == 0;
+        }
+        if (!said)
+            set_variable(child->envp, child->home[i]);
+    }
+}
+
+static bool become(struct lt_child *child)
+{
+    const struct lt_process_spec *spec = &child->spec;
+    struct spawn *spawn = &child->spawn;
+    struct passwd entry = {0};
+    if (spec->user == NULL && spec->group == NULL)
+        return true;
+    char *buffer = lt_alloc(USER_BUFFER);
+    spawn->has_user = true;
+    spawn->uid = geteuid();
+    spawn->gid = getegid();
+    spawn->group_count = 1;
+    spawn->groups[0] = spawn->gid;
+    bool known = spec->user == NULL || find_user(spawn, spec->user, &entry, buffer);
+    if (known && entry.pw_name != NULL)
+        set_home(child, &entry);
+    free(buffer);
+    if (known && spec->group != NULL) {
+        known = find_group(spawn, spec->group);
+        spawn->groups[0] = spec->user == NULL ? spawn->gid : spawn->groups[0];
+    }
+    if (!known) {
+        spawn->failed = SPAWN_USER;
+        spawn->error = ENOENT;
+    }
+    return known;
+}
+
+static void spawn_work(struct lt_lane_job *job)
+{
+    struct lt_child *child = lt_container_of(job, struct lt_child, job);
+    if (become(child))
+        spawn_child(&child->spawn);
+}
+
+/* Starting: what the loop's thread does before and after. */
+
+static void make_environment(struct lt_child *child)
+{
+    const struct lt_process_spec *spec = &child->spec;
+    const char *instance = lt_instance_id();
+    static uint64_t number;
+    size_t count = 0, i;
+    json_t *line;
+    while (!spec->clear_env && environ[count] != NULL)
+        count++;
+    child->envp = lt_alloc((count + json_array_size(spec->env) + 8) * sizeof *child->envp);
+    for (i = 0; i < count; i++)
+        child->envp[i] = environ[i];
+    child->envp[count] = NULL;
+    json_array_foreach(spec->env, i, line)
+        set_variable(child->envp, json_string_value(line));
+    snprintf(child->mark, sizeof child->mark, "LTSH_RUN=%s:%llu", instance != NULL ? instance : "",
+             (unsigned long long)++number);
+    set_variable(child->envp, child->mark);
+    const char *path = child->envp[find_variable(child->envp, "PATH")];
+    child->spawn.path = path != NULL ? path + sizeof "PATH=" - 1 : DEFAULT_PATH;
+}
+
+static void close_fd(int *fd)
+{
+    if (*fd > 2)
+        close(*fd);
+    *fd = -1;
+}
+
+static int null_device(int how)
+{
+    static int reads = -1, writes = -1;
+    int *fd = how == O_RDONLY ? &reads : &writes;
+    if (*fd < 0)
+        *fd = open("/dev/null", how | O_CLOEXEC);
+    return *fd;
+}
+
+/* The ends that the child has, in spawn.streams, and those of the host, in `own`. */
+static bool make_streams(struct lt_child *child, int own[3])
+{
+    const struct lt_process_spec *spec = &child->spec;
+    struct spawn_stream *streams = child->spawn.streams;
+    const enum lt_stream_kind kinds[] = {LT_STREAM_CAPTURE, spec->out, spec->err};
+    const char *const files[] = {spec->in_file, spec->out_file, spec->err_file};
+    for (int i = 0; i < 3; i++) {
+        int ends[2] = {-1, -1};
+        streams[i] = (struct spawn_stream){.path = files[i], .fd = -1, .append = child->append};
+        if (files[i] != NULL || (i == 2 && kinds[i] == LT_STREAM_STDOUT)) {
+            child->spawn.out_to_err_too = child->spawn.out_to_err_too || files[i] == NULL;
+        } else if (kinds[i] == LT_STREAM_INHERIT) {
+            streams[i].fd = i;
+        } else if (i == 0 ? spec->in_bytes == NULL : kinds[i] == LT_STREAM_DISCARD) {
+            streams[i].fd = null_device(i == 0 ? O_RDONLY : O_WRONLY);
+        } else if (pipe2(ends, O_CLOEXEC) == 0) {
+            streams[i].fd = ends[i == 0 ? 0 : 1];
+            own[i] = ends[i == 0 ? 1 : 0];
+        } else {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool make_terminal(struct lt_child *child, int own[3])
+{
+    char name[128];
+    int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (master < 0)
+        return false;
+    own[1] = master;
+    if (grantpt(master) != 0 || unlockpt(master) != 0 || ptsname_r(master, name, sizeof name) != 0)
+        return false;
+    int slave = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    for (int i = 0; i < 3; i++)
+        child->spawn.streams[i] = (struct spawn_stream){.fd = slave};
+    child->terminal = slave;
+    child->spawn.terminal = true;
+    return slave >= 0;
+}
+
+/* The child has its own copies now. */
+static void close_childs_ends(struct lt_child *child)
+{
+    for (int i = 0; i < 3; i++) {
+        struct spawn_stream *stream = &child->spawn.streams[i];
+        bool shared = stream->fd == null_device(O_RDONLY) || stream->fd == null_device(O_WRONLY);
+        if (child->terminal < 0 && !shared)
+            close_fd(&stream->fd);
+        stream->fd = -1;
+    }
+    if (child->terminal >= 0)
+        close(child->terminal);
+    child->terminal = -1;
+}
+
+static void fail_start(struct lt_child *child, const char *why)
+{
+    close_childs_ends(child);
+    for (int i = 0; i < 3; i++)
+        close_pipe(child, i);
+    child->state = LT_CHILD_ENDED;
+    lt_loop_release(child->loop);
+    child->started(child, why);
+}
+
+static void watch_leader(struct lt_child *child)
+{
+    uv_poll_t *poll = lt_zalloc(sizeof *poll + sizeof(struct lt_child *));
+    *(struct lt_child **)(poll + 1) = child;
+    uv_poll_init(&child->loop->uv, poll, child->spawn.pidfd);
+    poll->data = child->loop;
+    uv_unref((uv_handle_t *)poll);
+    uv_poll_start(poll, UV_READABLE, leader_ready);
+    child->watch = poll;
+}
+
+static void spawn_done(struct lt_lane_job *job)
+{
+    struct lt_child *child = lt_container_of(job, struct lt_child, job);
+    char why[512];
+    if (child->spawn.pid == 0) {
+        if (child->spawn.failed == SPAWN_USER && child->spawn.error == ENOENT)
+            snprintf(why, sizeof why, "no such user or group: %s%s%s", child->spec.user != NULL ? child->spec.user : "",
+                     child->spec.group != NULL ? ":" : "", child->spec.group != NULL ? child->spec.group : "");
+        else
+            spawn_describe(&child->spawn, why, sizeof why);
+        fail_start(child, why);
+        return;
+    }
+    close_childs_ends(child);
+    child->state = LT_CHILD_RUNNING;
+    for (int i = 1; i < 3; i++)
+        if (child->pipes[i] != NULL)
+            uv_read_start((uv_stream_t *)&child->pipes[i]->pipe, give_buffer, pipe_read);
+    write_input(child);
+    watch_leader(child);
+    bool stopping = child->stopping;
+    child->started(child, NULL);
+    if (stopping)
+        lt_child_stop(child, false);
+}
+
+static struct lt_lane *spawners_of(struct lt_loop *loop)
+{
+    if (spawners == NULL)
+        spawners = lt_lane_open(loop, SPAWNERS, "ltsh-spawn");
+    return spawners;
+}
+
+void lt_child_start(struct lt_child *child)
+{
+    const struct lt_process_spec *spec = &child->spec;
+    int own[3] = {-1, -1, -1};
+    size_t count = json_array_size(spec->argv), i;
+    json_t *word;
+    lt_loop_hold(child->loop);
+    child->timer = LT_TIMER_INIT;
+    child->turn.fn = child_ended;
+    child->terminal = -1;
+    child->spawn = (struct spawn){.cwd = spec->cwd,
+                                  .shell = "/bin/sh",
+                                  .pidfd = -1,
+                                  .nice = spec->nice,
+                                  .has_umask = spec->has_umask,
+                                  .umask = spec->umask,
+                                  .limit_count = spec->limit_count};
+    memcpy(child->spawn.limits, spec->limits, sizeof spec->limits);
+    child->argv = lt_alloc((count + 1) * sizeof *child->argv);
+    json_array_foreach(spec->argv, i, word)
+        child->argv[i] = json_string_value(word);
+    child->argv[count] = NULL;
+    make_environment(child);
+    child->spawn.argv = child->argv;
+    child->spawn.envp = child->envp;
+    lt_capture_init(&child->out, spec->max_output);
+    lt_capture_init(&child->err, spec->max_output);
+    bool made = spec->pty ? make_terminal(child, own) : make_streams(child, own);
+    for (int s = 0; s < 3; s++)
+        if (own[s] >= 0)
+            made = open_pipe(child, s, own[s]) && made;
+    child->job = (struct lt_lane_job){.work = spawn_work, .done = spawn_done};
+    child->state = LT_CHILD_SPAWNING;
+    if (!made) {
+        child->spawn.failed = SPAWN_DESCRIPTORS;
+        child->spawn.error = errno;
+        child->job.work = NULL;
+    }
+    if (!made || !lt_lane_send(spawners_of(child->loop), &child->job)) {
+        if (made)
+            child->spawn.failed = SPAWN_FORK;
+        child->spawn.error = child->spawn.error != 0 ? child->spawn.error : errno;
+        char why[256];
+        spawn_describe(&child->spawn, why, sizeof why);
+        fail_start(child, why);
+    }
+}
+
+/* Stopping. */
+
+static void kill_session(struct lt_child *child)
+{
+    if (child->state == LT_CHILD_RUNNING)
+        kill(-child->spawn.pid, SIGKILL);
+}
+
+static void grace_over(struct lt_timer *timer)
+{
+    kill_session(lt_container_of(timer, struct lt_child, timer));
+}
+
+void lt_child_stop(struct lt_child *child, bool at_once)
+{
+    bool again = child->stopping;
+    child->stopping = true;
+    if (child->state != LT_CHILD_RUNNING)
+        return; /* as soon as it runs; or it is over */
+    if (at_once || child->spec.stop_grace <= 0) {
+        kill_session(child);
+        return;
+    }
+    if (again && lt_timer_active(&child->timer))
+        return;
+    kill(-child->spawn.pid, child->spec.stop_signal);
+    kill(-child->spawn.pid, SIGCONT); /* one that is stopped hears it too */
+    lt_timer_start(child->loop, &child->timer, lt_loop_tick(child->loop) + child->spec.stop_grace, grace_over);
+}
+
+/* What came of it. */
+
+char *lt_child_reason(const struct lt_child *child)
+{
+    char what[64], name[32];
+    const struct lt_capture *last =
+        child->spec.err == LT_STREAM_CAPTURE && !child->spec.pty ? &child->err : &child->out;
+    char *line = lt_capture_last_line(last);
+    if (child->signal != 0) {
+        snprintf(name, sizeof name, "%s", strsignal(child->signal));
+        if (name[0] >= 'A' && name[0] <= 'Z')
+            name[0] += 'a' - 'A';
+        snprintf(what, sizeof what, "signal %d (%s)", child->signal, name);
+    } else {
+        snprintf(what, sizeof what, "exit code %d", child->code);
+    }
+    char *reason = lt_format("%s%s%s", what, line[0] != '\0' ? ": " : "", line);
+    free(line);
+    return reason;
+}
+
+void lt_child_free(struct lt_child *child)
+{
+    for (int i = 0; i < 3; i++)
+        close_pipe(child, i);
+    lt_timer_stop(child->loop, &child->timer);
+    for (int i = 0; child->home != NULL && child->home[i] != NULL; i++)
+        free(child->home[i]);
+    free(child->home);
+    free(child->argv);
+    free(child->envp);
+    lt_capture_clear(&child->out);
+    lt_capture_clear(&child->err);
+    lt_process_spec_clear(&child->spec);
+}

@@ -1,0 +1,154 @@
+#include "actuators/process/orphan.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "actuators/instance.h"
+#include "base/alloc.h"
+#include "base/bytes.h"
+#include "base/log.h"
+
+static const char MARK[] = "LTSH_RUN=";
+
+/* Reads a file of /proc whole. */
+static bool read_file(const char *path, struct lt_buffer *text)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t len = -1;
+    text->len = 0;
+    if (fd < 0)
+        return false;
+    do {
+        lt_buffer_reserve(text, 4096);
+        len = read(fd, text->data + text->len, text->size - text->len - 1);
+        if (len > 0)
+            text->len += (size_t)len;
+    } while (len > 0);
+    close(fd);
+    text->data[text->len] = '\0';
+    return len == 0;
+}
+
+/* The name, the session and the state of a process. */
+static bool read_stat(pid_t pid, struct lt_buffer *text, char name[32], pid_t *session, char *state)
+{
+    char path[64];
+    int value = 0;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    if (!read_file(path, text))
+        return false;
+    const char *open = strchr(text->data, '(');
+    const char *close = strrchr(text->data, ')');
+    if (open == NULL || close == NULL || sscanf(close + 1, " %c %*d %*d %d", state, &value) != 2)
+        return false;
+    snprintf(name, 32, "%.*s", (int)(close - open - 1), open + 1);
+    *session = value;
+    return true;
+}
+
+/* The variable of this name in the environment of a process, as "NAME=value"; NULL: it has none. */
+static const char *find_mark(pid_t pid, struct lt_buffer *text)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/environ", (int)pid);
+    if (!read_file(path, text))
+        return NULL;
+    for (const char *at = text->data; at < text->data + text->len; at += strlen(at) + 1)
+        if (strncmp(at, MARK, sizeof MARK - 1) == 0)
+            return at;
+    return NULL;
+}
+
+struct search {
+    pid_t pid;
+    bool found;
+};
+
+static void compare_handle(uv_handle_t *handle, void *arg)
+{
+    struct search *search = arg;
+    if (uv_handle_get_type(handle) == UV_PROCESS && uv_process_get_pid((uv_process_t *)handle) == search->pid)
+        search->found = true;
+}
+
+/* A dead process that nobody waits for. */
+static void reap_stranger(uv_loop_t *loop, pid_t pid)
+{
+    struct search search = {.pid = pid};
+    siginfo_t info;
+    uv_walk(loop, compare_handle, &search);
+    if (!search.found)
+        waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG);
+}
+
+void orphans_find(uv_loop_t *loop, pid_t session, const char *mark,
+                  void (*found)(void *arg, pid_t pid, const char *name), void *arg)
+{
+    struct lt_buffer list = {0}, text = {0};
+    char path[64], name[32], state;
+    /* What is adopted becomes a child of the main thread; children of ours are those of the threads that made them. */
+    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+    if (read_file(path, &list) && list.len > 0) {
+        char *rest = list.data, *word;
+        while ((word = strsep(&rest, " ")) != NULL) {
+            pid_t pid = (pid_t)strtol(word, NULL, 10), its_session = 0;
+            if (pid <= 0 || !read_stat(pid, &text, name, &its_session, &state))
+                continue;
+            const char *its_mark = its_session == session ? NULL : find_mark(pid, &text);
+            if (its_session == session || (its_mark != NULL && strcmp(its_mark, mark) == 0))
+                found(arg, pid, name);
+            else if (state == 'Z' && its_session != getsid(0))
+                reap_stranger(loop, pid);
+        }
+    }
+    lt_buffer_free(&list);
+    lt_buffer_free(&text);
+}
+
+/* The signal goes through a pidfd, after what it is has been looked at again: a pid may have been given to another. */
+static bool kill_marked(pid_t pid, const char *mark, struct lt_buffer *text)
+{
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (fd < 0)
+        return false;
+    const char *its_mark = find_mark(pid, text);
+    bool same = its_mark != NULL && strcmp(its_mark, mark) == 0;
+    bool killed = same && syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0) == 0;
+    close(fd);
+    return killed;
+}
+
+unsigned orphans_of_the_dead(void)
+{
+    struct lt_buffer text = {0};
+    unsigned count = 0;
+    DIR *folder = lt_instance_any_dead() ? opendir("/proc") : NULL;
+    const struct dirent *entry;
+    while (folder != NULL && (entry = readdir(folder)) != NULL) {
+        pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
+        const char *found = pid > 0 ? find_mark(pid, &text) : NULL;
+        if (found == NULL)
+            continue;
+        char *mark = lt_strdup(found);
+        char *instance = lt_strdup(mark + sizeof MARK - 1);
+        instance[strcspn(instance, ":")] = '\0';
+        if (lt_instance_is_dead(instance) && kill_marked(pid, mark, &text))
+            count++;
+        free(instance);
+        free(mark);
+    }
+    if (folder != NULL)
+        closedir(folder);
+    lt_buffer_free(&text);
+    if (count > 0)
+        lt_log(LT_LOG_WARN, "ended processes that a host which was killed left behind", LT_I("count", count));
+    return count;
+}
