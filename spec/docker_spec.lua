@@ -2,8 +2,11 @@
 local engine = require "spec.support.engine"
 local ltsh = require "ltsh"
 local Proxy = require "spec.support.proxy"
+local Registry = require "spec.support.registry"
 local run = require "spec.support.run"
 local scene = require "spec.support.scene"
+
+local actuator_contract = assert(loadfile("spec/contract/actuator_contract.lua", "t", _ENV))()
 
 local available, why = engine.start()
 teardown(engine.stop)
@@ -100,6 +103,23 @@ if not available then
   return
 end
 
+-- For printf: each byte in octal.
+local function escape(text)
+  return (text:gsub(".", function(c) return string.format("\\%03o", c:byte()) end))
+end
+
+actuator_contract("containers", {
+  actuator = function() return docker { stop_grace = 0.5 } end,
+  print = function(out, err, code)
+    return { shell = string.format("printf '%s'; printf '%s' >&2; exit %d", escape(out), escape(err), code) }
+  end,
+  sleep = function() return { cmd = { "sleep", "60" } } end,
+  flood = function(bytes) return { cmd = { "head", "-c", bytes, "/dev/zero" } } end,
+  flaky = function(folder)
+    return { shell = "test -e x || { touch x; exit 1; }", volumes = { [folder] = "/data" }, cwd = "/data" }
+  end,
+})
+
 describe("a container", function()
   after_each(scene.close)
 
@@ -138,6 +158,15 @@ describe("a container", function()
   it("that takes too much memory says so", function()
     local task = result_of { memory = "8M", shell = "x=a; while :; do x=$x$x; done" }
     assert.same({ "failed", "out of memory", true }, { task.status, task.reason, task.output.oom })
+  end)
+
+  it("whose limit the engine does not take says so in the engine's words", function()
+    assert.matches("[Mm]inimum memory limit", result_of({ cmd = { "true" }, memory = "4M" }).reason)
+  end)
+
+  it("that succeeds though a process of it was killed for its memory says both", function()
+    local task = result_of { memory = "16M", shell = "sh -c 'x=a; while :; do x=$x$x; done'; exit 0" }
+    assert.same({ "success", true, 0 }, { task.status, task.output.oom, task.output.code })
   end)
 
   it("is told to stop at its timeout, and may say something", function()
@@ -267,6 +296,7 @@ describe("a container", function()
     assert.same({ "x", "a/b ü", "1" }, { config.Labels.mine, config.Labels["ltsh.task"], config.Labels["ltsh.run"] })
     assert.same({ { HostIp = "", HostPort = "5353" } }, host.PortBindings["53/udp"])
     assert.is_truthy(config.ExposedPorts["80/tcp"])
+    scheduler:close()
     engine.docker("volume", "rm", "data")
   end)
 
@@ -389,6 +419,25 @@ describe("an engine", function()
     assert.equal(0, proxy:count "/v1.4")
   end)
 
+  it("pulls an image once for all that wait for it, and says what goes wrong", function()
+    local folder = run.folder()
+    local registry = Registry(folder)
+    local scheduler = open_proxy { limit = 10 }
+    for i = 1, 10 do
+      scheduler:add { id = tostring(i), item = { image = registry.image, cmd = { "/bin/busybox", "echo", i } } }
+    end
+    for i = 1, 10 do
+      local task = scheduler:wait(tostring(i))
+      assert.same({ "success", i .. "\n" }, { task.status, task.output and task.output.stdout or task.reason })
+    end
+    assert.equal(1, proxy:count "POST .*/images/create")
+    scheduler:add { id = "missing", item = { image = registry.image .. "s", cmd = { "x" } } }
+    local reason = scheduler:wait("missing").reason
+    assert.matches("^image not found: 127.0.0.1:%d+/things:latest: .*manifest unknown", reason)
+    registry.close()
+    run.clean()
+  end)
+
   it("that crashes and comes back fails what ran, and serves what comes", function()
     local scheduler = open { limit = 1 }
     scheduler:on("output", function()
@@ -444,6 +493,35 @@ describe("the host of containers", function()
     local child = begin "60"
     child:kill "sigterm"
     assert.equal(128 + 15, child:wait().code)
+    nothing_is_left()
+  end)
+
+  it("that is killed leaves those of tasks that outlive it: the next one takes them up, and what ended", function()
+    local folder = run.folder { ["script.lua"] = [[
+      local ltsh = require "ltsh"
+      local scheduler = ltsh.scheduler {
+        name = "q", limit = 3, container = require "spec.support.durable" (arg[2]),
+        actuator = ltsh.actuator.docker { host = arg[1], image = "busybox:test", network_mode = "none" },
+      }
+      scheduler:on("output", function(task, _, bytes) print("out", task.id, bytes) end)
+      scheduler:add { id = "runs", item = { shell = "echo here; sleep 2; echo done" } }
+      scheduler:add { id = "ends", item = { shell = "echo here; sleep 0.3; exit 5" } }
+      for task in scheduler:finished() do
+        print(task.id, task.status, task.attempts, task.reason, (task.output.stdout:gsub("\n", "|")))
+      end
+    ]] }
+    local args = { folder .. "/script.lua", engine.host, folder .. "/state" }
+    local child = run.start(args)
+    child:expect "out\truns\there"
+    child:expect "out\tends\there"
+    child:kill "sigkill"
+    child:wait()
+    scene.eventually("one of them ends", function()
+      return engine.docker("ps", "--format", "{{.Names}}"):match "^[^\n]+$"
+    end)
+    local result = run.ltsh(args)
+    assert.matches("runs\tsuccess\t1\tnil\there|done|\n", result.stdout, 1, true)
+    assert.matches("ends\tfailed\t1\texit code 5\there|\n", result.stdout, 1, true)
     nothing_is_left()
   end)
 

@@ -51,6 +51,24 @@ describe("examples/lua_parts.lua", function()
   end)
 end)
 
+describe("examples/process.lua", function()
+  it("compresses a folder", function()
+    local folder = run.folder { one = ("one "):rep(5000), two = ("two "):rep(9000), [".three"] = "3" }
+    local text = example("examples/process.lua", folder, folder .. "/out")
+    assert.matches("one: 20000 %-> %d+ bytes\n", text)
+    assert.matches("\n3 files compressed, 0 failed: 56001 %-> %d+ bytes\n$", text)
+    local back = run.start({ "-dc", folder .. "/out/two.gz" }, { program = "/bin/gzip" }):wait()
+    assert.equal(("two "):rep(9000), back.stdout)
+    run.clean()
+  end)
+
+  it("says how it is called", function()
+    local result = run.ltsh { "examples/process.lua" }
+    assert.equal(2, result.code)
+    assert.matches("^usage:", result.stderr)
+  end)
+end)
+
 describe("examples/workers.lua", function()
   it("counts primes with one worker and with all", function()
     local text = example("examples/workers.lua", "2", "200000")

@@ -4,6 +4,8 @@ local run = require "spec.support.run"
 local scene = require "spec.support.scene"
 local uv = require "luv"
 
+local actuator_contract = assert(loadfile("spec/contract/actuator_contract.lua", "t", _ENV))()
+
 after_each(scene.close)
 
 local function open(options)
@@ -31,6 +33,21 @@ local function mark()
   number = number + 1
   return string.format("6%d.%06d", math.tointeger(uv.os_getpid()), number)
 end
+
+-- For printf: each byte in octal.
+local function escape(text)
+  return (text:gsub(".", function(c) return string.format("\\%03o", c:byte()) end))
+end
+
+actuator_contract("processes", {
+  actuator = function() return ltsh.actuator.process { stop_grace = 0.5 } end,
+  print = function(out, err, code)
+    return { shell = string.format("printf '%s'; printf '%s' >&2; exit %d", escape(out), escape(err), code) }
+  end,
+  sleep = function() return { "sleep", "60" } end,
+  flood = function(bytes) return { "head", "-c", bytes, "/dev/zero" } end,
+  flaky = function(folder) return { shell = "test -e x || { touch x; exit 1; }", cwd = folder } end,
+})
 
 describe("a process", function()
   it("has its output apart, and what it used", function()
@@ -252,6 +269,46 @@ describe("a process", function()
     assert.equal("success", scheduler:wait("a").status)
     assert.equal(20000000, heard)
     assert.is_true(most <= 128 << 10)
+  end)
+end)
+
+describe("progress", function()
+  it("is made of lines, however they end and are cut", function()
+    local splitter, lines = require("ltsh.lines").splitter, {}
+    local feed, finish = splitter(function(line) lines[#lines + 1] = line end)
+    local cut = { "one\ntw", "o\r\nthree\r", "\nfour\rfi", "ve\n\n", "si\xC3", "\xBC\r\r", "\n", "x" }
+    for _, bytes in ipairs(cut) do feed(bytes) end
+    assert.same({ "one", "two", "three", "four", "five", "", "si\xC3\xBC", "" }, lines)
+    finish()
+    assert.equal("x", lines[#lines])
+  end)
+
+  it("of a process is what a function makes of its lines", function()
+    local lines = {}
+    local scheduler = open {
+      actuator = ltsh.actuator.process {
+        progress = function(line, stream)
+          lines[#lines + 1] = stream .. " " .. line
+          return tonumber(line:match "^(%d+)%%")
+        end,
+      },
+    }
+    local seen = {}
+    scheduler:on("progress", function(task) seen[#seen + 1] = task.progress end)
+    scheduler:add { id = "a", item = {
+      shell = [[printf '10%%\r'; read x; printf '55%%\r'; echo no number; printf '99%%\n' >&2; printf 'the end']],
+      stdin = "go\n",
+    } }
+    local task = scheduler:wait "a"
+    assert.same({ 10, 55 }, { seen[1], seen[2] })
+    assert.equal(99, task.progress)
+    table.sort(lines)
+    assert.same({ "stderr 99%", "stdout 10%", "stdout 55%", "stdout no number", "stdout the end" }, lines)
+  end)
+
+  it("must be a function", function()
+    assert.has_error(function() ltsh.actuator.process { progress = 5 } end,
+      "ltsh.actuator.process: progress must be a function(line, stream), got 5")
   end)
 end)
 

@@ -162,18 +162,35 @@ function actuator.func(given)
   return with_init(where, object, given.init)
 end
 
---- Runs each task as a process.
--- @param defaults fields of an item, for tasks that leave them out (docs/processes-and-docker.md has all of them)
-function actuator.process(defaults)
-  local where = "ltsh.actuator.process"
-  defaults = defaults or {}
-  check.table(where, "options", defaults)
-  local function make() return core.process(defaults, where) end
-  make()
-  return setmetatable({ make = make, pushes = true }, Builtin) -- ends are pushed, and cannot be asked for
+-- A built-in actuator that runs processes or containers: ends are pushed, and cannot be asked for.
+local function outside(where, make, progress)
+  if progress ~= nil and not check.is_callable(progress) then
+    check.fail(where, "progress", "a function(line, stream)", progress)
+  end
+  make() -- raises for defaults that make no sense
+  return setmetatable({ make = make, pushes = true, progress = progress }, Builtin)
 end
 
-local PLACE = { host = true, tls = true, version = true }
+-- The fields of `given` without those of `taken`.
+local function without(given, taken)
+  local rest = {}
+  for name, value in pairs(given) do
+    if not taken[name] then rest[name] = value end
+  end
+  return rest
+end
+
+--- Runs each task as a process.
+-- @param given fields of an item, for tasks that leave them out (docs/processes-and-docker.md has all of them), and
+-- `progress`, a function(line, stream) that is called with each line of output and returns how far the task is, or nil
+function actuator.process(given)
+  local where = "ltsh.actuator.process"
+  given = given or {}
+  check.table(where, "options", given)
+  local defaults = without(given, { progress = true })
+  return outside(where, function() return core.process(defaults, where) end, given.progress)
+end
+
 local TLS = { ca = true, cert = true, key = true }
 
 -- A text that is not empty, or nil.
@@ -185,15 +202,11 @@ end
 --- Runs containers of a Docker Engine.
 -- @param given where the engine is: `host` ("unix:///var/run/docker.sock", "tcp://name:2375"), `tls` ({ ca=, cert=,
 -- key= }, paths of PEM files), `version` of its API; what is missing is as the environment says (DOCKER_HOST and the
--- like). All other fields are those of an item, for tasks that leave them out.
+-- like). All other fields are those of an item, for tasks that leave them out, and `progress` as for processes.
 function actuator.docker(given)
   local where = "ltsh.actuator.docker"
   given = given or {}
   check.table(where, "options", given)
-  local defaults = {}
-  for name, value in pairs(given) do
-    if not PLACE[name] then defaults[name] = value end
-  end
   local tls = given.tls or {}
   check.table(where, "tls", tls)
   check.names(where, tls, TLS)
@@ -202,9 +215,8 @@ function actuator.docker(given)
     ca = text_or_nil(where, "tls.ca", tls.ca), cert = text_or_nil(where, "tls.cert", tls.cert),
     key = text_or_nil(where, "tls.key", tls.key),
   }
-  local function make() return core.docker(place, defaults, where) end
-  make()
-  return setmetatable({ make = make, pushes = true }, Builtin)
+  local defaults = without(given, { host = true, tls = true, version = true, progress = true })
+  return outside(where, function() return core.docker(place, defaults, where) end, given.progress)
 end
 
 -- Checks that a table can be an actuator.
@@ -226,7 +238,7 @@ end
 -- What ltsh.scheduler needs of what the script gave: a function that makes the object, and what it can do.
 function actuator.object(where, given)
   if getmetatable(given) == Builtin then
-    return given.make, { builtin = true, attach = true, status = not given.pushes }
+    return given.make, { builtin = true, attach = true, status = not given.pushes, progress = given.progress }
   end
   if type(given) ~= "table" then
     check.fail(where, "actuator", "an actuator such as ltsh.actuator.func(fn), or a table of methods", given)

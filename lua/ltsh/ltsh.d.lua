@@ -503,7 +503,11 @@ function ltsh.exec(options) end
 ---@field keep? boolean It is not removed.
 ---@field host_config? table Is merged into the engine's HostConfig as it is.
 
+---@class ltsh.ProcessOptions: ltsh.ProcessItem
+---@field progress? fun(line: string, stream: "stdout"|"stderr"): ltsh.Data? Is called with each line of output, as \r or \n ends it; returns how far the task is.
+
 ---@class ltsh.DockerOptions: ltsh.DockerItem
+---@field progress? fun(line: string, stream: "stdout"|"stderr"): ltsh.Data? As for processes.
 ---@field host? string Where the engine is (default: DOCKER_HOST, else unix:///var/run/docker.sock).
 ---@field tls? { ca?: string, cert?: string, key?: string } Files in PEM (default: as DOCKER_TLS_VERIFY and DOCKER_CERT_PATH say).
 ---@field version? string Of the API, as "1.41" (default: DOCKER_API_VERSION, else the newest that both know).
@@ -548,9 +552,9 @@ function ltsh.exec(options) end
 ltsh.actuator = {}
 
 ---Runs each task as a process. Its output is { code =, signal =, stdout =, stderr =, usage = }.
----@param defaults? ltsh.ProcessItem
+---@param options? ltsh.ProcessOptions
 ---@return ltsh.Actuator
-function ltsh.actuator.process(defaults) end
+function ltsh.actuator.process(options) end
 
 ---Runs each task as a container of a Docker Engine. Its output is { code =, oom =, stdout =, stderr = }.
 ---@param options? ltsh.DockerOptions

@@ -165,6 +165,7 @@ local function make(options)
   config.name = options.name or ("scheduler-" .. core.number())
   local scheduler = core.scheduler(config)
   if taken then taken() end
+  if can.progress then require("ltsh.lines").follow(scheduler, can.progress) end
   return scheduler
 end
 

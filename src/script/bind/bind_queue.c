@@ -5,6 +5,7 @@
 #include "script/bind/question.h"
 #include "script/task/task_object.h"
 #include "script/values/marks.h"
+#include "script/values/values.h"
 
 LT_RUNS_LUA static int push_list(lua_State *L, const struct lt_question *question)
 {
@@ -137,6 +138,24 @@ static int core_resume(lua_State *L)
     return pause_or_resume(L, "scheduler:resume", false);
 }
 
+/* _progress(id, run, value): how far a running task is; one of an earlier run is dropped */
+static int core_progress(lua_State *L)
+{
+    struct lt_bound *bound = lt_bound_check(L, "scheduler:_progress");
+    struct lt_push push = {.run = (uint64_t)luaL_checkinteger(L, 3), .report = LT_REPORT(LT_RUNNING)};
+    struct lt_error error;
+    push.id = luaL_checklstring(L, 2, &push.id_len);
+    luaL_checkany(L, 4);
+    push.report.progress = lt_value_bytes(L, 4, &bound->script->scratch, "progress", &error);
+    if (push.report.progress == NULL)
+        return luaL_error(L, "%s", error.message);
+    if (bound->scheduler != NULL)
+        lt_scheduler_push(bound->scheduler, &push);
+    else
+        lt_report_clear(&push.report);
+    return 0;
+}
+
 /* close(drain) */
 static int core_close(lua_State *L)
 {
@@ -180,7 +199,8 @@ void lt_bind_queue(lua_State *L)
 {
     static const luaL_Reg methods[] = {
         {"_list", core_list},     {"_count", core_count}, {"_stats", core_stats}, {"_pause", core_pause},
-        {"_resume", core_resume}, {"_close", core_close}, {"run", method_run},    {NULL, NULL},
+        {"_resume", core_resume}, {"_close", core_close}, {"run", method_run},    {"_progress", core_progress},
+        {NULL, NULL},
     };
     luaL_setfuncs(L, methods, 0);
 }
