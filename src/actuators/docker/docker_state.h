@@ -1,5 +1,5 @@
-/* The inside of the Docker actuator: shared by docker.c (its life), container.c (the way of one container), watch.c (ends
- * come from the engine's events), pull.c and leftover.c.
+/* The inside of the Docker actuator: shared by docker.c (its life), container.c and the container_ files (the way of one),
+ * watch.c (ends come from the engine's events), pull.c and leftover.c.
  *
  *     PULLING -> CREATING -> ATTACHING -> STARTING -> RUNNING -> INSPECTING -> DRAINING -> TOLD -> (stored) removed
  *        ^          |                                    |  die event, or seen in the list after a reconnect
@@ -127,18 +127,39 @@ struct docker {
 };
 
 /* container.c */
+__attribute__((format(printf, 4, 5))) struct lt_engine_call *
+container_call(struct container *container, const char *method, json_t *body, const char *format, ...);
+void container_cancel(struct lt_engine_call **call);
+void container_answer_start(struct container *container); /* if it was not */
+/* Tells its end, or that it did not begin; takes over the report's bytes. The work is not touched after that until `stored`. */
+void container_tell_end(struct container *container, struct lt_report *report);
+__attribute__((format(printf, 2, 3))) void container_fail(struct container *container, const char *format, ...);
+void container_snooze(struct container *container, const char *problem);
 void container_start(struct docker *docker, struct lt_work *work);
 void container_resume(struct docker *docker, struct lt_work *work, const char *id); /* it runs, or has ended, already */
-void container_stop(struct container *container);
-void container_more(struct container *container);     /* output may come again */
-void container_is_dead(struct container *container);  /* the engine said so */
-void container_runs(struct container *container);     /* it does, after a reconnect */
-void container_vanished(struct container *container); /* the engine does not know it */
-void container_not_started(struct container *container);
-void container_image_there(struct container *container, const char *problem); /* NULL: the pull went well */
 void container_free(struct container *container);
 struct container *container_find(const struct docker *docker, const char *id);
 struct container *container_of_task(const struct docker *docker, const char *task, uint64_t run);
+
+/* container_begin.c */
+void container_create(struct container *container);
+void container_not_started(struct container *container);
+void container_image_there(struct container *container, const char *problem); /* NULL: the pull went well */
+
+/* container_output.c */
+void container_stream_data(struct lt_engine_call *call, const char *bytes, size_t len);
+void container_stream_done(struct lt_engine_call *call);
+void container_follow_log(struct container *container);
+void container_more(struct container *container); /* output may come again */
+void container_runs(struct container *container); /* it does, after a reconnect */
+void container_drain(struct container *container);
+
+/* container_end.c */
+void container_inspect(struct container *container);
+void container_is_dead(struct container *container);  /* the engine said so */
+void container_vanished(struct container *container); /* the engine does not know it */
+void container_stop(struct container *container);
+void container_end_unbegun(struct container *container);
 
 /* pull.c */
 void pull_image(struct container *container);
