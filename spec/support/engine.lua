@@ -57,6 +57,8 @@ local function start_engine()
   local fine, message = pcall(start_daemon)
   if not fine then return "it cannot be started: " .. tostring(message) end
   make_image()
+  fine, message = pcall(engine.docker, "run", "--rm", "--network", "none", "busybox:test", "true")
+  if not fine then return "it cannot run containers: " .. tostring(message) end
 end
 
 --- True, or false and why it cannot be started.
