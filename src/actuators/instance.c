@@ -35,7 +35,7 @@ static void read_boot(char digits[BOOT_DIGITS + 1])
     digits[count] = '\0';
 }
 
-static char *folder(void)
+char *lt_instance_folder(void)
 {
     const char *runtime = getenv("XDG_RUNTIME_DIR");
     if (runtime != NULL && runtime[0] == '/')
@@ -45,7 +45,7 @@ static char *folder(void)
 
 static char *lock_file(const char *id)
 {
-    char *path = folder();
+    char *path = lt_instance_folder();
     char *file = lt_format("%s/%s.lock", path, id);
     free(path);
     return file;
@@ -54,7 +54,7 @@ static char *lock_file(const char *id)
 /* The folder, which is this user's alone. */
 static bool make_folder(void)
 {
-    char *path = folder();
+    char *path = lt_instance_folder();
     struct stat status;
     bool made = (mkdir(path, 0700) == 0 || errno == EEXIST) && lstat(path, &status) == 0;
     if (made && (!S_ISDIR(status.st_mode) || status.st_uid != geteuid())) {
@@ -93,41 +93,63 @@ const char *lt_instance_id(void)
     return own_file != NULL ? own_id : NULL;
 }
 
-bool lt_instance_is_dead(const char *id)
+/* Whether a file is there that nobody holds. */
+static bool is_unlocked(const char *id, bool *missing)
+{
+    char *file = lock_file(id);
+    int fd = open(file, O_RDWR | O_CLOEXEC);
+    *missing = fd < 0 && errno == ENOENT;
+    free(file);
+    if (fd < 0)
+        return false;
+    bool unlocked = flock(fd, LOCK_EX | LOCK_NB) == 0;
+    close(fd);
+    return unlocked;
+}
+
+static bool is_id(const char *id)
+{
+    size_t digits = strspn(id, "0123456789abcdef-");
+    return id[digits] == '\0' && digits == BOOT_DIGITS + 1 + 16 && id[BOOT_DIGITS] == '-';
+}
+
+bool lt_instance_is_dead(const char *id, const char *of)
 {
     char boot[BOOT_DIGITS + 1];
-    size_t digits = strspn(id, "0123456789abcdef-");
-    if (id[digits] != '\0' || digits != BOOT_DIGITS + 1 + 16 || id[BOOT_DIGITS] != '-')
-        return false; /* no id of ours */
+    bool missing;
+    if (!is_id(id) || strcmp(id, own_id) == 0)
+        return false;
     read_boot(boot);
     if (strncmp(id, boot, BOOT_DIGITS) != 0)
         return true; /* of an earlier boot of this machine: its caller has seen that it is of this one */
-    char *file = lock_file(id);
-    int fd = open(file, O_RDWR | O_CLOEXEC);
-    free(file);
-    if (fd < 0)
-        return false; /* it may be of a user whose folder this is not, or it ended well and left nothing */
-    bool dead = flock(fd, LOCK_EX | LOCK_NB) == 0;
-    close(fd);
-    return dead;
+    if (is_unlocked(id, &missing))
+        return true;
+    char *folder = lt_instance_folder();
+    bool same = of != NULL && strcmp(of, folder) == 0;
+    free(folder);
+    return missing && same;
 }
 
-bool lt_instance_any_dead(void)
+void lt_instance_bury(void (*dead)(void *arg, const char *id), void *arg)
 {
-    char *path = folder();
+    char *path = lt_instance_folder();
     DIR *files = opendir(path);
     const struct dirent *entry;
-    bool any = false;
-    while (files != NULL && !any && (entry = readdir(files)) != NULL) {
+    while (files != NULL && (entry = readdir(files)) != NULL) {
         char id[LT_INSTANCE_SIZE];
+        bool missing;
         const char *end = strstr(entry->d_name, ".lock");
         if (end == NULL || end[5] != '\0' || (size_t)(end - entry->d_name) >= sizeof id)
             continue;
         snprintf(id, sizeof id, "%.*s", (int)(end - entry->d_name), entry->d_name);
-        any = strcmp(id, own_id) != 0 && lt_instance_is_dead(id);
+        if (!is_id(id) || strcmp(id, own_id) == 0 || !is_unlocked(id, &missing))
+            continue;
+        dead(arg, id);
+        char *file = lock_file(id);
+        unlink(file);
+        free(file);
     }
     if (files != NULL)
         closedir(files);
     free(path);
-    return any;
 }

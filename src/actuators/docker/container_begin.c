@@ -169,7 +169,8 @@ static void name_looked_up(struct lt_engine_call *call)
     const char *own = lt_instance_id();
     c->call = NULL;
     bool ours = instance != NULL && task != NULL && strcmp(task, lt_task_id(c->work->task)) == 0 &&
-                ((own != NULL && strcmp(instance, own) == 0) || lt_instance_is_dead(instance));
+                ((own != NULL && strcmp(instance, own) == 0) ||
+                 lt_instance_is_dead(instance, json_string_value(json_object_get(labels, "ltsh.state"))));
     if (call->status == 0) {
         container_snooze(c, call->problem);
     } else if (call->status == 404) {
@@ -252,14 +253,17 @@ static json_t *create_body(const struct container *c)
     }
     gethostname(host, sizeof host - 1);
     snprintf(run, sizeof run, "%llu", (unsigned long long)c->work->run);
+    char *state = lt_instance_folder();
     json_object_set_new(labels, "ltsh.host", json_string(host));
     json_object_set_new(labels, "ltsh.instance", json_string(own != NULL ? own : ""));
+    json_object_set_new(labels, "ltsh.state", json_string(state));
     json_object_set_new(labels, "ltsh.queue", json_string(c->docker->env.name));
     json_object_set_new(labels, "ltsh.durable", json_string(c->docker->env.durable ? "yes" : "no"));
     json_object_set_new(labels, "ltsh.task", json_string(lt_task_id(c->work->task)));
     json_object_set_new(labels, "ltsh.run", json_string(run));
     if (c->spec.keep)
         json_object_set_new(labels, "ltsh.keep", json_string("yes"));
+    free(state);
     return body;
 }
 

@@ -113,7 +113,8 @@ static bool is_leftover(const struct docker *docker, const json_t *entry)
     if (strcmp(instance, own) == 0)
         return same_queue;
     bool outlives = durable != NULL && strcmp(durable, "yes") == 0;
-    return (same_queue || !outlives) && lt_instance_is_dead(instance);
+    return (same_queue || !outlives) &&
+           lt_instance_is_dead(instance, json_string_value(json_object_get(labels, "ltsh.state")));
 }
 
 void remove_leftovers(struct docker *docker, const json_t *list)

@@ -126,29 +126,38 @@ static bool kill_marked(pid_t pid, const char *mark, struct lt_buffer *text)
     return killed;
 }
 
-unsigned orphans_of_the_dead(void)
+struct burial {
+    struct lt_buffer text;
+    unsigned count;
+};
+
+/* Ends all processes of the host with this id. */
+static void end_processes_of(void *arg, const char *id)
 {
-    struct lt_buffer text = {0};
-    unsigned count = 0;
-    DIR *folder = lt_instance_any_dead() ? opendir("/proc") : NULL;
+    struct burial *burial = arg;
+    DIR *folder = opendir("/proc");
     const struct dirent *entry;
+    size_t len = strlen(id);
     while (folder != NULL && (entry = readdir(folder)) != NULL) {
         pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
-        const char *found = pid > 0 ? find_mark(pid, &text) : NULL;
-        if (found == NULL)
+        const char *found = pid > 0 ? find_mark(pid, &burial->text) : NULL;
+        const char *instance = found != NULL ? found + sizeof MARK - 1 : NULL;
+        if (instance == NULL || strncmp(instance, id, len) != 0 || instance[len] != ':')
             continue;
         char *mark = lt_strdup(found);
-        char *instance = lt_strdup(mark + sizeof MARK - 1);
-        instance[strcspn(instance, ":")] = '\0';
-        if (lt_instance_is_dead(instance) && kill_marked(pid, mark, &text))
-            count++;
-        free(instance);
+        burial->count += kill_marked(pid, mark, &burial->text) ? 1 : 0;
         free(mark);
     }
     if (folder != NULL)
         closedir(folder);
-    lt_buffer_free(&text);
-    if (count > 0)
-        lt_log(LT_LOG_WARN, "ended processes that a host which was killed left behind", LT_I("count", count));
-    return count;
+}
+
+unsigned orphans_of_the_dead(void)
+{
+    struct burial burial = {0};
+    lt_instance_bury(end_processes_of, &burial);
+    lt_buffer_free(&burial.text);
+    if (burial.count > 0)
+        lt_log(LT_LOG_WARN, "ended processes that a host which was killed left behind", LT_I("count", burial.count));
+    return burial.count;
 }
