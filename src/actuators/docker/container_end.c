@@ -22,6 +22,10 @@ static void inspect_done(struct lt_engine_call *call)
     } else if (json_is_true(json_object_get(state, "Running"))) {
         c->state = CONTAINER_RUNNING;
         container_runs(c);
+        if (c->died) /* meanwhile */
+            container_inspect(c);
+        else if (c->stopping && c->kill == NULL && !lt_timer_active(&c->grace))
+            container_stop(c);
     } else {
         c->code = json_integer_value(json_object_get(state, "ExitCode"));
         c->oom = c->oom || json_is_true(json_object_get(state, "OOMKilled"));
@@ -38,6 +42,7 @@ static void inspect_done(struct lt_engine_call *call)
 void container_inspect(struct container *c)
 {
     c->state = CONTAINER_INSPECTING;
+    c->died = false;
     lt_timer_stop(c->docker->env.loop, &c->timer);
     c->call = container_call(c, "GET", NULL, "/containers/%s/json", c->id);
     c->call->done = inspect_done;
@@ -87,12 +92,23 @@ static void refuse_stop(struct container *c, const char *problem)
     lt_reply_send(&c->work->reply, LT_ERROR, problem);
 }
 
+static void unpaused(struct lt_engine_call *call)
+{
+    struct container *c = call->user;
+    c->kill = NULL;
+    send_signal(c, "SIGKILL");
+}
+
 static void signal_sent(struct lt_engine_call *call)
 {
     struct container *c = call->user;
     c->kill = NULL;
     if (call->status == 0 || call->status >= 500) {
         refuse_stop(c, call->problem);
+    } else if (call->status == 409 && strstr(call->problem, "paused") != NULL) { /* some engines do not signal those */
+        c->kill = container_call(c, "POST", NULL, "/containers/%s/unpause", c->id);
+        c->kill->done = unpaused;
+        lt_engine_call_start(c->kill);
     } else if (call->status >= 400 && c->state == CONTAINER_RUNNING) { /* it does not run, or is not there */
         container_inspect(c);
     }

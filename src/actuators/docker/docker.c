@@ -56,7 +56,10 @@ static void start_docker(struct lt_actuator *actuator, struct lt_work *work)
 static void stop_docker(struct lt_actuator *actuator, struct lt_work *work)
 {
     (void)actuator;
-    container_stop(work->data);
+    if (work->data != NULL)
+        container_stop(work->data);
+    else
+        lt_reply_ok(&work->reply); /* it was not found, or its end is stored */
 }
 
 static void more_docker(struct lt_actuator *actuator, struct lt_work *work)
@@ -100,12 +103,21 @@ static void take_up(struct docker *docker, struct lt_recovered *found, const jso
     }
 }
 
+static void end_recovery(struct recovery *recovery)
+{
+    if (recovery->call != NULL)
+        lt_engine_call_cancel(recovery->call);
+    LIST_REMOVE(recovery, link);
+    free(recovery);
+}
+
 static void recover_done(struct lt_engine_call *call)
 {
-    struct docker *docker = call->user;
-    struct lt_recover_work_op *op = docker->recovering;
-    docker->recover_call = NULL;
-    docker->recovering = NULL;
+    struct recovery *recovery = call->user;
+    struct docker *docker = recovery->docker;
+    struct lt_recover_work_op *op = recovery->op;
+    recovery->call = NULL;
+    end_recovery(recovery);
     if (call->status != 200) {
         lt_reply_send(&op->reply, LT_ERROR, call->problem);
         return;
@@ -119,17 +131,21 @@ static void recover_done(struct lt_engine_call *call)
 
 static void recover_docker(struct lt_actuator *actuator, struct lt_recover_work_op *op)
 {
+    static const double TIMEOUT = 30; /* seconds */
     struct docker *docker = docker_of(actuator);
+    struct recovery *recovery = lt_zalloc(sizeof *recovery);
     for (uint32_t i = 0; i < op->count; i++)
         op->works[i].work->data = NULL;
     char *path = watch_query("/containers/json?all=1&filters=", "{\"label\":[\"ltsh.instance\"]}");
-    docker->recovering = op;
-    docker->recover_call = lt_engine_call_new(docker->engine, "GET", path, NULL);
-    docker->recover_call->user = docker;
-    docker->recover_call->timeout = 30;
-    docker->recover_call->done = recover_done;
+    recovery->docker = docker;
+    recovery->op = op;
+    recovery->call = lt_engine_call_new(docker->engine, "GET", path, NULL);
+    recovery->call->user = recovery;
+    recovery->call->timeout = TIMEOUT;
+    recovery->call->done = recover_done;
+    LIST_INSERT_HEAD(&docker->recoveries, recovery, link);
     free(path);
-    lt_engine_call_start(docker->recover_call);
+    lt_engine_call_start(recovery->call);
 }
 
 /* The end. */
@@ -157,8 +173,9 @@ static void close_now(struct docker *docker)
         c->work->data = NULL;
         container_free(c);
     }
-    if (docker->recover_call != NULL)
-        lt_engine_call_cancel(docker->recover_call);
+    struct recovery *recovery;
+    while ((recovery = LIST_FIRST(&docker->recoveries)) != NULL)
+        end_recovery(recovery);
     lt_engine_close(docker->engine);
     docker->engine = NULL;
     docker->closing = NULL;
@@ -225,7 +242,8 @@ struct lt_actuator *lt_docker_actuator_new(const struct lt_engine_place *place, 
     docker->place = (struct lt_engine_place){copy(place->host), copy(place->ca), copy(place->cert), copy(place->key),
                                              copy(place->version)};
     docker->defaults = defaults;
-    docker->again = docker->patience = LT_TIMER_INIT;
+    docker->again = docker->look_later = docker->patience = LT_TIMER_INIT;
+    LIST_INIT(&docker->recoveries);
     docker->by_id.key = id_of;
     TAILQ_INIT(&docker->containers);
     TAILQ_INIT(&docker->pulls);

@@ -98,6 +98,14 @@ struct removal {
     TAILQ_ENTRY(removal) link;
 };
 
+/* A question of the scheduler's what became of tasks. */
+struct recovery {
+    struct docker *docker;
+    struct lt_recover_work_op *op;
+    struct lt_engine_call *call;
+    LIST_ENTRY(recovery) link;
+};
+
 struct docker {
     struct lt_actuator base;
     struct lt_engine_place place; /* strings of its own */
@@ -119,8 +127,8 @@ struct docker {
     int64_t since;         /* nanoseconds, by the engine's clock: of the latest event; 0: none came */
     bool look_again;       /* when the one under way is over */
 
-    struct lt_recover_work_op *recovering; /* waits for a look */
-    struct lt_engine_call *recover_call;
+    struct lt_timer look_later; /* after one that was not answered */
+    LIST_HEAD(, recovery) recoveries;
     struct lt_reply *closing;
     struct lt_timer patience; /* of close, for removals */
     bool open, released;

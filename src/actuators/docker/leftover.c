@@ -121,7 +121,7 @@ void remove_leftovers(struct docker *docker, const json_t *list)
 {
     size_t i;
     json_t *entry;
-    if (docker->recovering != NULL || docker->recover_call != NULL)
+    if (!LIST_EMPTY(&docker->recoveries))
         return; /* whose they are is just being found out */
     json_array_foreach(list, i, entry) {
         if (!is_leftover(docker, entry))

@@ -14,6 +14,7 @@
 static const double FIRST_PAUSE = 0.1; /* seconds */
 static const double LONGEST_PAUSE = 5;
 static const double LOOK_TIMEOUT = 30;
+static const double LOOK_PAUSE = 5; /* before another one, if one was not answered */
 
 char *watch_query(const char *prefix, const char *filters)
 {
@@ -51,6 +52,11 @@ static void compare(struct container *c, const json_t *list)
         container_runs(c);
 }
 
+static void look_later(struct lt_timer *timer)
+{
+    watch_look(lt_container_of(timer, struct docker, look_later));
+}
+
 static void look_done(struct lt_engine_call *call)
 {
     struct docker *docker = call->user;
@@ -63,6 +69,9 @@ static void look_done(struct lt_engine_call *call)
                 compare(c, call->answer);
         }
         remove_leftovers(docker, call->answer);
+    } else if (docker->closing == NULL) {
+        struct lt_loop *loop = docker->env.loop;
+        lt_timer_start(loop, &docker->look_later, lt_loop_tick(loop) + LOOK_PAUSE, look_later);
     }
     if (docker->look_again && docker->closing == NULL) {
         docker->look_again = false;
@@ -178,6 +187,7 @@ void watch_begin(struct docker *docker)
 void watch_end(struct docker *docker)
 {
     lt_timer_stop(docker->env.loop, &docker->again);
+    lt_timer_stop(docker->env.loop, &docker->look_later);
     if (docker->events != NULL)
         lt_engine_call_cancel(docker->events);
     if (docker->look != NULL)

@@ -146,6 +146,8 @@ static void drain_output(struct lt_child *child)
 {
     child->state = LT_CHILD_DRAINING;
     close_pipe(child, 0);
+    if (child->silent)
+        close_pipe(child, 1);
     if (child->pipes[1] == NULL && child->pipes[2] == NULL)
         end_child(child);
     else
@@ -241,7 +243,13 @@ static void pipe_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buffer)
     int number = pipe->stream;
     if (child == NULL || len == 0)
         return;
-    if (len < 0) { /* EOF; of a terminal EIO */
+    if (len < 0 && child->spec.pty && child->state < LT_CHILD_DRAINING) {
+        uv_read_stop(
+            stream); /* EIO: nobody has it open; closed now, it would hang up on a process that is just ending */
+        child->silent = true;
+        return;
+    }
+    if (len < 0) { /* EOF */
         close_pipe(child, number);
         if (child->state == LT_CHILD_DRAINING && child->pipes[1] == NULL && child->pipes[2] == NULL)
             end_child(child);

@@ -58,6 +58,7 @@ struct lt_child {
     struct lt_timer timer;
     struct lt_turn turn;
     bool stopping, held_back;
+    bool silent; /* nobody has its terminal open */
 };
 
 /* Starts it, and holds the loop until its end was told. That it cannot be started may be told from within. */
