@@ -1001,7 +1001,7 @@ describe("standard output", function()
   local module = "return function() while true do print 'x' end end"
   local printers = {
     ["the script"] = "while true do print 'x' end",
-    ["the script, now and then"] = "while true do io.write 'x\\n' ltsh.sleep(0.001) end",
+    ["the script, now and then"] = "while true do io.write(('x\\n'):rep(500)) ltsh.sleep(0.001) end",
     ["a job"] = "ltsh.spawn(function() while true do print 'x' end end) ltsh.sleep(60)",
     ["a task"] = "local s = new(function() while true do print 'x' end end) s:add {} s:run()",
     ["a handler"] = [[local s = new(function() end) s:on("finished", function() while true do print "x" end end)

@@ -237,7 +237,7 @@ describe("what was half saved", function()
 
   it("is erased when the export takes too long", function()
     local own = persister(function() ltsh.sleep(3600) end)
-    local task = after(own, { export_timeout = 0.03 })
+    local task = after(own, { export_timeout = 0.3 })
     assert.equal("failed", task.status)
     assert.same({ 1, 1 }, { own.saves, own.deletes })
     assert.is_nil(own.data.t)
@@ -379,7 +379,7 @@ describe("the history", function()
         runs = runs + 1
         if runs == 1 then return nil, { reason = "busy", snooze = 0.001 } end
         ltsh.sleep(3600)
-      end, { container = container(), timeout = 0.05 })
+      end, { container = container(), timeout = 0.3 })
       scheduler:add { id = "t" }
       assert.equal("timeout", within(5, scheduler.wait, scheduler, "t").reason)
       scheduler:retry "t"

@@ -369,9 +369,11 @@ describe("the rate", function()
     local starts = starts_of({ rate = { 5, per = 0.1 } }, many(15))
     assert_rate(starts, 5, 0.1)
     -- five at once; the other ten come one each 20 ms
-    assert.is_true(starts[5].at < 0.1, "the burst")
     assert.is_true(starts[15].at >= 0.18, "the last came after " .. starts[15].at)
-    assert.is_true(starts[15].at < 2)
+    local scheduler = open(nil, { rate = { 5, per = 3600 }, limit = 100 })
+    for i = 1, 6 do scheduler:add { id = tostring(i) } end
+    eventually("the burst", function() return scheduler:stats().success == 5 end)
+    assert.equal("rate", select(2, scheduler:explain "6"))
   end)
 
   it("spreads starts evenly after the burst", function()
@@ -551,9 +553,9 @@ describe("a delay", function()
 
   it("does not count as waiting time", function()
     local scheduler = open()
-    scheduler:add { delay = 0.05 }
+    scheduler:add { delay = 0.5 }
     ends_of(scheduler)
-    assert.is_true(scheduler:stats().wait.p99 < 0.045)
+    assert.is_true(scheduler:stats().wait.p99 < 0.45)
   end)
 
   it("counts from the call, however long Lua has run before it", function()
@@ -569,7 +571,7 @@ describe("a delay", function()
 
   it("is shortened for nobody by a task with a shorter one", function()
     local scheduler = open()
-    scheduler:add { id = "long", delay = 0.08 }
+    scheduler:add { id = "long", delay = 0.5 }
     ltsh.sleep(0.005)
     scheduler:add { id = "short", delay = 0.01 }
     assert.equal("success", scheduler:wait("short", 10).status)
@@ -605,7 +607,7 @@ describe("expires", function()
     scheduler:add { id = "first" }
     eventually("it runs", function() return scheduler:get("first").status == "running" end)
     scheduler:add { id = "second", expires = 0.02 }
-    local task = scheduler:wait("second", 2)
+    local task = scheduler:wait("second", 10)
     release = true
     assert.is_truthy(task)
     assert.equal("expired", task.reason)
@@ -613,23 +615,23 @@ describe("expires", function()
 
   it("counts from the call, however long Lua has run before it", function()
     local scheduler = open()
-    local busy = seconds() + 0.05
+    local busy = seconds() + 0.5
     while seconds() < busy do end
-    scheduler:add { id = "t", expires = 0.04 }
+    scheduler:add { id = "t", expires = 0.4 }
     assert.equal("success", scheduler:wait("t", 5).status)
   end)
 
   it("leaves a task alone that has begun", function()
-    local scheduler = open(function() ltsh.sleep(0.05) end)
-    scheduler:add { id = "t", expires = 0.02 }
+    local scheduler = open(function() ltsh.sleep(0.5) end)
+    scheduler:add { id = "t", expires = 0.4 }
     assert.equal("success", scheduler:wait("t").status)
   end)
 
   it("leaves a task alone that began and is tried again", function()
     local scheduler = open(function(task)
       if task.attempts == 1 then return nil, "broken" end
-    end, { max_retries = 1, backoff = 0.05 })
-    scheduler:add { id = "t", expires = 0.02 }
+    end, { max_retries = 1, backoff = 0.5 })
+    scheduler:add { id = "t", expires = 0.4 }
     assert.equal("success", scheduler:wait("t").status)
   end)
 

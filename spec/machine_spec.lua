@@ -337,7 +337,7 @@ describe("timeouts of tasks that are polled", function()
       scheduler:add { id = "t" }
       local task = within(8, scheduler.wait, scheduler, "t")
       assert.equal("timeout", task.reason)
-      assert.is_true(ran(task) >= 0.19 and ran(task) < 0.7, ran(task))
+      assert.is_true(ran(task) >= 0.19 and ran(task) < 3, ran(task))
     end)
   end
 
@@ -352,10 +352,10 @@ describe("timeouts of tasks that are polled", function()
       eventually("a poll is under way", function() return gate.waiting == 1 end)
       for i = 1, count do scheduler:add { id = "b" .. i, timeout = 0.05 } end
       for i = 1, count do
-        local task, message = within(8, scheduler.wait, scheduler, "b" .. i, 3)
+        local task, message = within(8, scheduler.wait, scheduler, "b" .. i, 6)
         assert.is_nil(message)
         assert.equal("timeout", task.reason)
-        assert.is_true(ran(task) < 1, ran(task))
+        assert.is_true(ran(task) < 5, ran(task))
       end
       assert.equal(1, gate.waiting)
       gate.is_open = true
@@ -369,7 +369,7 @@ describe("timeouts of tasks that are polled", function()
     for i = 1, 8 do
       local task = within(8, scheduler.wait, scheduler, tostring(i))
       assert.equal("timeout", task.reason)
-      assert.is_true(ran(task) >= 0.05 * i - 0.01 and ran(task) < 0.05 * i + 0.6, ran(task))
+      assert.is_true(ran(task) >= 0.05 * i - 0.01 and ran(task) < 0.05 * i + 3, ran(task))
     end
   end)
 

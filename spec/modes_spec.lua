@@ -204,14 +204,14 @@ for _, mode in ipairs(modes) do
           if task.attempts < 3 then ltsh.sleep(3600) end
           ltsh.sleep(0.04)
           return "done"
-        end, { timeout = 0.1, max_retries = 3 })
+        end, { timeout = 0.4, max_retries = 3 })
         local before = uv.hrtime()
         scheduler:add { id = "t" }
         local task = scheduler:wait("t", 20)
         assert.equal("success", task.status)
         assert.equal("done", task.output)
         assert.equal(3, task.attempts)
-        assert.is_true(uv.hrtime() - before >= 0.235e9)
+        assert.is_true(uv.hrtime() - before >= 0.835e9)
         local history = scheduler:history "t"
         assert.equal("timeout", history[1].reason)
         assert.equal("timeout", history[2].reason)
@@ -295,7 +295,7 @@ describe("a run that is polled", function()
         ltsh.sleep(0.01)
         return "in time"
       end),
-      poll_interval = 0.15, callback = false, timeout = 0.05,
+      poll_interval = 1.5, callback = false, timeout = 0.4,
     }
     scene.keep(scheduler)
     scheduler:add { id = "t" }
@@ -307,8 +307,8 @@ describe("a run that is polled", function()
   it("and did not end in time is none, though it ended before the poll", function()
     local scheduler = ltsh.scheduler {
       container = ltsh.container.queue {},
-      actuator = func(function() ltsh.sleep(0.08) end),
-      poll_interval = 0.15, callback = false, timeout = 0.02,
+      actuator = func(function() ltsh.sleep(1) end),
+      poll_interval = 2, callback = false, timeout = 0.02,
     }
     scene.keep(scheduler)
     scheduler:add { id = "t" }
@@ -376,7 +376,7 @@ describe("a run that is polled", function()
       return records
     end
     local scheduler = ltsh.scheduler {
-      container = ltsh.container.queue {}, actuator = actuator, limit = 3, poll_interval = 0.01, timeout = 0.2,
+      container = ltsh.container.queue {}, actuator = actuator, limit = 3, poll_interval = 0.01, timeout = 0.5,
     }
     scene.keep(scheduler)
     for _, id in ipairs { "lost", "slow", "well" } do scheduler:add { id = id } end
@@ -428,7 +428,7 @@ describe("a push", function()
 
   it("of an old run does not end the next one of the same id", function()
     local actuator = manual()
-    local scheduler = open(actuator, { timeout = 0.02, max_retries = 1 })
+    local scheduler = open(actuator, { timeout = 0.4, max_retries = 1 })
     scheduler:add { id = "t" }
     eventually("its second run is under way", function() return #actuator.started == 2 end)
     actuator.notify { id = "t", run = actuator.started[1].run, status = "success", output = "old" }

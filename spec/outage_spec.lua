@@ -49,7 +49,7 @@ local HEAD = [[
     down = false
     local t0, ended = ltsh.now(), 0
     for _ in scheduler:finished() do ended = ended + 1 end
-    print(ended == count, ltsh.now() - t0 < 1.5)
+    print(ended == count, ltsh.now() - t0 < 5)
   end
 ]]
 
@@ -161,15 +161,15 @@ describe("a store that is down", function()
     local scheduler = open(function() end, { container = store, limit = 10, container_timeout = 0.05 })
     for i = 1, 10 do scheduler:add { id = tostring(i) } end
     ltsh.sleep(0.3)
-    assert.equal(10, scheduler:stats().running)
+    eventually("all are held", function() return scheduler:stats().running == 10 end)
     gate.is_open = true
     local before = uv.hrtime()
     for i = 1, 10 do
-      local task, message = within(8, scheduler.wait, scheduler, tostring(i), 5)
+      local task, message = within(12, scheduler.wait, scheduler, tostring(i), 10)
       assert.is_nil(message)
       assert.equal("success", task.status)
     end
-    assert.is_true(uv.hrtime() - before < 3e9)
+    assert.is_true(uv.hrtime() - before < 8e9) -- and not one each second
   end)
 
   it("holds its tasks' slots, and does not run them again", function()
@@ -260,7 +260,7 @@ describe("a task that its store cannot take", function()
         assert.is_nil(message)
         assert.equal(case[2], task.status)
       end
-      assert.is_true(uv.hrtime() - before < 4e9)
+      assert.is_true(uv.hrtime() - before < 8e9)
       for i = 31, 40 do scheduler:add { id = tostring(i) } end
       for i = 31, 40 do assert.equal(case[2], within(8, scheduler.wait, scheduler, tostring(i), 5).status) end
       assert.equal("timeout", select(3, scheduler:wait("poison", 0)))

@@ -390,7 +390,7 @@ describe("a timeout", function()
       if task.attempts == 1 then ltsh.sleep(3600) end
       ltsh.sleep(0.03)
       return "done"
-    end, { timeout = 0.05, max_retries = 1 })
+    end, { timeout = 0.4, max_retries = 1 })
     assert.equal("success", task.status)
     assert.equal("done", task.output)
   end)
@@ -401,7 +401,7 @@ describe("a timeout", function()
   end)
 
   it("does not run while the task waits", function()
-    local scheduler = open(function() ltsh.sleep(0.02) end, { timeout = 0.2 })
+    local scheduler = open(function() ltsh.sleep(0.04) end, { timeout = 0.5 })
     for _ = 1, 15 do scheduler:add {} end
     for task in scheduler:finished() do assert.equal("success", task.status) end
   end)

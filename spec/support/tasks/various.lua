@@ -104,6 +104,9 @@ end
 
 function does.block(item) return os.execute("sleep " .. item.seconds) end
 
+-- Blocks while the file is there.
+function does.hold(item) return os.execute(("while [ -e %s ]; do sleep 0.02; done"):format(item.path)) end
+
 function does.find() return (("a"):rep(40)):find(("a-"):rep(40) .. "b") end
 
 function does.execute(item) return { os.execute(item.command) } end
