@@ -20,7 +20,8 @@ local CONTAINERS = stage.containers
 for name, container in pairs(CONTAINERS) do
   describe("in a " .. name .. ", a task that expires", function()
     -- A task "t" that must begin within some time, and what became of it: `make(longer)` returns its function, which is
-    -- also told the how manieth run it is, and options. On a busy machine it may not begin in time: then again, with more.
+    -- also told the how manieth run it is, and options. On a busy machine it may not begin in time: then again, with
+    -- more of it.
     local function late(make)
       for _, expires in ipairs { 0.03, 0.3, 3 } do
         local begun = 0

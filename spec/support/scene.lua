@@ -50,8 +50,8 @@ function scene.ends_of(scheduler)
   return ends
 end
 
---- For how long at most a timer of 5 ms was held up while `what` went on: in seconds of the process's computing, since how
---- long others take the processors is not the host's doing.
+--- For how long at most a timer of 5 ms was held up while `what` went on: in seconds of the process's computing, since
+--- how long others take the processors is not the host's doing.
 function scene.lateness(what)
   local worst, over = 0, false
   local job = ltsh.spawn(function()
