@@ -198,9 +198,9 @@ int lt_close_scope(lua_State *L)
 void lt_bind_queue(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        {"_list", core_list},     {"_count", core_count}, {"_stats", core_stats}, {"_pause", core_pause},
-        {"_resume", core_resume}, {"_close", core_close}, {"run", method_run},    {"_progress", core_progress},
-        {NULL, NULL},
+        {"_list", core_list},   {"_count", core_count},       {"_stats", core_stats},
+        {"_pause", core_pause}, {"_resume", core_resume},     {"_close", core_close},
+        {"run", method_run},    {"_progress", core_progress}, {NULL, NULL},
     };
     luaL_setfuncs(L, methods, 0);
 }
