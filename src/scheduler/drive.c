@@ -37,10 +37,10 @@ static enum lt_run_event do_action(struct lt_run *run, enum lt_run_action action
     case LT_ACT_RUN:
         return lt_act_run(run);
     case LT_ACT_RUN_DECIDE:
-        lt_note_started(run);
+        lt_run_note_handle(run);
         return lt_act_decide(run);
     case LT_ACT_RUN_STOP:
-        lt_note_started(run);
+        lt_run_note_handle(run);
         return lt_act_stop(run);
     case LT_ACT_RESUME:
         return lt_act_resume(run);

@@ -5,6 +5,15 @@
 #include "base/alloc.h"
 #include "scheduler/state.h"
 
+bool lt_run_note_handle(struct lt_run *run)
+{
+    if (run->work.handle == NULL)
+        return false;
+    lt_bytes_set(&lt_task_extra(run->work.task)->handle, run->work.handle);
+    run->work.handle = NULL;
+    return true;
+}
+
 static bool may_progress(const struct lt_run *run)
 {
     return run->report.status == LT_RUNNING && run->why == LT_WHY_WORK &&
@@ -100,7 +109,7 @@ bool lt_run_put_out(struct lt_run *run, enum lt_stream stream, struct lt_bytes *
         lt_bytes_unref(bytes);
         return true;
     }
-    lt_note_started(run); /* start was answered, and that is not driven yet */
+    lt_run_note_handle(run); /* start was answered, and that is not driven yet */
     struct lt_run_extra *extra = lt_run_extra(run);
     if (extra->flow == NULL) {
         extra->flow = lt_zalloc(sizeof *extra->flow);

@@ -62,24 +62,10 @@ enum lt_run_event lt_act_start(struct lt_run *run)
 
 /* What start said. */
 
-static bool note_handle(struct lt_run *run)
-{
-    if (run->work.handle == NULL)
-        return false;
-    lt_bytes_set(&lt_task_extra(run->work.task)->handle, run->work.handle);
-    run->work.handle = NULL;
-    return true;
-}
-
-void lt_note_started(struct lt_run *run)
-{
-    note_handle(run);
-}
-
 enum lt_run_event lt_act_run(struct lt_run *run)
 {
     lt_poll_begin(run->scheduler);
-    if (note_handle(run))
+    if (lt_run_note_handle(run))
         lt_store_update(run);
     return LT_EV_NONE;
 }

@@ -275,7 +275,6 @@ void lt_store_close(struct lt_scheduler *s);
 enum lt_run_event lt_act_start(struct lt_run *run);
 enum lt_run_event lt_act_run(struct lt_run *run);
 enum lt_run_event lt_act_resume(struct lt_run *run);
-void lt_note_started(struct lt_run *run); /* what start said */
 enum lt_run_event lt_act_look(struct lt_run *run);
 enum lt_run_event lt_act_stop(struct lt_run *run);
 enum lt_run_event lt_act_stop_pause(struct lt_run *run);
@@ -302,6 +301,7 @@ void lt_tell_stale(struct lt_run *run);
 void lt_tell_dropped(struct lt_run *run);
 void lt_tell_left(struct lt_run *run);
 enum lt_run_event lt_act_fail_export(struct lt_run *run, struct lt_bytes *reason);
+bool lt_run_note_handle(struct lt_run *run); /* that start gave: true if there is one that is not noted yet */
 bool lt_run_put_out(struct lt_run *run, enum lt_stream stream,
                     struct lt_bytes *bytes);                           /* live output; a reference moves */
 void lt_run_take_report(struct lt_run *run, struct lt_report *report); /* takes over the report's bytes */
