@@ -351,6 +351,16 @@ describe("the end of a process", function()
     end
   end)
 
+  it("of what it left behind leaves no zombie while it runs on", function()
+    local scheduler, place = open(), run.folder()
+    local id = scheduler:add { item = { cwd = place, stop_grace = 1,
+      shell = "for i in 1 2 3; do (setsid true &); done; (true &); touch done; exec sleep 60" } }
+    scene.eventually("they were begun", function() return uv.fs_stat(place .. "/done") end)
+    local children = "/proc/self/task/" .. math.tointeger(uv.os_getpid()) .. "/children"
+    scene.eventually("they are reaped", function() return io.open(children):read "a" == "" end)
+    assert.equal("running", scheduler:get(id).status)
+  end)
+
   it("is not waited for beyond the grace when a stranger holds the pipe", function()
     local task = result_of { shell = "echo here; env -u LTSH_RUN setsid sleep 3 &", stop_grace = 0.1 }
     assert.same({ "success", "here\n" }, { task.status, task.output.stdout })

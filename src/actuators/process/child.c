@@ -45,7 +45,7 @@ struct child_orphan {
 
 static struct lt_lane *spawners; /* their threads live until the process ends, and so do the children that they made */
 
-void lt_child_prepare(void)
+void lt_child_prepare(struct lt_loop *loop)
 {
     static bool prepared;
     struct sigaction action;
@@ -58,6 +58,7 @@ void lt_child_prepare(void)
         action.sa_handler = SIG_DFL;
         sigaction(SIGCHLD, &action, NULL);
     }
+    orphans_watch(loop);
     orphans_of_the_dead();
 }
 

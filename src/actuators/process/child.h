@@ -78,6 +78,6 @@ void lt_child_free(struct lt_child *child);
 char *lt_child_reason(const struct lt_child *child);
 
 /* Once, before the first child: the host adopts what its children leave behind. */
-void lt_child_prepare(void);
+void lt_child_prepare(struct lt_loop *loop);
 
 #endif

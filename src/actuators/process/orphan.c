@@ -18,6 +18,10 @@
 
 static const char MARK[] = "LTSH_RUN=";
 
+/* For a search that finds nothing, and reaps what is dead. */
+enum { NO_SESSION = -1 };
+static const char NO_MARK[] = "";
+
 /* Reads a file of /proc whole. */
 static bool read_file(const char *path, struct lt_buffer *text)
 {
@@ -87,6 +91,31 @@ static void reap_stranger(uv_loop_t *loop, pid_t pid)
     uv_walk(loop, compare_handle, &search);
     if (!search.found)
         waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG);
+}
+
+static void ignore_found(void *arg, pid_t pid, const char *name)
+{
+    (void)arg;
+    (void)pid;
+    (void)name;
+}
+
+/* The kernel is asked first, in one call, whether a child of this thread is dead: those of processes are other threads'. */
+static void child_exited(uv_signal_t *handle, int number)
+{
+    siginfo_t info = {0};
+    (void)number;
+    if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WNOTHREAD) == 0 && info.si_pid != 0)
+        orphans_find(handle->loop, NO_SESSION, NO_MARK, ignore_found, NULL);
+}
+
+void orphans_watch(struct lt_loop *loop)
+{
+    static uv_signal_t exits;
+    uv_signal_init(&loop->uv, &exits);
+    exits.data = loop;
+    uv_signal_start(&exits, child_exited, SIGCHLD);
+    uv_unref((uv_handle_t *)&exits);
 }
 
 void orphans_find(uv_loop_t *loop, pid_t session, const char *mark,

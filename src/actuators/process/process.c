@@ -154,7 +154,7 @@ static int open_process(struct lt_actuator *actuator, const struct lt_actuator_e
     (void)error;
     process->env = *env;
     process->open = true;
-    lt_child_prepare();
+    lt_child_prepare(env->loop);
     return LT_OK;
 }
 

@@ -217,7 +217,7 @@ static int core_exec(lua_State *L)
     json_decref(item);
     if (code != LT_OK)
         return luaL_error(L, "%s", error.message);
-    lt_child_prepare();
+    lt_child_prepare(lt_script_of(L)->loop);
     struct exec *exec = lt_zalloc(sizeof *exec);
     STAILQ_INIT(&exec->chunks);
     exec->timeout = LT_TIMER_INIT;
