@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/nearest.h"
 
 /* Goes into a field or an element; returns what lt_item_leave() needs. */
@@ -175,15 +176,31 @@ json_t *lt_item_codes(struct lt_item_reader *r, json_t *value)
     return value;
 }
 
-bool lt_item_has_code(const json_t *codes, int64_t code)
+void lt_item_each_text(struct lt_item_reader *r, json_t *table,
+                       void (*each)(struct lt_item_reader *r, const char *key, json_t *text))
 {
-    size_t i;
-    json_t *known;
-    json_array_foreach(codes, i, known) {
-        if (json_integer_value(known) == code)
-            return true;
+    const char *key;
+    json_t *given;
+    if (lt_item_table(r, table) == NULL)
+        return;
+    json_object_foreach(table, key, given) {
+        size_t outer = strchr(key, '/') != NULL ? lt_item_enter(r, "[\"%s\"]", key) : lt_item_enter(r, ".%s", key);
+        json_t *text = lt_item_text(r, given);
+        if (text != NULL)
+            each(r, key, text);
+        json_decref(text);
+        lt_item_leave(r, outer);
     }
-    return false;
+}
+
+json_t *lt_item_variable(struct lt_item_reader *r, const char *name, const json_t *text)
+{
+    if (name[0] == '\0' || strchr(name, '=') != NULL)
+        lt_item_refuse(r, "named without '='", text);
+    char *line = lt_format("%s=%s", name, json_string_value(text));
+    json_t *variable = json_string_nocheck(line);
+    free(line);
+    return variable;
 }
 
 /* Tables. */

@@ -61,8 +61,11 @@ json_t *lt_item_table(struct lt_item_reader *reader, json_t *value);
 /* A list of exit codes: the same reference; NULL when it is empty or refused. */
 json_t *lt_item_codes(struct lt_item_reader *reader, json_t *value);
 
-/* Whether a list that lt_item_codes returned has this one. NULL has none. */
-bool lt_item_has_code(const json_t *codes, int64_t code);
+/* Calls `each` for each text in a table with names, the present path being its; the text is borrowed. */
+void lt_item_each_text(struct lt_item_reader *reader, json_t *table,
+                       void (*each)(struct lt_item_reader *reader, const char *key, json_t *text));
+/* A variable of an environment as "NAME=text": a new reference. A name that cannot be one is refused. */
+json_t *lt_item_variable(struct lt_item_reader *reader, const char *name, const json_t *text);
 
 /* The item's fields over the defaults; `env`, `labels` and `limits` are added to each other, and a command of the item (`cmd`
  * or `shell`) takes the place of all that the defaults say of one. A new reference. */

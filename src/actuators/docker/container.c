@@ -152,7 +152,6 @@ void container_resume(struct docker *docker, struct lt_work *work, const char *i
     struct container *c = new_container(docker, work);
     struct lt_error error;
     c->answered = true;
-    c->recovered = true;
     snprintf(c->id, sizeof c->id, "%s", id);
     lt_map_put(&docker->by_id, lt_hash(c->id, strlen(c->id)), c);
     if (!read_spec(c, &error)) { /* the defaults are others now: it is taken as it is */

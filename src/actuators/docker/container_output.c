@@ -6,8 +6,7 @@
 #include <string.h>
 
 #include "actuators/docker/docker_state.h"
-#include "actuators/item.h"
-#include "actuators/tree.h"
+#include "actuators/result.h"
 #include "base/container_of.h"
 
 static const double DRAIN = 5; /* seconds for the output of a container that is dead */
@@ -126,51 +125,27 @@ void container_follow_log(struct container *c)
 
 /* What came of it. */
 
-static void add_text(json_t *output, const char *name, const struct lt_capture *capture)
-{
-    size_t len;
-    char *text = lt_capture_text(capture, &len);
-    json_object_set_new_nocheck(output, name, json_stringn_nocheck(text, len));
-    free(text);
-}
-
-static struct lt_bytes *make_output(const struct container *c)
+static json_t *make_output(const struct container *c)
 {
     json_t *output = json_object();
     json_object_set_new(output, "code", json_integer(c->code));
     if (c->oom)
         json_object_set_new(output, "oom", json_true());
     if (!c->spec.discard_out)
-        add_text(output, "stdout", &c->out);
+        lt_result_add(output, "stdout", &c->out);
     if (!c->spec.discard_err && !c->spec.one_stream && !c->spec.tty)
-        add_text(output, "stderr", &c->err);
-    struct lt_bytes *bytes = lt_tree_bytes(output);
-    json_decref(output);
-    return bytes;
-}
-
-static struct lt_bytes *make_reason(const struct container *c)
-{
-    const struct lt_capture *last = c->spec.one_stream || c->spec.tty ? &c->out : &c->err;
-    char code[32];
-    snprintf(code, sizeof code, "exit code %lld", (long long)c->code);
-    char *line = lt_capture_last_line(last);
-    struct lt_bytes *reason =
-        lt_bytes_printf("%s%s%s", c->oom ? "out of memory" : code, line[0] != '\0' ? ": " : "", line);
-    free(line);
-    return reason;
+        lt_result_add(output, "stderr", &c->err);
+    return output;
 }
 
 /* It is dead, and its output is read. */
 static void conclude(struct container *c)
 {
-    bool success = c->spec.success_codes != NULL ? lt_item_has_code(c->spec.success_codes, c->code) : c->code == 0;
-    struct lt_report report = LT_REPORT(success ? LT_SUCCESS : LT_FAILED);
-    report.output = make_output(c);
-    if (!success) {
-        report.reason = make_reason(c);
-        report.no_retry = lt_item_has_code(c->spec.no_retry_codes, c->code);
-    }
+    char code[32];
+    snprintf(code, sizeof code, "exit code %lld", (long long)c->code);
+    bool apart = !c->spec.one_stream && !c->spec.tty;
+    struct lt_bytes *reason = lt_result_reason(c->oom ? "out of memory" : code, apart ? &c->err : &c->out);
+    struct lt_report report = lt_result_report(&c->spec.codes, false, c->code, make_output(c), reason);
     container_tell_end(c, &report);
 }
 

@@ -63,7 +63,6 @@ struct container {
     bool answered;    /* start was */
     bool stopping;    /* stop waits for its end */
     bool pulled;
-    bool recovered;  /* it was started by a host that died */
     bool whole;      /* its output has come to its end, as it seems */
     uint32_t breaks; /* docker->breaks when its stream began: a connection that breaks ends like the output does */
     bool died;       /* an event said so, perhaps before start had answered */

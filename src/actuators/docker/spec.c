@@ -89,24 +89,15 @@ static void field_name(struct lt_item_reader *r, json_t *value)
         spec_of(r)->name = name;
 }
 
+static void add_variable(struct lt_item_reader *r, const char *name, json_t *text)
+{
+    json_array_append_new(json_object_get(spec_of(r)->create, "Env"), lt_item_variable(r, name, text));
+}
+
 static void field_env(struct lt_item_reader *r, json_t *value)
 {
-    json_t *list = json_array();
-    const char *key;
-    json_t *given;
-    if (lt_item_table(r, value) == NULL)
-        value = NULL;
-    json_object_foreach(value, key, given) {
-        size_t outer = lt_item_enter(r, ".%s", key);
-        json_t *text = lt_item_text(r, given);
-        if (key[0] == '\0' || strchr(key, '=') != NULL)
-            lt_item_refuse(r, "named without '='", given);
-        if (text != NULL)
-            json_array_append_new(list, json_sprintf("%s=%s", key, json_string_value(text)));
-        json_decref(text);
-        lt_item_leave(r, outer);
-    }
-    set(spec_of(r)->create, "Env", list);
+    set(spec_of(r)->create, "Env", json_array());
+    lt_item_each_text(r, value, add_variable);
 }
 
 /* Texts and flags that are only passed on: field -> name in the body, and whether that is in HostConfig. */
@@ -179,65 +170,47 @@ static void field_exposed_ports(struct lt_item_reader *r, json_t *value)
     json_decref(list);
 }
 
+static void add_port(struct lt_item_reader *r, const char *key, json_t *text)
+{
+    char *name = port_name(key);
+    const char *all = json_string_value(text);
+    const char *colon = strrchr(all, ':');
+    set(json_object_get(host_of(r), "PortBindings"), name,
+        json_pack("[{s:o,s:s}]", "HostIp", json_stringn(all, colon != NULL ? (size_t)(colon - all) : 0), "HostPort",
+                  colon != NULL ? colon + 1 : all));
+    set(exposed(r), name, json_object());
+    free(name);
+}
+
 /* ports = { ["80"] = 8080, ["53/udp"] = "127.0.0.1:5353" }: of the container = of the host */
 static void field_ports(struct lt_item_reader *r, json_t *value)
 {
-    const char *key;
-    json_t *given, *bindings = json_object();
-    if (lt_item_table(r, value) == NULL)
-        value = NULL;
-    json_object_foreach(value, key, given) {
-        size_t outer = lt_item_enter(r, ".%s", key);
-        json_t *text = lt_item_text(r, given);
-        char *name = port_name(key);
-        if (text != NULL) {
-            const char *all = json_string_value(text);
-            const char *colon = strrchr(all, ':');
-            set(bindings, name,
-                json_pack("[{s:o,s:s}]", "HostIp", json_stringn(all, colon != NULL ? (size_t)(colon - all) : 0),
-                          "HostPort", colon != NULL ? colon + 1 : all));
-            set(exposed(r), name, json_object());
-        }
-        json_decref(text);
-        free(name);
-        lt_item_leave(r, outer);
-    }
-    set(host_of(r), "PortBindings", bindings);
+    set(host_of(r), "PortBindings", json_object());
+    lt_item_each_text(r, value, add_port);
 }
 
-static json_t *read_mount(struct lt_item_reader *r, const char *source, const json_t *text)
+static void add_mount(struct lt_item_reader *r, const char *source, json_t *text)
 {
     const char *inside = json_string_value(text);
     const char *mode = strchr(inside, ':');
     bool read_only = mode != NULL && strcmp(mode, ":ro") == 0;
     if (inside[0] != '/' || (mode != NULL && !read_only && strcmp(mode, ":rw") != 0)) {
         lt_item_refuse(r, "a path in the container, maybe with :ro", text);
-        return NULL;
+        return;
     }
     size_t len = mode != NULL ? (size_t)(mode - inside) : strlen(inside);
     const char *type = strchr(source, '/') != NULL ? "bind" : "volume";
-    return json_pack("{s:s,s:s,s:o,s:b}", "Type", type, "Source", source, "Target", json_stringn(inside, len),
-                     "ReadOnly", read_only);
+    json_array_append_new(json_object_get(host_of(r), "Mounts"),
+                          json_pack("{s:s,s:s,s:o,s:b}", "Type", type, "Source", source, "Target",
+                                    json_stringn(inside, len), "ReadOnly", read_only));
 }
 
 /* volumes = { ["/host/folder"] = "/inside:ro", cache = "/var/cache" }: a folder of the host must exist; a name without a
  * slash is a volume of Docker's. */
 static void field_volumes(struct lt_item_reader *r, json_t *value)
 {
-    const char *key;
-    json_t *given, *mounts = json_array();
-    if (lt_item_table(r, value) == NULL)
-        value = NULL;
-    json_object_foreach(value, key, given) {
-        size_t outer = lt_item_enter(r, "[\"%s\"]", key);
-        json_t *text = lt_item_text(r, given);
-        json_t *mount = text != NULL ? read_mount(r, key, text) : NULL;
-        if (mount != NULL)
-            json_array_append_new(mounts, mount);
-        json_decref(text);
-        lt_item_leave(r, outer);
-    }
-    set(host_of(r), "Mounts", mounts);
+    set(host_of(r), "Mounts", json_array());
+    lt_item_each_text(r, value, add_mount);
 }
 
 static void field_memory(struct lt_item_reader *r, json_t *value)
@@ -298,20 +271,17 @@ static void field_ulimits(struct lt_item_reader *r, json_t *value)
     }
 }
 
+static void add_label(struct lt_item_reader *r, const char *key, json_t *text)
+{
+    if (strncmp(key, "ltsh.", 5) == 0)
+        lt_item_refuse(r, "named otherwise: labels that begin with \"ltsh.\" are the host's own", text);
+    set(json_object_get(spec_of(r)->create, "Labels"), key, json_incref(text));
+}
+
 static void field_labels(struct lt_item_reader *r, json_t *value)
 {
-    const char *key;
-    json_t *given, *labels = json_object();
-    if (lt_item_table(r, value) == NULL)
-        value = NULL;
-    json_object_foreach(value, key, given) {
-        size_t outer = lt_item_enter(r, ".%s", key);
-        if (strncmp(key, "ltsh.", 5) == 0)
-            lt_item_refuse(r, "named otherwise: labels that begin with \"ltsh.\" are the host's own", given);
-        set(labels, key, lt_item_text(r, given));
-        lt_item_leave(r, outer);
-    }
-    set(spec_of(r)->create, "Labels", labels);
+    set(spec_of(r)->create, "Labels", json_object());
+    lt_item_each_text(r, value, add_label);
 }
 
 static void field_pull(struct lt_item_reader *r, json_t *value)
@@ -352,12 +322,12 @@ static void field_max_output(struct lt_item_reader *r, json_t *value)
 
 static void field_success_codes(struct lt_item_reader *r, json_t *value)
 {
-    spec_of(r)->success_codes = lt_item_codes(r, value);
+    spec_of(r)->codes.success = lt_item_codes(r, value);
 }
 
 static void field_no_retry_codes(struct lt_item_reader *r, json_t *value)
 {
-    spec_of(r)->no_retry_codes = lt_item_codes(r, value);
+    spec_of(r)->codes.no_retry = lt_item_codes(r, value);
 }
 
 static void field_stdin(struct lt_item_reader *r, json_t *value)

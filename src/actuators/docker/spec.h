@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "actuators/result.h"
 #include "base/error.h"
 
 enum lt_pull { LT_PULL_MISSING, LT_PULL_ALWAYS, LT_PULL_NEVER };
@@ -20,13 +21,12 @@ struct lt_docker_spec {
     char *image;      /* with a tag or digest */
     const char *name; /* NULL: made from the task's id and run */
     enum lt_pull pull;
-    double pull_timeout;         /* seconds */
-    const json_t *auth;          /* of the registry; NULL: none */
-    int stop_signal;             /* 0: the image's own */
-    double stop_grace;           /* seconds before KILL */
-    uint64_t max_output;         /* bytes of each stream */
-    const json_t *success_codes; /* lists of integers; NULL: only 0, none */
-    const json_t *no_retry_codes;
+    double pull_timeout; /* seconds */
+    const json_t *auth;  /* of the registry; NULL: none */
+    int stop_signal;     /* 0: the image's own */
+    double stop_grace;   /* seconds before KILL */
+    uint64_t max_output; /* bytes of each stream */
+    struct lt_result_codes codes;
     const char *stdin_bytes; /* NULL: none */
     size_t stdin_len;
     bool one_stream; /* stderr comes with stdout */

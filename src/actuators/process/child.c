@@ -653,12 +653,9 @@ void lt_child_stop(struct lt_child *child, bool at_once)
 
 /* What came of it. */
 
-char *lt_child_reason(const struct lt_child *child)
+struct lt_bytes *lt_child_reason(const struct lt_child *child)
 {
     char what[64], name[32];
-    const struct lt_capture *last =
-        child->spec.err == LT_STREAM_CAPTURE && !child->spec.pty ? &child->err : &child->out;
-    char *line = lt_capture_last_line(last);
     if (child->signal != 0) {
         snprintf(name, sizeof name, "%s", strsignal(child->signal));
         if (name[0] >= 'A' && name[0] <= 'Z')
@@ -667,9 +664,8 @@ char *lt_child_reason(const struct lt_child *child)
     } else {
         snprintf(what, sizeof what, "exit code %d", child->code);
     }
-    char *reason = lt_format("%s%s%s", what, line[0] != '\0' ? ": " : "", line);
-    free(line);
-    return reason;
+    bool apart = child->spec.err == LT_STREAM_CAPTURE && !child->spec.pty;
+    return lt_result_reason(what, apart ? &child->err : &child->out);
 }
 
 void lt_child_free(struct lt_child *child)

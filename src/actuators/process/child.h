@@ -74,8 +74,8 @@ void lt_child_more(struct lt_child *child);
 /* Lets go of all that it holds: after `ended`, or when it was not started. */
 void lt_child_free(struct lt_child *child);
 
-/* Why it failed, as "exit code 3: no such file", "signal 9 (killed)". The caller frees it. */
-char *lt_child_reason(const struct lt_child *child);
+/* Why it failed, as "exit code 3: no such file", "signal 9 (killed)". The caller's first reference. */
+struct lt_bytes *lt_child_reason(const struct lt_child *child);
 
 /* Once, before the first child: the host adopts what its children leave behind. */
 void lt_child_prepare(struct lt_loop *loop);

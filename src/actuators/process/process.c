@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "actuators/item.h"
+#include "actuators/result.h"
 #include "actuators/tree.h"
 #include "base/alloc.h"
 #include "base/container_of.h"
@@ -61,14 +61,6 @@ static double seconds_of(struct timeval time)
     return (double)time.tv_sec + (double)time.tv_usec * 1e-6;
 }
 
-static void add_text(json_t *output, const char *name, const struct lt_capture *capture)
-{
-    size_t len;
-    char *text = lt_capture_text(capture, &len);
-    json_object_set_new_nocheck(output, name, json_stringn_nocheck(text, len));
-    free(text);
-}
-
 json_t *lt_process_output(const struct lt_child *child)
 {
     const struct lt_process_spec *spec = &child->spec;
@@ -78,9 +70,9 @@ json_t *lt_process_output(const struct lt_child *child)
     else
         json_object_set_new(output, "code", json_integer(child->code));
     if (spec->out == LT_STREAM_CAPTURE)
-        add_text(output, "stdout", &child->out);
+        lt_result_add(output, "stdout", &child->out);
     if (spec->err == LT_STREAM_CAPTURE && !spec->pty)
-        add_text(output, "stderr", &child->err);
+        lt_result_add(output, "stderr", &child->err);
     json_object_set_new(output, "usage",
                         json_pack("{s:f,s:f,s:I}", "user", seconds_of(child->usage.ru_utime), "system",
                                   seconds_of(child->usage.ru_stime), "max_rss",
@@ -88,31 +80,14 @@ json_t *lt_process_output(const struct lt_child *child)
     return output;
 }
 
-static void make_report(const struct lt_child *child, struct lt_report *report)
-{
-    const struct lt_process_spec *spec = &child->spec;
-    bool listed = spec->success_codes != NULL ? lt_item_has_code(spec->success_codes, child->code) : child->code == 0;
-    bool success = child->signal == 0 && listed;
-    json_t *output = lt_process_output(child);
-    *report = LT_REPORT(success ? LT_SUCCESS : LT_FAILED);
-    report->output = lt_tree_bytes(output);
-    json_decref(output);
-    if (success)
-        return;
-    char *reason = lt_child_reason(child);
-    report->reason = lt_bytes_new(reason, strlen(reason));
-    report->no_retry = child->signal == 0 && lt_item_has_code(spec->no_retry_codes, child->code);
-    free(reason);
-}
-
 static void process_ended(struct lt_child *child)
 {
     struct activity *activity = lt_container_of(child, struct activity, child);
     const struct lt_notify notify = activity->process->env.notify;
     struct lt_work *work = activity->work;
-    struct lt_report report;
     bool stopping = activity->stopping;
-    make_report(child, &report);
+    struct lt_report report = lt_result_report(&child->spec.codes, child->signal != 0, child->code,
+                                               lt_process_output(child), lt_child_reason(child));
     free_activity(activity);
     if (stopping && report.status == LT_SUCCESS)
         report.status = LT_STOPPED; /* it heard, and ended well: not with the result of its work */

@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include "actuators/item.h"
-#include "base/alloc.h"
 
 static const double STOP_GRACE = 5; /* seconds */
 enum { MAX_OUTPUT = 1 << 20 };
@@ -58,25 +57,14 @@ static void field_shell(struct lt_item_reader *r, json_t *value)
         take_command(r, json_pack("[s,s,o]", "/bin/sh", "-c", text));
 }
 
+static void add_variable(struct lt_item_reader *r, const char *name, json_t *text)
+{
+    json_array_append_new(spec_of(r)->env, lt_item_variable(r, name, text));
+}
+
 static void field_env(struct lt_item_reader *r, json_t *value)
 {
-    const char *key;
-    json_t *given;
-    if (lt_item_table(r, value) == NULL)
-        return;
-    json_object_foreach(value, key, given) {
-        size_t outer = lt_item_enter(r, ".%s", key);
-        json_t *text = lt_item_text(r, given);
-        if (key[0] == '\0' || strchr(key, '=') != NULL)
-            lt_item_refuse(r, "named without '='", given);
-        if (text != NULL) {
-            char *line = lt_format("%s=%s", key, json_string_value(text));
-            json_array_append_new(spec_of(r)->env, json_string_nocheck(line));
-            free(line);
-        }
-        json_decref(text);
-        lt_item_leave(r, outer);
-    }
+    lt_item_each_text(r, value, add_variable);
 }
 
 static void field_clear_env(struct lt_item_reader *r, json_t *value)
@@ -241,12 +229,12 @@ static void field_stop_grace(struct lt_item_reader *r, json_t *value)
 
 static void field_success_codes(struct lt_item_reader *r, json_t *value)
 {
-    spec_of(r)->success_codes = lt_item_codes(r, value);
+    spec_of(r)->codes.success = lt_item_codes(r, value);
 }
 
 static void field_no_retry_codes(struct lt_item_reader *r, json_t *value)
 {
-    spec_of(r)->no_retry_codes = lt_item_codes(r, value);
+    spec_of(r)->codes.no_retry = lt_item_codes(r, value);
 }
 
 static void field_pty(struct lt_item_reader *r, json_t *value)

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 #include "actuators/process/spawn.h"
+#include "actuators/result.h"
 #include "base/error.h"
 
 enum lt_stream_kind { LT_STREAM_CAPTURE, LT_STREAM_INHERIT, LT_STREAM_DISCARD, LT_STREAM_FILE, LT_STREAM_STDOUT };
@@ -30,12 +31,11 @@ struct lt_process_spec {
     uint64_t max_output;
     int stop_signal;
     double stop_grace;
-    const json_t *success_codes, *no_retry_codes;
+    struct lt_result_codes codes;
     bool pty;
 };
 
-/* Reads an item. `root` begins the path in the message of the error. With `any_names`, further names are left to the
- * caller. LT_OK or LT_REFUSED. */
+/* Reads an item. `root` begins the path in the message of the error. LT_OK or LT_REFUSED. */
 int lt_process_spec_read(struct lt_process_spec *spec, json_t *item, json_t *defaults, const char *root,
                          struct lt_error *error);
 
