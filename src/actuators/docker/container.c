@@ -10,7 +10,6 @@
 
 #include "actuators/docker/docker_state.h"
 #include "actuators/tree.h"
-#include "base/alloc.h"
 
 static const double SHORT_TIMEOUT = 30; /* seconds */
 
@@ -36,10 +35,16 @@ void container_cancel(struct lt_engine_call **call)
     *call = NULL;
 }
 
-static void stop_timers(struct container *c)
+/* Nothing is under way any more. */
+static void cancel_all(struct container *c)
 {
     lt_timer_stop(c->docker->env.loop, &c->timer);
     lt_timer_stop(c->docker->env.loop, &c->grace);
+    container_cancel(&c->call);
+    container_cancel(&c->kill);
+    container_cancel(&c->stream);
+    container_cancel(&c->input);
+    pull_leave(c);
 }
 
 /* Telling. */
@@ -49,12 +54,7 @@ void container_tell_end(struct container *c, struct lt_report *report)
 {
     struct lt_work *work = c->work;
     c->state = CONTAINER_TOLD;
-    stop_timers(c);
-    container_cancel(&c->call);
-    container_cancel(&c->kill);
-    container_cancel(&c->stream);
-    container_cancel(&c->input);
-    pull_leave(c);
+    cancel_all(c);
     if (!c->answered) {
         c->answered = true;
         work->said = *report;
@@ -90,6 +90,12 @@ void container_snooze(struct container *c, const char *problem)
     container_tell_end(c, &report);
 }
 
+void container_end_unbegun(struct container *c)
+{
+    struct lt_report report = LT_REPORT(LT_STOPPED);
+    container_tell_end(c, &report);
+}
+
 void container_answer_start(struct container *c)
 {
     if (c->answered)
@@ -101,67 +107,6 @@ void container_answer_start(struct container *c)
         json_decref(id);
     }
     lt_reply_ok(&c->work->reply);
-}
-
-static struct container *new_container(struct docker *docker, struct lt_work *work)
-{
-    struct container *c = lt_zalloc(sizeof *c);
-    c->docker = docker;
-    c->work = work;
-    c->timer = c->grace = LT_TIMER_INIT;
-    work->data = c;
-    TAILQ_INSERT_TAIL(&docker->containers, c, link);
-    return c;
-}
-
-static bool read_spec(struct container *c, struct lt_error *error)
-{
-    const struct lt_task *task = c->work->task;
-    json_t *item = lt_tree_read(lt_task_item(task), task->item_len);
-    int code = lt_docker_spec_read(&c->spec, item, c->docker->defaults, error);
-    json_decref(item);
-    if (code != LT_OK)
-        return false;
-    lt_capture_init(&c->out, c->spec.max_output);
-    lt_capture_init(&c->err, c->spec.max_output);
-    return true;
-}
-
-void container_start(struct docker *docker, struct lt_work *work)
-{
-    struct container *c = new_container(docker, work);
-    struct lt_error error;
-    if (!read_spec(c, &error)) {
-        struct lt_report report = LT_REPORT(LT_FAILED);
-        report.reason = lt_bytes_new(error.message, strlen(error.message));
-        report.no_retry = true;
-        container_tell_end(c, &report);
-        return;
-    }
-    watch_begin(docker);
-    if (c->spec.pull == LT_PULL_ALWAYS) {
-        pull_image(c);
-        container_answer_start(c);
-    } else {
-        container_create(c);
-    }
-}
-
-void container_resume(struct docker *docker, struct lt_work *work, const char *id)
-{
-    struct container *c = new_container(docker, work);
-    struct lt_error error;
-    c->answered = true;
-    snprintf(c->id, sizeof c->id, "%s", id);
-    lt_map_put(&docker->by_id, lt_hash(c->id, strlen(c->id)), c);
-    if (!read_spec(c, &error)) { /* the defaults are others now: it is taken as it is */
-        json_t *item = json_pack("{s:s}", "image", "-");
-        lt_docker_spec_read(&c->spec, item, NULL, &error);
-        json_decref(item);
-        lt_capture_init(&c->out, c->spec.max_output);
-        lt_capture_init(&c->err, c->spec.max_output);
-    }
-    container_inspect(c);
 }
 
 /* Life. */
@@ -184,12 +129,7 @@ struct container *container_of_task(const struct docker *docker, const char *tas
 void container_free(struct container *c)
 {
     struct docker *docker = c->docker;
-    stop_timers(c);
-    container_cancel(&c->call);
-    container_cancel(&c->kill);
-    container_cancel(&c->stream);
-    container_cancel(&c->input);
-    pull_leave(c);
+    cancel_all(c);
     if (c->id[0] != '\0')
         lt_map_remove(&docker->by_id, lt_hash(c->id, strlen(c->id)), c);
     TAILQ_REMOVE(&docker->containers, c, link);

@@ -50,6 +50,7 @@ static void init_docker(struct lt_actuator *actuator, struct lt_init_op *op)
 
 static void start_docker(struct lt_actuator *actuator, struct lt_work *work)
 {
+    watch_begin(docker_of(actuator));
     container_start(docker_of(actuator), work);
 }
 
@@ -185,7 +186,7 @@ static void close_now(struct docker *docker)
     lt_reply_ok(reply);
 }
 
-void docker_removed(struct docker *docker)
+static void docker_removed(struct docker *docker)
 {
     if (docker->closing != NULL && TAILQ_EMPTY(&docker->removals))
         close_now(docker);
@@ -242,6 +243,8 @@ struct lt_actuator *lt_docker_actuator_new(const struct lt_engine_place *place, 
     docker->place = (struct lt_engine_place){copy(place->host), copy(place->ca), copy(place->cert), copy(place->key),
                                              copy(place->version)};
     docker->defaults = defaults;
+    docker->want_look = watch_look;
+    docker->removed = docker_removed;
     docker->again = docker->look_later = docker->patience = LT_TIMER_INIT;
     LIST_INIT(&docker->recoveries);
     docker->by_id.key = id_of;

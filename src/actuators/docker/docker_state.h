@@ -54,7 +54,8 @@ struct container {
     struct lt_engine_call *kill;
     struct lt_timer timer; /* of the step: before another try; the end of draining */
     struct lt_timer grace; /* of a stop */
-    struct pull *pull;     /* that it waits for */
+    struct pull *pull;     /* that it waits for, and what is to be called then; a problem of NULL: it went well */
+    void (*image_there)(struct container *container, const char *problem);
     struct frames frames;
     struct lt_capture out, err;
     uint64_t seen[2]; /* bytes of each stream that were taken */
@@ -113,6 +114,9 @@ struct docker {
     struct lt_engine *engine;
     struct container_list containers;
     struct lt_map by_id;
+    /* What files below signal to those above, which set it. */
+    void (*want_look)(struct docker *docker); /* an answer was lost: all of ours are to be looked at */
+    void (*removed)(struct docker *docker);   /* a removal is over */
     TAILQ_HEAD(, pull) pulls;
     TAILQ_HEAD(, removal) removals;
 
@@ -133,6 +137,12 @@ struct docker {
     bool open, released;
 };
 
+/* Each file calls only those before it in this list. */
+
+/* pull.c */
+void pull_image(struct container *container, void (*there)(struct container *container, const char *problem));
+void pull_leave(struct container *container);
+
 /* container.c */
 __attribute__((format(printf, 4, 5))) struct lt_engine_call *
 container_call(struct container *container, const char *method, json_t *body, const char *format, ...);
@@ -142,16 +152,15 @@ void container_answer_start(struct container *container); /* if it was not */
 void container_tell_end(struct container *container, struct lt_report *report);
 __attribute__((format(printf, 2, 3))) void container_fail(struct container *container, const char *format, ...);
 void container_snooze(struct container *container, const char *problem);
-void container_start(struct docker *docker, struct lt_work *work);
-void container_resume(struct docker *docker, struct lt_work *work, const char *id); /* it runs, or has ended, already */
+void container_end_unbegun(struct container *container); /* it was stopped before it began */
 void container_free(struct container *container);
 struct container *container_find(const struct docker *docker, const char *id);
 struct container *container_of_task(const struct docker *docker, const char *task, uint64_t run);
 
-/* container_begin.c */
-void container_create(struct container *container);
-void container_not_started(struct container *container);
-void container_image_there(struct container *container, const char *problem); /* NULL: the pull went well */
+/* leftover.c */
+void remove_container(struct docker *docker, const char *id);
+void remove_leftovers(struct docker *docker, const json_t *list); /* of the engine's list, what is nobody's */
+void removals_cancel(struct docker *docker);
 
 /* container_output.c */
 void container_stream_data(struct lt_engine_call *call, const char *bytes, size_t len);
@@ -161,28 +170,21 @@ void container_more(struct container *container); /* output may come again */
 void container_runs(struct container *container); /* it does, after a reconnect */
 void container_drain(struct container *container);
 
-/* container_end.c */
+/* container_run.c */
+void container_begin(struct container *container);
 void container_inspect(struct container *container);
 void container_is_dead(struct container *container);  /* the engine said so */
 void container_vanished(struct container *container); /* the engine does not know it */
 void container_stop(struct container *container);
-void container_end_unbegun(struct container *container);
 
-/* pull.c */
-void pull_image(struct container *container);
-void pull_leave(struct container *container);
-void pulls_cancel(struct docker *docker);
+/* container_create.c */
+void container_start(struct docker *docker, struct lt_work *work);
+void container_resume(struct docker *docker, struct lt_work *work, const char *id); /* it runs, or has ended, already */
 
 /* watch.c */
 void watch_begin(struct docker *docker); /* if it is not under way */
 void watch_look(struct docker *docker);  /* at all of ours, soon */
 void watch_end(struct docker *docker);
 char *watch_query(const char *prefix, const char *filters); /* prefix and the filters, escaped; to be freed */
-
-/* leftover.c */
-void remove_container(struct docker *docker, const char *id);
-void remove_leftovers(struct docker *docker, const json_t *list); /* of the engine's list, what is nobody's */
-void removals_cancel(struct docker *docker);
-void docker_removed(struct docker *docker); /* docker.c: a removal is over */
 
 #endif

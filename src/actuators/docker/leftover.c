@@ -45,7 +45,7 @@ static void removal_done(struct lt_engine_call *call)
         lt_log(LT_LOG_WARN, "a container could not be removed", LT_S("container", removal->id),
                LT_S("error", call->problem));
     free_removal(removal);
-    docker_removed(docker);
+    docker->removed(docker);
 }
 
 static void try_removal(struct lt_timer *timer)

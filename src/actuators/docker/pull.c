@@ -35,7 +35,7 @@ static void tell_pulled(struct pull *pull, const char *problem)
         c->pull = NULL;
     while ((c = TAILQ_FIRST(&waiting)) != NULL) {
         TAILQ_REMOVE(&waiting, c, pull_link);
-        container_image_there(c, problem != NULL ? text : NULL);
+        c->image_there(c, problem != NULL ? text : NULL);
     }
 }
 
@@ -146,9 +146,10 @@ static struct pull *begin_pull(struct container *c)
     return pull;
 }
 
-void pull_image(struct container *c)
+void pull_image(struct container *c, void (*there)(struct container *c, const char *problem))
 {
     struct pull *pull;
+    c->image_there = there;
     c->state = CONTAINER_PULLING;
     TAILQ_FOREACH(pull, &c->docker->pulls, link) {
         if (strcmp(pull->image, c->spec.image) == 0)

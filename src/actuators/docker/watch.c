@@ -45,7 +45,7 @@ static void compare(struct container *c, const json_t *list)
     if (entry == NULL)
         container_vanished(c);
     else if (state != NULL && strcmp(state, "created") == 0)
-        container_not_started(c);
+        container_begin(c);
     else if (state != NULL && (strcmp(state, "exited") == 0 || strcmp(state, "dead") == 0))
         container_is_dead(c);
     else

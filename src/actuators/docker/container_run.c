@@ -1,12 +1,61 @@
-/* How a container ends: by itself, as the engine tells; or by a signal, after its grace by KILL. Either way it is inspected
- * when it is dead. */
+/* How a container runs and ends: it is started; it ends by itself, as the engine tells; or by a signal, after its grace by KILL.
+ * Either way it is inspected when it is dead. A start whose answer is lost is asked for again. */
 #include <stdio.h>
 #include <string.h>
 
 #include "actuators/docker/docker_state.h"
 #include "base/container_of.h"
 
-static const double KILL_PAUSE = 10; /* seconds after KILL, before the engine is asked whether it is dead */
+static const double START_TIMEOUT = 120; /* seconds: it may take long on a busy machine */
+static const double KILL_PAUSE = 10;     /* seconds after KILL, before the engine is asked whether it is dead */
+
+/* Starting. */
+
+/* The program is not there, or may not be executed: said as of a process. The engine's words are those of its runtime. */
+static void fail_start(struct container *c, const char *problem)
+{
+    char name[256];
+    const char *quoted = strstr(problem, "exec: \"");
+    bool missing = strstr(problem, "executable file not found") != NULL || strstr(problem, "no such file or directory");
+    bool found = quoted != NULL && sscanf(quoted, "exec: \"%255[^\"]", name) == 1;
+    if (found && missing)
+        container_fail(c, "not found: %s", name);
+    else if (found && strstr(problem, "permission denied") != NULL)
+        container_fail(c, "permission denied: %s", name);
+    else
+        container_fail(c, "%s", problem);
+}
+
+static void start_done(struct lt_engine_call *call)
+{
+    struct container *c = call->user;
+    c->call = NULL;
+    if (call->status >= 400) {
+        fail_start(c, call->problem);
+        return;
+    }
+    c->state = CONTAINER_RUNNING;
+    if (call->status == 0) {
+        c->docker->want_look(c->docker);
+    } else if (c->stream == NULL) {
+        container_follow_log(c);
+    }
+    if (c->died)
+        container_inspect(c);
+    else if (c->stopping)
+        container_stop(c);
+}
+
+void container_begin(struct container *c)
+{
+    c->state = CONTAINER_STARTING;
+    c->call = container_call(c, "POST", NULL, "/containers/%s/start", c->id);
+    c->call->timeout = START_TIMEOUT;
+    c->call->done = start_done;
+    lt_engine_call_start(c->call);
+}
+
+/* Its end. */
 
 static void inspect_done(struct lt_engine_call *call)
 {
@@ -18,7 +67,7 @@ static void inspect_done(struct lt_engine_call *call)
         container_vanished(c);
     } else if (call->status != 200 || state == NULL) { /* when the engine is there again, it is looked at again */
         c->state = CONTAINER_RUNNING;
-        watch_look(c->docker);
+        c->docker->want_look(c->docker);
     } else if (json_is_true(json_object_get(state, "Running"))) {
         c->state = CONTAINER_RUNNING;
         container_runs(c);
@@ -31,7 +80,7 @@ static void inspect_done(struct lt_engine_call *call)
         c->oom = c->oom || json_is_true(json_object_get(state, "OOMKilled"));
         const char *status = json_string_value(json_object_get(state, "Status"));
         if (status != NULL && strcmp(status, "created") == 0)
-            container_not_started(c);
+            container_begin(c); /* nobody knew whether it was started: that does nothing if it was */
         else if (error != NULL && error[0] != '\0' && c->seen[0] + c->seen[1] == 0 && c->code != 0)
             container_fail(c, "%s", error);
         else
@@ -62,12 +111,6 @@ void container_vanished(struct container *c)
 }
 
 /* Stopping. */
-
-void container_end_unbegun(struct container *c)
-{
-    struct lt_report report = LT_REPORT(LT_STOPPED);
-    container_tell_end(c, &report);
-}
 
 static void send_signal(struct container *c, const char *signal);
 

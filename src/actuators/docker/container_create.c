@@ -1,6 +1,6 @@
-/* How a container begins: created, with its image pulled if that is missing and under a name of its own; attached; started.
- * An answer that does not come leaves open whether it was done: what was created and is nobody's is found and removed, and
- * a start is asked for again. */
+/* How a container comes to be: created, with its image pulled if that is missing and under a name of its own; attached, and
+ * then started. An answer that does not come leaves open whether it was done: what was created and is nobody's is found and
+ * removed. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,66 +8,22 @@
 
 #include "actuators/docker/docker_state.h"
 #include "actuators/instance.h"
+#include "actuators/tree.h"
 #include "base/alloc.h"
 #include "base/container_of.h"
 
-static const double CALL_TIMEOUT = 120; /* seconds: to create or to start may take long on a busy machine */
+static const double CALL_TIMEOUT = 120; /* seconds: to create it may take long on a busy machine */
 static const double NAME_PAUSE = 0.2;   /* seconds, before a name is tried again that is about to be free */
 enum { MOST_TRIES = 10 };
 
-static void attach_container(struct container *c);
-
-/* Starting. */
-
-/* The program is not there, or may not be executed: said as of a process. The engine's words are those of its runtime. */
-static void fail_start(struct container *c, const char *problem)
-{
-    char name[256];
-    const char *quoted = strstr(problem, "exec: \"");
-    bool missing = strstr(problem, "executable file not found") != NULL || strstr(problem, "no such file or directory");
-    bool found = quoted != NULL && sscanf(quoted, "exec: \"%255[^\"]", name) == 1;
-    if (found && missing)
-        container_fail(c, "not found: %s", name);
-    else if (found && strstr(problem, "permission denied") != NULL)
-        container_fail(c, "permission denied: %s", name);
-    else
-        container_fail(c, "%s", problem);
-}
-
-static void start_done(struct lt_engine_call *call)
-{
-    struct container *c = call->user;
-    c->call = NULL;
-    if (call->status >= 400) {
-        fail_start(c, call->problem);
-        return;
-    }
-    c->state = CONTAINER_RUNNING;
-    if (call->status == 0) {
-        watch_look(c->docker);
-    } else if (c->stream == NULL) {
-        container_follow_log(c);
-    }
-    if (c->died)
-        container_inspect(c);
-    else if (c->stopping)
-        container_stop(c);
-}
-
-static void start_container(struct container *c)
-{
-    c->state = CONTAINER_STARTING;
-    c->call = container_call(c, "POST", NULL, "/containers/%s/start", c->id);
-    c->call->timeout = CALL_TIMEOUT;
-    c->call->done = start_done;
-    lt_engine_call_start(c->call);
-}
+static void create_container(struct container *c);
+static void image_there(struct container *c, const char *problem);
 
 static void input_begun(struct lt_engine_call *call)
 {
     struct container *c = call->user;
     if (call->status < 300 && c->state == CONTAINER_ATTACHING)
-        start_container(c);
+        container_begin(c);
 }
 
 /* The end of the connection is the end of its input. */
@@ -110,12 +66,6 @@ static void attach_input(struct container *c)
     lt_engine_call_start(c->input);
 }
 
-/* Whether it was started is not known: it is asked for again, which does nothing if it was. */
-void container_not_started(struct container *c)
-{
-    start_container(c);
-}
-
 static void stream_begun(struct lt_engine_call *call)
 {
     struct container *c = call->user;
@@ -124,7 +74,7 @@ static void stream_begun(struct lt_engine_call *call)
     if (c->spec.stdin_bytes != NULL)
         attach_input(c);
     else
-        start_container(c);
+        container_begin(c);
 }
 
 /* Before it is started, so that no byte is missed. */
@@ -147,7 +97,7 @@ static void name_removed(struct lt_engine_call *call);
 
 static void try_name_again(struct lt_timer *timer)
 {
-    container_create(lt_container_of(timer, struct container, timer));
+    create_container(lt_container_of(timer, struct container, timer));
 }
 
 static void name_removed(struct lt_engine_call *call)
@@ -174,7 +124,7 @@ static void name_looked_up(struct lt_engine_call *call)
     if (call->status == 0) {
         container_snooze(c, call->problem);
     } else if (call->status == 404) {
-        container_create(c);
+        create_container(c);
     } else if (!ours || id == NULL || container_find(c->docker, id) != NULL) {
         container_fail(c, "name already in use: %s", c->name);
     } else {
@@ -198,11 +148,11 @@ static void create_done(struct lt_engine_call *call)
     const char *id = json_string_value(json_object_get(call->answer, "Id"));
     c->call = NULL;
     if (call->status == 0) {
-        watch_look(c->docker); /* it may be there: then it is nobody's */
+        c->docker->want_look(c->docker); /* it may be there: then it is nobody's */
         container_snooze(c, call->problem);
     } else if (call->status == 404 && strstr(call->problem, "image") != NULL && c->spec.pull == LT_PULL_MISSING &&
                !c->pulled) {
-        pull_image(c);
+        pull_image(c, image_there);
         container_answer_start(c); /* it may take long, and is to be stopped meanwhile */
     } else if (call->status == 404 && strstr(call->problem, "image") != NULL) {
         container_fail(c, "image not found: %s", c->spec.image);
@@ -267,7 +217,7 @@ static json_t *create_body(const struct container *c)
     return body;
 }
 
-void container_create(struct container *c)
+static void create_container(struct container *c)
 {
     c->state = CONTAINER_CREATING;
     if (c->name == NULL)
@@ -279,11 +229,73 @@ void container_create(struct container *c)
     lt_engine_call_start(c->call);
 }
 
-void container_image_there(struct container *c, const char *problem)
+static void image_there(struct container *c, const char *problem)
 {
     c->pulled = true;
     if (problem != NULL)
         container_fail(c, "%s", problem);
     else
-        container_create(c);
+        create_container(c);
+}
+
+/* The beginning of all. */
+
+static struct container *new_container(struct docker *docker, struct lt_work *work)
+{
+    struct container *c = lt_zalloc(sizeof *c);
+    c->docker = docker;
+    c->work = work;
+    c->timer = c->grace = LT_TIMER_INIT;
+    work->data = c;
+    TAILQ_INSERT_TAIL(&docker->containers, c, link);
+    return c;
+}
+
+static bool read_spec(struct container *c, struct lt_error *error)
+{
+    const struct lt_task *task = c->work->task;
+    json_t *item = lt_tree_read(lt_task_item(task), task->item_len);
+    int code = lt_docker_spec_read(&c->spec, item, c->docker->defaults, error);
+    json_decref(item);
+    if (code != LT_OK)
+        return false;
+    lt_capture_init(&c->out, c->spec.max_output);
+    lt_capture_init(&c->err, c->spec.max_output);
+    return true;
+}
+
+void container_start(struct docker *docker, struct lt_work *work)
+{
+    struct container *c = new_container(docker, work);
+    struct lt_error error;
+    if (!read_spec(c, &error)) {
+        struct lt_report report = LT_REPORT(LT_FAILED);
+        report.reason = lt_bytes_new(error.message, strlen(error.message));
+        report.no_retry = true;
+        container_tell_end(c, &report);
+        return;
+    }
+    if (c->spec.pull == LT_PULL_ALWAYS) {
+        pull_image(c, image_there);
+        container_answer_start(c);
+    } else {
+        create_container(c);
+    }
+}
+
+void container_resume(struct docker *docker, struct lt_work *work, const char *id)
+{
+    struct container *c = new_container(docker, work);
+    struct lt_error error;
+    c->answered = true;
+    snprintf(c->id, sizeof c->id, "%s", id);
+    lt_map_put(&docker->by_id, lt_hash(c->id, strlen(c->id)), c);
+    if (!read_spec(c, &error)) { /* the defaults are others now: it is taken as it is */
+        json_t *item = json_pack("{s:s}", "image", "-");
+        lt_docker_spec_read(&c->spec, item, NULL, &error);
+        json_decref(item);
+        lt_capture_init(&c->out, c->spec.max_output);
+        lt_capture_init(&c->err, c->spec.max_output);
+    }
+    container_inspect(c);
 }
