@@ -1,13 +1,23 @@
 --- What every built-in actuator does, whatever it runs. A kind says how:
 ---
----     { actuator = function(options) -> actuator,
----       print = function(out, err, code) -> item      says these, and ends so
+---     { actuator = function() -> actuator, whose items may have `shell`
 ---       sleep = function() -> item                    runs on until it is ended
+---       ahead = bytes that may come while nobody takes them,
 ---       flood = function(bytes) -> item               puts out so many
 ---       flaky = function(folder) -> item              fails while there is no file in it, and makes that }
 local ltsh = require "ltsh"
 local run = require "spec.support.run"
 local scene = require "spec.support.scene"
+
+-- For printf: each byte in octal.
+local function escape(text)
+  return (text:gsub(".", function(c) return string.format("\\%03o", c:byte()) end))
+end
+
+-- An item that says these, and ends so.
+local function saying(out, err, code)
+  return { shell = string.format("printf '%s'; printf '%s' >&2; exit %d", escape(out), escape(err), code) }
+end
 
 return function(name, kind)
   describe("the actuator of " .. name, function()
@@ -21,7 +31,7 @@ return function(name, kind)
 
     it("tells a success, with its output", function()
       local scheduler = open()
-      scheduler:add { id = "a", item = kind.print("out\n", "err\n", 0) }
+      scheduler:add { id = "a", item = saying("out\n", "err\n", 0) }
       local task = scheduler:wait "a"
       assert.same({ "success", 1, nil }, { task.status, task.attempts, task.reason })
       assert.same({ 0, "out\n", "err\n" }, { task.output.code, task.output.stdout, task.output.stderr })
@@ -29,7 +39,7 @@ return function(name, kind)
 
     it("tells a failure, with its reason and its output", function()
       local scheduler = open()
-      scheduler:add { id = "a", item = kind.print("out\n", "err\n", 3) }
+      scheduler:add { id = "a", item = saying("out\n", "err\n", 3) }
       local task = scheduler:wait "a"
       assert.same({ "failed", "exit code 3: err" }, { task.status, task.reason })
       assert.same({ 3, "out\n", "err\n" }, { task.output.code, task.output.stdout, task.output.stderr })
@@ -68,9 +78,9 @@ return function(name, kind)
 
     it("has output of any bytes, and no more than it may", function()
       local scheduler = open()
-      scheduler:add { id = "bytes", item = kind.print("a\0b\255\r\n\nc", "", 0) }
+      scheduler:add { id = "bytes", item = saying("a\0b\255\r\n\nc", "", 0) }
       assert.equal("a\0b\255\r\n\nc", scheduler:wait("bytes").output.stdout)
-      local item = kind.print(("0123456789"):rep(1000), "", 0)
+      local item = saying(("0123456789"):rep(1000), "", 0)
       item.max_output = 100
       scheduler:add { id = "long", item = item }
       local text = scheduler:wait("long").output.stdout
@@ -80,7 +90,7 @@ return function(name, kind)
 
     it("lets what runs come to its end when its scheduler is closed, and not for ever", function()
       local scheduler = open()
-      scheduler:add { id = "ends", item = kind.print("out", "", 0) }
+      scheduler:add { id = "ends", item = saying("out", "", 0) }
       scheduler:add { id = "stays", item = kind.sleep() }
       scene.eventually("both run", function()
         return scheduler:get("stays").handle and scheduler:get("ends").status ~= "waiting"
@@ -89,6 +99,21 @@ return function(name, kind)
       local ends = {}
       for task in scheduler:finished() do ends[task.id] = task.status end
       assert.same({ ends = "success", stays = "stopped" }, ends)
+    end)
+
+    it("waits while nobody takes its output, and loses nothing", function()
+      local scheduler, heard, waiting, most = open(), 0, 0, 0
+      scheduler:on("output", function(_, _, bytes)
+        waiting = waiting + #bytes
+        most = math.max(most, waiting)
+        heard = heard + #bytes
+        ltsh.sleep(0.001)
+        waiting = waiting - #bytes
+      end)
+      scheduler:add { id = "a", item = kind.flood(20000000) }
+      assert.equal("success", scheduler:wait("a").status)
+      assert.equal(20000000, heard)
+      assert.is_true(most <= kind.ahead)
     end)
 
     it("goes on with other work while much is put out", function()

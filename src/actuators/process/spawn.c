@@ -98,6 +98,10 @@ IN_CHILD static void execute(const struct child *child, const char *file)
 {
     const struct spawn *spawn = child->spawn;
     execve(file, (char *const *)(uintptr_t)spawn->argv, (char *const *)(uintptr_t)spawn->envp);
+    if (errno == ENOENT && access(file, X_OK) == 0) {
+        child->spawn->no_interpreter = true;
+        errno = ENOENT;
+    }
     if (errno != ENOEXEC)
         return;
     child->shell_argv[0] = spawn->shell;
@@ -186,6 +190,7 @@ static void try_spawn(struct spawn *spawn, struct child *child)
     char *stack = own_stack();
     spawn->failed = SPAWN_NONE;
     spawn->error = 0;
+    spawn->no_interpreter = false;
     spawn->pidfd = -1;
     pid_t pid = stack == NULL ? -1
                               : clone(child_main, stack + STACK, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, child,
@@ -241,6 +246,8 @@ void spawn_describe(const struct spawn *spawn, char *text, int size)
     else if (spawn->failed == SPAWN_FOLDER || spawn->failed == SPAWN_OPEN)
         snprintf(text, (size_t)size, "%s: %s", spawn->error == EACCES ? "permission denied" : strerror(spawn->error),
                  at);
+    else if (spawn->failed == SPAWN_EXEC && spawn->no_interpreter)
+        snprintf(text, (size_t)size, "not found: the interpreter that %s names", at);
     else if (spawn->failed == SPAWN_EXEC && (spawn->error == ENOENT || spawn->error == ENOTDIR))
         snprintf(text, (size_t)size, "not found: %s", at);
     else if (spawn->failed == SPAWN_EXEC && (spawn->error == EACCES || spawn->error == EPERM))

@@ -65,6 +65,7 @@ struct spawn {
     int pidfd;
     enum spawn_step failed;
     int error;             /* errno of that step */
+    bool no_interpreter;   /* the program is there, and what it names in its first line is not */
     const char *failed_at; /* the path or limit that it was about; NULL: none */
 };
 

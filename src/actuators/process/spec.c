@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "actuators/item.h"
+#include "base/nearest.h"
 
 static const double STOP_GRACE = 5; /* seconds */
 enum { MAX_OUTPUT = 1 << 20 };
@@ -113,6 +114,13 @@ static void field_output(struct lt_item_reader *r, json_t *value)
         }
     if (err && word != NULL && strcmp(word, "stdout") == 0) {
         *kind = LT_STREAM_STDOUT;
+        return;
+    }
+    struct lt_nearest nearest = {.name = word, .len = word != NULL ? strlen(word) : 0};
+    for (int i = 0; word != NULL && strchr(word, '/') == NULL && i < 3; i++)
+        lt_nearest_look(&nearest, names[i]);
+    if (nearest.meant != NULL) {
+        lt_item_refuse(r, "spelled as \"capture\", \"inherit\" or \"discard\"; a file of such a name is ./NAME", value);
         return;
     }
     const char *file = word != NULL ? keep_text(r, value) : file_of(r, value);
