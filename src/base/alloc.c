@@ -7,29 +7,48 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* What is kept: only addresses, of no memory, enough for a segment of mimalloc's and a table that grows. */
-enum { KEPT_SIZE = 64 << 20 };
+/* What is kept: only addresses, of no memory, enough for a segment of mimalloc's and a table that grows. Where there are
+ * not so many to be had again, since a little of what lasts is left in each segment: some of what is free in these. */
+enum { KEPT_SIZE = 64 << 20, KEPT_OF_HEAP = 4 << 20 };
 enum { LARGE = 1 << 20 }; /* what is smaller need not be asked for: what is kept is enough for it */
 
-static _Atomic(void *) kept;
+static _Atomic(void *) kept_addresses;
+static _Atomic(void *) kept_of_heap;
 
-static bool keep_reserve(void)
+static void *map_addresses(void)
 {
     void *fresh = mmap(NULL, KEPT_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return fresh == MAP_FAILED ? NULL : fresh;
+}
+
+static void unmap_addresses(void *p)
+{
+    if (p != NULL)
+        munmap(p, KEPT_SIZE);
+}
+
+/* True: something is kept now. Another thread may have been faster. */
+static bool keep(_Atomic(void *) *kept, void *fresh, void (*give_back)(void *))
+{
     void *none = NULL;
-    if (fresh == MAP_FAILED)
-        return false;
-    if (!atomic_compare_exchange_strong(&kept, &none, fresh))
-        munmap(fresh, KEPT_SIZE); /* another thread was faster */
-    return true;
+    if (fresh != NULL && !atomic_compare_exchange_strong(kept, &none, fresh))
+        give_back(fresh);
+    return fresh != NULL;
+}
+
+static bool is_kept(void)
+{
+    return atomic_load_explicit(&kept_addresses, memory_order_relaxed) != NULL ||
+           atomic_load_explicit(&kept_of_heap, memory_order_relaxed) != NULL;
 }
 
 bool lt_memory_give_up(void)
 {
-    void *given = atomic_exchange(&kept, NULL);
-    if (given != NULL)
-        munmap(given, KEPT_SIZE);
-    return given != NULL;
+    void *addresses = atomic_exchange(&kept_addresses, NULL);
+    void *of_heap = atomic_exchange(&kept_of_heap, NULL);
+    unmap_addresses(addresses);
+    free(of_heap);
+    return addresses != NULL || of_heap != NULL;
 }
 
 static bool can_have(size_t size)
@@ -41,7 +60,8 @@ static bool can_have(size_t size)
 
 bool lt_memory_low(void)
 {
-    return atomic_load_explicit(&kept, memory_order_relaxed) == NULL && !keep_reserve();
+    return !is_kept() && !keep(&kept_addresses, map_addresses(), unmap_addresses) &&
+           !keep(&kept_of_heap, malloc(KEPT_OF_HEAP), free);
 }
 
 /* mimalloc's, where that is linked: what was freed goes back to the system, or is never had again as addresses. */
