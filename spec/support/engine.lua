@@ -85,7 +85,8 @@ function engine.stop()
   pcall(engine.daemon.kill, engine.daemon, "sigterm") -- it may have ended
   engine.daemon:wait()
   engine.daemon = nil
-  local script = 'grep -o " $0[^ ]*" /proc/mounts | xargs -r umount -l; rm -rf "$0"' -- one that crashed leaves mounts
+  -- One that crashed leaves mounts, and a process for each container that ran.
+  local script = 'pkill -KILL -f -- "-address $0/exec/"; grep -o " $0[^ ]*" /proc/mounts | xargs -r umount -l; rm -rf "$0"'
   run.start({ "-c", script, engine.folder }, { program = "/bin/sh" }):wait()
 end
 

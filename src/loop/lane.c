@@ -11,17 +11,16 @@
 
 enum { STACK = 256 << 10 };
 
-STAILQ_HEAD(lane_jobs, lt_lane_job);
-
-/* What the loop is woken with; it closes in its own time, after the lane. */
-struct lane_wake {
-    uv_async_t async;
+/* By which the loop hears of answers; it closes in its own time, after the lane. */
+struct lane_poll {
+    uv_poll_t poll;
     struct lt_lane *lane; /* NULL: closed */
 };
 
 struct lt_lane {
     struct lt_loop *loop;
-    struct lane_wake *wake;
+    struct lane_poll *poll;
+    struct lt_mailbox answers;
     unsigned threads;   /* as many as there may be, */
     unsigned under_way; /* and jobs that were handed in and not answered yet: of the loop's thread */
     pthread_t *ids;
@@ -29,12 +28,10 @@ struct lt_lane {
 
     pthread_mutex_t lock; /* of all below */
     pthread_cond_t some;
-    struct lane_jobs queue;
-    struct lane_jobs answers;
+    struct lt_mails queue;
     unsigned running; /* threads, */
     unsigned idle;    /* and those that wait */
     bool closing;     /* a thread ends when there is nothing to do */
-    bool left;        /* nobody is there to be woken */
 };
 
 static void *lane_thread(void *arg)
@@ -42,41 +39,37 @@ static void *lane_thread(void *arg)
     struct lt_lane *lane = arg;
     pthread_mutex_lock(&lane->lock);
     for (;;) {
-        struct lt_lane_job *job;
-        while ((job = STAILQ_FIRST(&lane->queue)) == NULL && !lane->closing) {
+        struct lt_mail *first;
+        while ((first = STAILQ_FIRST(&lane->queue)) == NULL && !lane->closing) {
             lane->idle++;
             pthread_cond_wait(&lane->some, &lane->lock);
             lane->idle--;
         }
-        if (job == NULL)
+        if (first == NULL)
             break;
+        struct lt_lane_job *job = lt_container_of(first, struct lt_lane_job, mail);
         STAILQ_REMOVE_HEAD(&lane->queue, link);
         pthread_mutex_unlock(&lane->lock);
         job->work(job);
+        lt_mailbox_put(&lane->answers, &job->mail);
         pthread_mutex_lock(&lane->lock);
-        bool first = STAILQ_EMPTY(&lane->answers);
-        STAILQ_INSERT_TAIL(&lane->answers, job, link);
-        if (first && !lane->left)
-            uv_async_send(&lane->wake->async);
     }
     pthread_mutex_unlock(&lane->lock);
     return NULL;
 }
 
 /* One wake-up may stand for many answers. */
-static void take_answers(uv_async_t *async)
+static void take_answers(uv_poll_t *poll, int status, int events)
 {
-    struct lane_wake *wake = lt_container_of(async, struct lane_wake, async);
-    struct lt_lane *lane = wake->lane;
-    if (lane == NULL)
-        return;
-    struct lane_jobs answers = STAILQ_HEAD_INITIALIZER(answers);
-    pthread_mutex_lock(&lane->lock);
-    STAILQ_CONCAT(&answers, &lane->answers);
-    pthread_mutex_unlock(&lane->lock);
+    const struct lane_poll *hears = lt_container_of(poll, struct lane_poll, poll);
+    struct lt_lane *lane = hears->lane;
+    struct lt_mails answers;
+    (void)status;
+    (void)events;
+    lt_mailbox_take(&lane->answers, &answers);
     lt_loop_tick(lane->loop);
-    while (!STAILQ_EMPTY(&answers) && wake->lane != NULL) { /* an answer may close it */
-        struct lt_lane_job *job = STAILQ_FIRST(&answers);
+    while (!STAILQ_EMPTY(&answers) && hears->lane != NULL) { /* an answer may close it */
+        struct lt_lane_job *job = lt_container_of(STAILQ_FIRST(&answers), struct lt_lane_job, mail);
         STAILQ_REMOVE_HEAD(&answers, link);
         if (--lane->under_way == 0)
             lt_loop_release(lane->loop);
@@ -101,6 +94,15 @@ static bool start_thread(struct lt_lane *lane)
     return started;
 }
 
+static void free_lane(struct lt_lane *lane)
+{
+    lt_mailbox_close(&lane->answers);
+    pthread_cond_destroy(&lane->some);
+    pthread_mutex_destroy(&lane->lock);
+    free(lane->ids);
+    free(lane);
+}
+
 struct lt_lane *lt_lane_open(struct lt_loop *loop, unsigned threads, const char *name)
 {
     struct lt_lane *lane = lt_zalloc(sizeof *lane);
@@ -111,12 +113,16 @@ struct lt_lane *lt_lane_open(struct lt_loop *loop, unsigned threads, const char 
     pthread_mutex_init(&lane->lock, NULL);
     pthread_cond_init(&lane->some, NULL);
     STAILQ_INIT(&lane->queue);
-    STAILQ_INIT(&lane->answers);
-    lane->wake = lt_zalloc(sizeof *lane->wake);
-    lane->wake->lane = lane;
-    uv_async_init(&loop->uv, &lane->wake->async, take_answers);
-    lane->wake->async.data = loop;
-    uv_unref((uv_handle_t *)&lane->wake->async);
+    if (!lt_mailbox_open(&lane->answers)) {
+        free_lane(lane);
+        return NULL;
+    }
+    lane->poll = lt_zalloc(sizeof *lane->poll);
+    lane->poll->lane = lane;
+    uv_poll_init(&loop->uv, &lane->poll->poll, lane->answers.event);
+    lane->poll->poll.data = loop;
+    uv_poll_start(&lane->poll->poll, UV_READABLE, take_answers);
+    uv_unref((uv_handle_t *)&lane->poll->poll);
     return lane;
 }
 
@@ -127,7 +133,7 @@ bool lt_lane_send(struct lt_lane *lane, struct lt_lane_job *job)
         start_thread(lane);
     bool taken = lane->running > 0;
     if (taken) {
-        STAILQ_INSERT_TAIL(&lane->queue, job, link);
+        STAILQ_INSERT_TAIL(&lane->queue, &job->mail, link);
         pthread_cond_signal(&lane->some);
     }
     pthread_mutex_unlock(&lane->lock);
@@ -136,29 +142,27 @@ bool lt_lane_send(struct lt_lane *lane, struct lt_lane_job *job)
     return taken;
 }
 
-static void free_wake(uv_handle_t *handle)
+static void free_poll(uv_handle_t *handle)
 {
-    free(lt_container_of((uv_async_t *)handle, struct lane_wake, async));
+    free(lt_container_of((uv_poll_t *)handle, struct lane_poll, poll));
 }
 
 void lt_lane_close(struct lt_lane *lane, bool leave)
 {
     pthread_mutex_lock(&lane->lock);
-    lane->left = true;
     lane->closing = !leave;
     pthread_cond_broadcast(&lane->some);
     pthread_mutex_unlock(&lane->lock);
-    lane->wake->lane = NULL;
-    if (!uv_is_closing((uv_handle_t *)&lane->wake->async))
-        uv_close((uv_handle_t *)&lane->wake->async, free_wake);
+    lane->poll->lane = NULL;
+    if (!uv_is_closing((uv_handle_t *)&lane->poll->poll)) {
+        uv_poll_stop(&lane->poll->poll);
+        uv_close((uv_handle_t *)&lane->poll->poll, free_poll);
+    }
     if (lane->under_way > 0)
         lt_loop_release(lane->loop);
     if (leave)
         return; /* its threads go on waiting in it */
     for (unsigned i = 0; i < lane->running; i++)
         pthread_join(lane->ids[i], NULL);
-    pthread_cond_destroy(&lane->some);
-    pthread_mutex_destroy(&lane->lock);
-    free(lane->ids);
-    free(lane);
+    free_lane(lane);
 }

@@ -10,19 +10,20 @@
 #define LTSH_LOOP_LANE_H
 
 #include <stdbool.h>
-#include <sys/queue.h>
 
 #include "loop/loop.h"
+#include "loop/mailbox.h"
 
 struct lt_lane_job {
     void (*work)(struct lt_lane_job *job); /* on a thread of the lane, all signals blocked */
     void (*done)(struct lt_lane_job *job); /* on the loop's thread, from a flat stack */
-    STAILQ_ENTRY(lt_lane_job) link;
+    struct lt_mail mail;
 };
 
 struct lt_lane;
 
-/* Opens one with so many threads, named `name` (15 bytes at most). They begin with the first job. */
+/* Opens one with so many threads, named `name` (15 bytes at most). They begin with the first job. NULL: there is no
+ * descriptor for it (errno). */
 struct lt_lane *lt_lane_open(struct lt_loop *loop, unsigned threads, const char *name);
 
 /* Hands in a job. False: there is no thread to do it, and none can be made (errno says why); it was not taken. */

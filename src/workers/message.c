@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/container_of.h"
 
 struct wire_task {
     double begin_by;
@@ -46,13 +47,25 @@ struct lt_message *lt_message_new(enum lt_message_kind kind, uint64_t seq, const
     return message;
 }
 
-void lt_messages_free(struct lt_messages *messages)
+struct lt_message *lt_messages_first(const struct lt_mails *messages)
+{
+    struct lt_mail *first = STAILQ_FIRST(messages);
+    return first != NULL ? lt_container_of(first, struct lt_message, mail) : NULL;
+}
+
+struct lt_message *lt_messages_take(struct lt_mails *messages)
+{
+    struct lt_message *message = lt_messages_first(messages);
+    if (message != NULL)
+        STAILQ_REMOVE_HEAD(messages, link);
+    return message;
+}
+
+void lt_messages_free(struct lt_mails *messages)
 {
     struct lt_message *message;
-    while ((message = STAILQ_FIRST(messages)) != NULL) {
-        STAILQ_REMOVE_HEAD(messages, link);
+    while ((message = lt_messages_take(messages)) != NULL)
         free(message);
-    }
 }
 
 static uint32_t length(const struct lt_bytes *bytes)

@@ -11,8 +11,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/queue.h>
 
+#include "loop/mailbox.h"
 #include "scheduler/actuator.h"
 
 enum lt_message_kind {
@@ -43,12 +43,10 @@ struct lt_message_head {
 };
 
 struct lt_message {
-    STAILQ_ENTRY(lt_message) link;
+    struct lt_mail mail; /* in a list of them */
     struct lt_message_head head;
     char data[];
 };
-
-STAILQ_HEAD(lt_messages, lt_message);
 
 /* A message as it is written to a process: the head, and the bytes right behind it. */
 static inline char *lt_message_frame(struct lt_message *message)
@@ -72,7 +70,10 @@ struct lt_message *lt_message_new(enum lt_message_kind kind, uint64_t seq, const
 struct lt_message *lt_message_start(uint64_t seq, const struct lt_task *task, double deadline, double begin_by);
 struct lt_message *lt_message_ended(uint64_t seq, const struct lt_report *report, double took, bool last);
 
-void lt_messages_free(struct lt_messages *messages);
+/* The first of a list; NULL: there is none. The second takes it out, the third frees all. */
+struct lt_message *lt_messages_first(const struct lt_mails *messages);
+struct lt_message *lt_messages_take(struct lt_mails *messages);
+void lt_messages_free(struct lt_mails *messages);
 
 /* Until when the run of START may begin, in monotonic seconds; 0: whenever. */
 double lt_message_begin_by(const struct lt_message *message);

@@ -1,14 +1,10 @@
-/* A worker in a thread of this process: two queues of messages under a lock, and an eventfd for each that wakes who
- * reads it. (Not a uv_async_t: sending to one spins when its thread is descheduled in the middle, and it may not be sent
- * to when its loop is gone.)
+/* A worker in a thread of this process: a mailbox for it, and one for the host.
  *
  * Two own it, the host and the thread; the last one to leave frees it. A thread that does not come back (a C function
  * that blocks) is left alone: it keeps its half for ever. */
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/container_of.h"
@@ -17,19 +13,13 @@
 #include "workers/worker.h"
 #include "workers/worker_end.h"
 
-struct queue {
-    struct lt_messages messages; /* under the lock */
-    int event;                   /* readable when messages came into an empty queue */
-};
-
 struct thread {
     struct lt_worker base;
     pthread_t id;
     _Atomic uint64_t stopped; /* the run that is to end */
-    pthread_mutex_t lock;
-    struct queue to_worker;
-    struct queue to_host;
-    unsigned owners; /* under the lock */
+    _Atomic unsigned owners;
+    struct lt_mailbox to_worker;
+    struct lt_mailbox to_host;
 
     /* The host's own. */
     uv_poll_t poll;
@@ -49,41 +39,13 @@ struct inside {
 
 static void leave_thread(struct thread *thread)
 {
-    pthread_mutex_lock(&thread->lock);
-    bool last = --thread->owners == 0;
-    pthread_mutex_unlock(&thread->lock);
-    if (!last)
+    if (atomic_fetch_sub(&thread->owners, 1) > 1)
         return;
-    lt_messages_free(&thread->to_worker.messages);
-    lt_messages_free(&thread->to_host.messages);
-    if (thread->to_worker.event >= 0)
-        close(thread->to_worker.event);
-    if (thread->to_host.event >= 0)
-        close(thread->to_host.event);
-    pthread_mutex_destroy(&thread->lock);
+    lt_messages_free(&thread->to_worker.mails);
+    lt_messages_free(&thread->to_host.mails);
+    lt_mailbox_close(&thread->to_worker);
+    lt_mailbox_close(&thread->to_host);
     free(thread);
-}
-
-static void put_message(struct thread *thread, struct queue *queue, struct lt_message *message)
-{
-    static const uint64_t one = 1;
-    pthread_mutex_lock(&thread->lock);
-    bool was_empty = STAILQ_EMPTY(&queue->messages);
-    STAILQ_INSERT_TAIL(&queue->messages, message, link);
-    pthread_mutex_unlock(&thread->lock);
-    if (was_empty && queue->event >= 0 && write(queue->event, &one, sizeof one) < 0)
-        lt_log(LT_LOG_ERROR, "a worker cannot be woken");
-}
-
-static void take_messages(struct thread *thread, struct queue *queue, struct lt_messages *messages)
-{
-    uint64_t count;
-    STAILQ_INIT(messages);
-    if (read(queue->event, &count, sizeof count) < 0)
-        count = 0; /* the messages of this event were taken with the last one's */
-    pthread_mutex_lock(&thread->lock);
-    STAILQ_CONCAT(messages, &queue->messages);
-    pthread_mutex_unlock(&thread->lock);
 }
 
 /* The thread's side. */
@@ -91,7 +53,7 @@ static void take_messages(struct thread *thread, struct queue *queue, struct lt_
 static void send_to_host(struct lt_worker_end *end, struct lt_message *message)
 {
     struct thread *thread = ((struct inside *)end)->thread;
-    put_message(thread, &thread->to_host, message);
+    lt_mailbox_put(&thread->to_host, &message->mail);
     if (end->over)
         lt_loop_stop(end->loop);
 }
@@ -101,11 +63,10 @@ LT_RUNS_LUA static void receive_from_host(uv_poll_t *poll, int status, int event
     (void)status;
     (void)events;
     struct inside *inside = lt_container_of(poll, struct inside, poll);
-    struct lt_messages messages;
+    struct lt_mails messages;
     struct lt_message *message;
-    take_messages(inside->thread, &inside->thread->to_worker, &messages);
-    while ((message = STAILQ_FIRST(&messages)) != NULL) {
-        STAILQ_REMOVE_HEAD(&messages, link);
+    lt_mailbox_take(&inside->thread->to_worker, &messages);
+    while ((message = lt_messages_take(&messages)) != NULL) {
         if (inside->end.over)
             free(message);
         else
@@ -137,7 +98,8 @@ LT_RUNS_LUA static void *run_thread(void *arg)
         lt_worker_end_close(&inside.end);
         lt_loop_close(&loop);
     }
-    put_message(thread, &thread->to_host, lt_message_new(LT_MESSAGE_GONE, 0, how, strlen(how) + 1));
+    struct lt_message *gone = lt_message_new(LT_MESSAGE_GONE, 0, how, strlen(how) + 1);
+    lt_mailbox_put(&thread->to_host, &gone->mail);
     leave_thread(thread);
     return NULL;
 }
@@ -189,11 +151,10 @@ static void hear_thread(uv_poll_t *poll, int status, int events)
     (void)status;
     (void)events;
     struct thread *thread = lt_container_of(poll, struct thread, poll);
-    struct lt_messages messages;
+    struct lt_mails messages;
     struct lt_message *message;
-    take_messages(thread, &thread->to_host, &messages);
-    while ((message = STAILQ_FIRST(&messages)) != NULL) {
-        STAILQ_REMOVE_HEAD(&messages, link);
+    lt_mailbox_take(&thread->to_host, &messages);
+    while ((message = lt_messages_take(&messages)) != NULL) {
         if (message->head.kind == LT_MESSAGE_GONE)
             thread_gone(thread, message->data);
         else if (!thread->disowned)
@@ -205,7 +166,7 @@ static void hear_thread(uv_poll_t *poll, int status, int events)
 static void tell_thread(struct lt_worker *worker, struct lt_message *message)
 {
     struct thread *thread = (struct thread *)worker;
-    put_message(thread, &thread->to_worker, message);
+    lt_mailbox_put(&thread->to_worker, &message->mail);
 }
 
 static void stop_in_thread(struct lt_worker *worker, uint64_t seq)
@@ -250,17 +211,10 @@ static void thread_not_started(struct lt_timer *timer)
     leave_thread(thread);
 }
 
-static bool open_queue(struct queue *queue)
-{
-    STAILQ_INIT(&queue->messages);
-    queue->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    return queue->event >= 0;
-}
-
 static bool start_thread(struct thread *thread)
 {
-    bool queues = open_queue(&thread->to_worker);
-    if (!open_queue(&thread->to_host) || !queues)
+    bool open = lt_mailbox_open(&thread->to_worker);
+    if (!lt_mailbox_open(&thread->to_host) || !open)
         return false;
     if (pthread_create(&thread->id, NULL, run_thread, thread) != 0)
         return false;
@@ -273,7 +227,6 @@ struct lt_worker *lt_thread_worker_new(struct lt_loop *loop)
     static const struct lt_worker_ops ops = {tell_thread, stop_in_thread, end_thread, give_up_thread, disown_thread};
     struct thread *thread = lt_zalloc(sizeof *thread);
     thread->base = (struct lt_worker){.ops = &ops, .loop = loop};
-    pthread_mutex_init(&thread->lock, NULL);
     thread->owners = 2; /* before there is another one */
     thread->patience = LT_TIMER_INIT;
     thread->open = start_thread(thread);

@@ -177,12 +177,12 @@ LT_RUNS_LUA static void start_next(struct lt_turn *turn)
 {
     struct lt_worker_end *end = lt_container_of(turn, struct lt_worker_end, next);
     struct lt_message *message;
-    while (end->seq == 0 && !end->over && (message = STAILQ_FIRST(&end->to_start)) != NULL) {
+    while (end->seq == 0 && !end->over && (message = lt_messages_first(&end->to_start)) != NULL) {
         if (!STAILQ_EMPTY(&end->loop->turns)) {
             lt_loop_post(end->loop, turn);
             return;
         }
-        STAILQ_REMOVE_HEAD(&end->to_start, link);
+        lt_messages_take(&end->to_start);
         end->starting = true;
         start_run(end, message);
         end->starting = false;
@@ -193,21 +193,21 @@ LT_RUNS_LUA static void start_next(struct lt_turn *turn)
 /* Takes over the message. */
 LT_RUNS_LUA static void start_in_order(struct lt_worker_end *end, struct lt_message *message)
 {
-    STAILQ_INSERT_TAIL(&end->to_start, message, link);
+    STAILQ_INSERT_TAIL(&end->to_start, &message->mail, link);
     start_next(&end->next);
 }
 
 /* The run that goes on, or the one whose turn has come and that has not begun. */
 static void stop_run(struct lt_worker_end *end, uint64_t seq)
 {
-    struct lt_message *message = STAILQ_FIRST(&end->to_start);
+    struct lt_message *message = lt_messages_first(&end->to_start);
     if (end->seq == seq) {
         lt_task_run_stop(&end->task_run);
         return;
     }
     if (end->seq != 0 || message == NULL || message->head.seq != seq)
         return;
-    STAILQ_REMOVE_HEAD(&end->to_start, link);
+    lt_messages_take(&end->to_start);
     free(message);
     struct lt_report report = LT_REPORT(LT_FAILED);
     fail_report(&report, "stopped");

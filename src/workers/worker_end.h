@@ -19,7 +19,7 @@ struct lt_worker_end {
     struct lt_task_run task_run;
     uint64_t seq; /* of the run; 0: none */
     double began;
-    struct lt_messages to_start; /* what was handed ahead: its turn comes when the run has ended */
+    struct lt_mails to_start; /* what was handed ahead: its turn comes when the run has ended */
     struct lt_turn next;
     bool starting; /* it goes through to_start */
     bool over;     /* END has come, or the state is spent */

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "actuators/process/child_left.h"
 #include "actuators/process/child_setup.h"
 #include "actuators/process/orphan.h"
 #include "base/alloc.h"
@@ -25,15 +26,6 @@ struct child_pipe {
     uv_write_t write;
     struct lt_child *child; /* NULL: nobody's any more */
     int stream;
-};
-
-/* A process that it left behind, killed and not reaped yet. */
-struct child_orphan {
-    uv_poll_t poll;
-    struct lt_child *child;
-    int pidfd;
-    pid_t pid;
-    LIST_ENTRY(child_orphan) link;
 };
 
 static struct lt_lane *spawners; /* their threads live until the process ends, and so do the children that they made */
@@ -53,6 +45,7 @@ void lt_child_prepare(struct lt_loop *loop)
     }
     orphans_watch(loop);
     orphans_of_the_dead();
+    cgroup_tidy(loop);
 }
 
 /* Handles of libuv. */
@@ -87,19 +80,6 @@ static bool open_pipe(struct lt_child *child, int stream, int fd)
     pipe->stream = stream;
     child->pipes[stream] = pipe;
     return true;
-}
-
-static void free_poll(uv_handle_t *handle)
-{
-    free(handle);
-}
-
-/* Stopped before its descriptor is closed: a child that is just being made may hold a copy, and epoll goes on then. */
-static void close_poll(uv_poll_t *poll, int fd)
-{
-    uv_poll_stop(poll);
-    uv_close((uv_handle_t *)poll, free_poll);
-    close(fd);
 }
 
 /* The end. */
@@ -148,57 +128,7 @@ static void drain_output(struct lt_child *child)
         arm_drain(child);
 }
 
-/* What it left behind. */
-
-static void sweep_orphans(struct lt_child *child);
-
-static void orphan_ready(uv_poll_t *poll, int status, int events)
-{
-    struct child_orphan *orphan = lt_container_of(poll, struct child_orphan, poll);
-    struct lt_child *child = orphan->child;
-    siginfo_t info = {0};
-    (void)status;
-    (void)events;
-    if (waitid(P_PIDFD, (id_t)orphan->pidfd, &info, WEXITED | WNOHANG) == 0 && info.si_pid == 0)
-        return; /* its end is not complete: this comes again */
-    LIST_REMOVE(orphan, link);
-    close_poll(&orphan->poll, orphan->pidfd); /* and frees the orphan: the poll is its first member */
-    if (LIST_EMPTY(&child->orphans))
-        sweep_orphans(child);
-}
-
-static void orphan_found(void *arg, pid_t pid, const char *name)
-{
-    struct lt_child *child = arg;
-    struct child_orphan *known;
-    LIST_FOREACH(known, &child->orphans, link) {
-        if (known->pid == pid)
-            return;
-    }
-    int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-    if (pidfd < 0)
-        return;
-    struct child_orphan *orphan = lt_zalloc(sizeof *orphan);
-    orphan->child = child;
-    orphan->pidfd = pidfd;
-    orphan->pid = pid;
-    syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
-    uv_poll_init(&child->loop->uv, &orphan->poll, pidfd);
-    orphan->poll.data = child->loop;
-    uv_unref((uv_handle_t *)&orphan->poll);
-    uv_poll_start(&orphan->poll, UV_READABLE, orphan_ready);
-    LIST_INSERT_HEAD(&child->orphans, orphan, link);
-    child->left_behind++;
-    snprintf(child->left_name, sizeof child->left_name, "%s", name);
-}
-
-/* As long as there are some: those that end leave theirs behind. */
-static void sweep_orphans(struct lt_child *child)
-{
-    orphans_find(&child->loop->uv, child->spawn.pid, child->mark, orphan_found, child);
-    if (LIST_EMPTY(&child->orphans))
-        drain_output(child);
-}
+/* The leader. */
 
 static void leader_ready(uv_poll_t *poll, int status, int events)
 {
@@ -213,11 +143,13 @@ static void leader_ready(uv_poll_t *poll, int status, int events)
     child->signal = info.si_code == CLD_EXITED ? 0 : info.si_status;
     child->code = info.si_code == CLD_EXITED ? info.si_status : 0;
     child->watch = NULL;
-    close_poll(poll, child->spawn.pidfd);
+    child_close_poll(poll, child->spawn.pidfd);
     child->spawn.pidfd = -1;
     lt_timer_stop(child->loop, &child->timer);
     child->state = LT_CHILD_LEAVING;
-    sweep_orphans(child);
+    if (child->has_cgroup)
+        child->oom_kills = cgroup_oom_kills(child->number);
+    child_end_left(child, drain_output);
 }
 
 /* Output. */
@@ -300,8 +232,9 @@ static void write_input(struct lt_child *child)
 static void spawn_work(struct lt_lane_job *job)
 {
     struct lt_child *child = lt_container_of(job, struct lt_child, job);
-    if (child_become(child))
+    if (child_become(child) && child_make_cgroup(child))
         spawn_child(&child->spawn);
+    child_leave_cgroup(child);
 }
 
 static void fail_start(struct lt_child *child, const char *why)
@@ -371,6 +304,7 @@ void lt_child_start(struct lt_child *child)
     child->spawn = (struct spawn){.cwd = spec->cwd,
                                   .shell = "/bin/sh",
                                   .pidfd = -1,
+                                  .cgroup = -1,
                                   .nice = spec->nice,
                                   .has_umask = spec->has_umask,
                                   .umask = spec->umask,
@@ -381,6 +315,9 @@ void lt_child_start(struct lt_child *child)
         child->argv[i] = json_string_value(word);
     child->argv[count] = NULL;
     child_make_environment(child);
+    child->has_cgroup = cgroup_in_force();
+    if (spec->limit_count > 0 || spec->cgroup.memory > 0 || spec->cgroup.cpu > 0 || spec->cgroup.processes > 0)
+        cgroup_say();
     child->spawn.argv = child->argv;
     child->spawn.envp = child->envp;
     lt_capture_init(&child->out, spec->max_output);
@@ -396,7 +333,8 @@ void lt_child_start(struct lt_child *child)
         child->spawn.error = errno;
         child->job.work = NULL;
     }
-    if (!made || !lt_lane_send(spawners_of(child->loop), &child->job)) {
+    struct lt_lane *lane = made ? spawners_of(child->loop) : NULL;
+    if (lane == NULL || !lt_lane_send(lane, &child->job)) {
         if (made)
             child->spawn.failed = SPAWN_FORK;
         child->spawn.error = child->spawn.error != 0 ? child->spawn.error : errno;
@@ -411,7 +349,7 @@ void lt_child_start(struct lt_child *child)
 static void kill_session(struct lt_child *child)
 {
     if (child->state == LT_CHILD_RUNNING)
-        kill(-child->spawn.pid, SIGKILL);
+        kill(-child->spawn.pid, SIGKILL); /* what left it follows the leader's end */
 }
 
 static void grace_over(struct lt_timer *timer)
@@ -441,13 +379,15 @@ void lt_child_stop(struct lt_child *child, bool at_once)
 struct lt_bytes *lt_child_reason(const struct lt_child *child)
 {
     char what[64], name[32];
-    if (child->signal != 0) {
+    if (child->oom_kills > 0 && child->signal == SIGKILL) {
+        snprintf(what, sizeof what, "memory limit");
+    } else if (child->signal != 0) {
         snprintf(name, sizeof name, "%s", strsignal(child->signal));
         if (name[0] >= 'A' && name[0] <= 'Z')
             name[0] += 'a' - 'A';
         snprintf(what, sizeof what, "signal %d (%s)", child->signal, name);
     } else {
-        snprintf(what, sizeof what, "exit code %d", child->code);
+        snprintf(what, sizeof what, "exit code %d%s", child->code, child->oom_kills > 0 ? " (memory limit)" : "");
     }
     bool apart = child->spec.err == LT_STREAM_CAPTURE && !child->spec.pty;
     return lt_result_reason(what, apart ? &child->err : &child->out);

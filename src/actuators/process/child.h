@@ -47,8 +47,12 @@ struct lt_child {
     struct spawn spawn;
     const char **argv;
     const char **envp;
-    char **home;      /* what a user adds to envp; NULL: none */
-    char mark[80];    /* LTSH_RUN=..., by which what it leaves is known */
+    char **home;                          /* what a user adds to envp; NULL: none */
+    uint64_t number;                      /* among the host's children; also of its cgroup */
+    char mark[80];                        /* LTSH_RUN=..., by which what it leaves is known */
+    bool has_cgroup;                      /* and it is known by that */
+    void (*gone)(struct lt_child *child); /* nothing of it is left */
+    uint64_t oom_kills;
     uv_poll_t *watch; /* of its pidfd */
     struct child_pipe *pipes[3];
     int terminal; /* -1: none */

@@ -129,13 +129,37 @@ bool child_become(struct lt_child *child)
     return known;
 }
 
+/* Its cgroup. */
+
+bool child_make_cgroup(struct lt_child *child)
+{
+    struct spawn *spawn = &child->spawn;
+    if (!child->has_cgroup)
+        return true;
+    spawn->cgroup = cgroup_make(child->number, &child->spec.cgroup);
+    if (spawn->cgroup < 0) {
+        spawn->failed = SPAWN_CGROUP;
+        spawn->error = errno;
+    }
+    return spawn->cgroup >= 0;
+}
+
+void child_leave_cgroup(struct lt_child *child)
+{
+    if (child->spawn.cgroup < 0)
+        return;
+    close(child->spawn.cgroup);
+    if (child->spawn.pid == 0)
+        cgroup_end(child->number);
+}
+
 /* The environment. */
 
 void child_make_environment(struct lt_child *child)
 {
     const struct lt_process_spec *spec = &child->spec;
     const char *instance = lt_instance_id();
-    static uint64_t number;
+    static uint64_t count_of_children;
     size_t count = 0, i;
     json_t *line;
     while (!spec->clear_env && environ[count] != NULL)
@@ -146,8 +170,9 @@ void child_make_environment(struct lt_child *child)
     child->envp[count] = NULL;
     json_array_foreach(spec->env, i, line)
         set_variable(child->envp, json_string_value(line));
+    child->number = ++count_of_children;
     snprintf(child->mark, sizeof child->mark, "LTSH_RUN=%s:%llu", instance != NULL ? instance : "",
-             (unsigned long long)++number);
+             (unsigned long long)child->number);
     set_variable(child->envp, child->mark);
     const char *path = child->envp[find_variable(child->envp, "PATH")];
     child->spawn.path = path != NULL ? path + sizeof "PATH=" - 1 : DEFAULT_PATH;

@@ -17,6 +17,11 @@ bool child_make_terminal(struct lt_child *child, int own[3]);
 /* The child has its own copies now, or is not there. */
 void child_close_ends(struct lt_child *child);
 
+/* Makes its cgroup, if it is to have one, and closes what the child needed of that; the folder goes if there is no child. False:
+ * it could not be made, spawn.failed says so. Any thread. */
+bool child_make_cgroup(struct lt_child *child);
+void child_leave_cgroup(struct lt_child *child);
+
 /* Looks up its user and group. False: there is none, spawn.failed says so. Any thread. */
 bool child_become(struct lt_child *child);
 

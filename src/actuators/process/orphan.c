@@ -12,15 +12,12 @@
 #include <unistd.h>
 
 #include "actuators/instance.h"
+#include "actuators/process/cgroup.h"
 #include "base/alloc.h"
 #include "base/bytes.h"
 #include "base/log.h"
 
 static const char MARK[] = "LTSH_RUN=";
-
-/* For a search that finds nothing, and reaps what is dead. */
-enum { NO_SESSION = -1 };
-static const char NO_MARK[] = "";
 
 /* Reads a file of /proc whole. */
 static bool read_file(const char *path, struct lt_buffer *text)
@@ -103,10 +100,11 @@ static void ignore_found(void *arg, pid_t pid, const char *name)
 /* The kernel is asked first, in one call, whether a child of this thread is dead: those of processes are other threads'. */
 static void child_exited(uv_signal_t *handle, int number)
 {
+    static const struct orphan_traits none = {.session = -1}; /* the search reaps what is dead */
     siginfo_t info = {0};
     (void)number;
     if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WNOTHREAD) == 0 && info.si_pid != 0)
-        orphans_find(handle->loop, NO_SESSION, NO_MARK, ignore_found, NULL);
+        orphans_find(handle->loop, &none, ignore_found, NULL);
 }
 
 void orphans_watch(struct lt_loop *loop)
@@ -118,7 +116,15 @@ void orphans_watch(struct lt_loop *loop)
     uv_unref((uv_handle_t *)&exits);
 }
 
-void orphans_find(uv_loop_t *loop, pid_t session, const char *mark,
+static bool has_traits(pid_t pid, const struct orphan_traits *traits, struct lt_buffer *text)
+{
+    if (traits->cgroup != 0)
+        return cgroup_has(traits->cgroup, pid);
+    const char *mark = traits->mark != NULL ? find_mark(pid, text) : NULL;
+    return mark != NULL && strcmp(mark, traits->mark) == 0;
+}
+
+void orphans_find(uv_loop_t *loop, const struct orphan_traits *traits,
                   void (*found)(void *arg, pid_t pid, const char *name), void *arg)
 {
     struct lt_buffer list = {0}, text = {0};
@@ -131,8 +137,7 @@ void orphans_find(uv_loop_t *loop, pid_t session, const char *mark,
             pid_t pid = (pid_t)strtol(word, NULL, 10), its_session = 0;
             if (pid <= 0 || !read_stat(pid, &text, name, &its_session, &state))
                 continue;
-            const char *its_mark = its_session == session ? NULL : find_mark(pid, &text);
-            if (its_session == session || (its_mark != NULL && strcmp(its_mark, mark) == 0))
+            if (its_session == traits->session || has_traits(pid, traits, &text))
                 found(arg, pid, name);
             else if (state == 'Z' && its_session != getsid(0))
                 reap_stranger(loop, pid);
@@ -164,6 +169,7 @@ struct burial {
 static void end_processes_of(void *arg, const char *id)
 {
     struct burial *burial = arg;
+    cgroup_bury(id);
     DIR *folder = opendir("/proc");
     const struct dirent *entry;
     size_t len = strlen(id);

@@ -142,6 +142,8 @@ IN_CHILD static int child_main(void *arg)
     struct spawn *spawn = child->spawn;
     sigset_t none;
     reset_signals();
+    if (spawn->cgroup >= 0 && write(spawn->cgroup, "0", 1) != 1)
+        fail_child(spawn, SPAWN_CGROUP, NULL);
     if (setsid() < 0)
         fail_child(spawn, SPAWN_SESSION, NULL);
     if (spawn->terminal && ioctl(spawn->streams[0].fd, TIOCSCTTY, 0) != 0)
@@ -235,10 +237,11 @@ void spawn_child(struct spawn *spawn)
 void spawn_describe(const struct spawn *spawn, char *text, int size)
 {
     static const char *const steps[] = {
-        [SPAWN_FORK] = "a process cannot be made",    [SPAWN_SESSION] = "no session of its own",
-        [SPAWN_TERMINAL] = "no terminal of its own",  [SPAWN_NICE] = "nice cannot be set",
-        [SPAWN_LIMIT] = "its limits cannot be set",   [SPAWN_USER] = "it cannot become that user",
-        [SPAWN_DESCRIPTORS] = "its input and output", [SPAWN_EXEC] = "it cannot be executed",
+        [SPAWN_FORK] = "a process cannot be made",   [SPAWN_CGROUP] = "no cgroup of its own",
+        [SPAWN_SESSION] = "no session of its own",   [SPAWN_TERMINAL] = "no terminal of its own",
+        [SPAWN_NICE] = "nice cannot be set",         [SPAWN_LIMIT] = "its limits cannot be set",
+        [SPAWN_USER] = "it cannot become that user", [SPAWN_DESCRIPTORS] = "its input and output",
+        [SPAWN_EXEC] = "it cannot be executed",
     };
     const char *at = spawn->failed_at != NULL ? spawn->failed_at : "";
     if (spawn->failed == SPAWN_FOLDER && spawn->error == ENOENT)

@@ -14,6 +14,7 @@
 enum spawn_step {
     SPAWN_NONE,
     SPAWN_FORK,
+    SPAWN_CGROUP,
     SPAWN_OPEN, /* a file that is to be its input or output */
     SPAWN_SESSION,
     SPAWN_TERMINAL,
@@ -59,6 +60,7 @@ struct spawn {
     int nice;
     struct spawn_limit limits[SPAWN_LIMITS];
     int limit_count;
+    int cgroup; /* what it writes itself to (cgroup.h); -1: nothing */
 
     /* What came of it. */
     pid_t pid; /* 0: there is none */

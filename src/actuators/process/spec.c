@@ -9,7 +9,8 @@
 #include "actuators/item.h"
 #include "base/nearest.h"
 
-static const double STOP_GRACE = 5; /* seconds */
+static const double STOP_GRACE = 5;   /* seconds */
+static const double LEAST_CPU = 0.01; /* cores: the kernel's */
 enum { MAX_OUTPUT = 1 << 20 };
 
 static struct lt_process_spec *spec_of(const struct lt_item_reader *r)
@@ -171,7 +172,11 @@ static void set_limit(struct lt_item_reader *r, int resource, int64_t value)
 /* RLIMIT_AS would keep whole runtimes from starting, which reserve much and use little. */
 static void limit_memory(struct lt_item_reader *r, json_t *value)
 {
-    set_limit(r, RLIMIT_DATA, lt_item_size(r, value));
+    int64_t size = lt_item_size(r, value);
+    if (cgroup_can_limit(CGROUP_MEMORY))
+        spec_of(r)->cgroup.memory = (uint64_t)size;
+    else
+        set_limit(r, RLIMIT_DATA, size);
 }
 
 static void limit_cpu_seconds(struct lt_item_reader *r, json_t *value)
@@ -191,16 +196,26 @@ static void limit_file_size(struct lt_item_reader *r, json_t *value)
 
 static void limit_processes(struct lt_item_reader *r, json_t *value)
 {
+    int64_t count = lt_item_integer(r, value, 1);
+    if (cgroup_can_limit(CGROUP_PIDS)) {
+        spec_of(r)->cgroup.processes = (uint64_t)count;
+        return;
+    }
     json_t *user = json_object_get(spec_of(r)->item, "user");
     const char *name = json_string_value(user);
     if (geteuid() == 0 && (name == NULL || strcmp(name, "root") == 0 || strncmp(name, "0:", 2) == 0))
         lt_item_refuse(r, "left out: without a cgroup it counts all processes of the user, and none of root's", value);
-    set_limit(r, RLIMIT_NPROC, lt_item_integer(r, value, 1));
+    set_limit(r, RLIMIT_NPROC, count);
 }
 
 static void limit_cpu(struct lt_item_reader *r, json_t *value)
 {
-    lt_item_refuse(r, "left out: it needs a cgroup; cpu_seconds limits the time that is used", value);
+    double cores = lt_item_number(r, value, "a number of cores, as 1.5");
+    if (!cgroup_can_limit(CGROUP_CPU))
+        lt_item_refuse(r, "left out: it needs a cgroup; cpu_seconds limits the time that is used", value);
+    else if (cores < LEAST_CPU && !r->failed)
+        lt_item_refuse(r, "0.01 cores at least", value);
+    spec_of(r)->cgroup.cpu = cores;
 }
 
 static const struct lt_item_field limit_fields[] = {

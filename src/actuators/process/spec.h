@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+#include "actuators/process/cgroup.h"
 #include "actuators/process/spawn.h"
 #include "actuators/result.h"
 #include "base/error.h"
@@ -28,6 +29,7 @@ struct lt_process_spec {
     int nice;
     struct spawn_limit limits[SPAWN_LIMITS];
     int limit_count;
+    struct cgroup_limits cgroup;
     uint64_t max_output;
     int stop_signal;
     double stop_grace;

@@ -208,6 +208,7 @@ static int core_exec(lua_State *L)
     struct exec **box = lua_newuserdatauv(L, sizeof(struct exec *), 0);
     *box = NULL;
     luaL_setmetatable(L, EXEC);
+    lt_child_prepare(lt_script_of(L)->loop);
     struct lt_buffer encoded = {0};
     int code = lt_value_encode(L, 1, &encoded, "ltsh.exec", &error);
     json_t *item = code == LT_OK ? lt_tree_read(encoded.data, encoded.len) : NULL;
@@ -217,7 +218,6 @@ static int core_exec(lua_State *L)
     json_decref(item);
     if (code != LT_OK)
         return luaL_error(L, "%s", error.message);
-    lt_child_prepare(lt_script_of(L)->loop);
     struct exec *exec = lt_zalloc(sizeof *exec);
     STAILQ_INIT(&exec->chunks);
     exec->timeout = LT_TIMER_INIT;
