@@ -125,6 +125,15 @@ static bool has(const struct proc *proc, enum fault fault, double share)
     return world_fault(proc->stage->world, fault, share, proc->what, proc->run);
 }
 
+/* The scheduler is told nothing of it any more; and who waited for its end, to take the task over, need not wait. */
+static void let_go(struct proc *proc)
+{
+    struct world *world = proc->stage->world;
+    proc->work = NULL;
+    if (record_of(world, proc->id, strlen(proc->id))->holder == DEAD)
+        store_left(world->store);
+}
+
 /* ---- the end, and how it is told ---- */
 
 static struct lt_report report_of(const struct proc *proc)
@@ -160,7 +169,7 @@ static void tell_end(struct proc *proc)
     else
         lt_report_clear(&report);
     if (!world->options.has_stored && !proc->starting && !proc->stopping && !proc->recovering)
-        proc->work = NULL;
+        let_go(proc);
 }
 
 static bool pushes(const struct stage *stage)
@@ -310,7 +319,7 @@ static void answer_start(struct proc *proc)
             work->said.reason = text("no start", proc);
         work->said.no_retry = rng_chance(&rng, 0.1);
         if (!stage->world->options.has_stored)
-            proc->work = NULL;
+            let_go(proc);
         trace("stage    %s run %llu does not start", proc->id, (unsigned long long)proc->run);
         lt_reply_send(&work->reply, LT_ERROR, "no start");
         return;
@@ -320,7 +329,7 @@ static void answer_start(struct proc *proc)
     if (work->deadline > 0)
         must_stop(proc, work->deadline);
     if (!proc->alive && proc->reported && !stage->world->options.has_stored)
-        proc->work = NULL;
+        let_go(proc);
     else if (proc->alive)
         run_on(proc);
     lt_reply_ok(&work->reply);
@@ -473,7 +482,7 @@ static void answer_stop(struct proc *proc)
     sim_event_cancel(&world->sim, &proc->check_event);
     if (!world->options.has_stored) {
         sim_event_cancel(&world->sim, &proc->tell_event);
-        proc->work = NULL;
+        let_go(proc);
     }
     lt_reply_ok(&work->reply);
 }
@@ -650,9 +659,7 @@ static void op_stored(struct lt_actuator *actuator, struct lt_work *work)
     check_that(!proc->alive || ours || !proc->known, "stored is called for %s run %llu, which is not dead", proc->id,
                (unsigned long long)proc->run);
     cancel_events(proc);
-    proc->work = NULL;
-    if (record->holder == DEAD)
-        store_left(world->store); /* it can be taken over from now on */
+    let_go(proc);
     if (!ours) {
         proc_free(proc);
         return;

@@ -110,6 +110,36 @@ static void choose_options(struct world *world, struct rng *rng)
     options->keys = rng_chance(rng, 0.5) ? 1 + rng_below(rng, 4) : 0;
 }
 
+/* What none of the two actuators below does: they tell each end once, by themselves, and begin what they were given. */
+static const enum fault NOT_OURS[] = {FAULT_END_TWICE,   FAULT_END_LOST,     FAULT_PUSH_STALE, FAULT_STATUS_BAD,
+                                      FAULT_OUTPUT_LATE, FAULT_OUTPUT_FAILS, FAULT_CAPACITY,   FAULT_NOT_BEGUN};
+/* Nor does that of processes, which has nobody else between. */
+static const enum fault NOT_OF_PROCESSES[] = {FAULT_WORK_SNOOZES, FAULT_STOP_FAILS, FAULT_END_LATE};
+
+static void leave_out(struct world *world, const enum fault *faults, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        world->on &= ~(UINT64_C(1) << faults[i]);
+}
+
+/* Half of the worlds have an actuator that can all there is; the others have a double of that of processes, whose work ends with
+ * its host, or of Docker's, which takes up again what ran and is told when an end is stored. */
+static void choose_shape(struct world *world)
+{
+    struct options *options = &world->options;
+    struct rng rng = rng_of(world->seed, 503, 0, 0);
+    options->shape = (enum shape)rng_below(&rng, SHAPES);
+    if (options->shape == ANY_SHAPE || options->shape == ANY_SHAPE_TOO)
+        return;
+    leave_out(world, NOT_OURS, sizeof NOT_OURS / sizeof NOT_OURS[0]);
+    options->attach = true;
+    options->receiver = options->poll = options->can_status = false;
+    options->has_output = options->has_front = options->begins = false;
+    options->has_stored = options->has_recover = options->shape == DOCKER_SHAPE;
+    if (options->shape == PROCESS_SHAPE)
+        leave_out(world, NOT_OF_PROCESSES, sizeof NOT_OF_PROCESSES / sizeof NOT_OF_PROCESSES[0]);
+}
+
 static void choose_limits(const struct world *world, struct lt_limits *limits, struct rng *rng)
 {
     limits->slots = 1 + rng_below(rng, 6);
@@ -408,6 +438,7 @@ static struct world *world_new(const struct plan *plan, struct tally *tally)
     report_open(&world->sim, plan->tracing);
     srand48((long)plan->seed);
     choose_options(world, &rng);
+    choose_shape(world);
     choose_config(world, &rng);
     checks_open(world);
     world->store = store_new(world);
@@ -428,6 +459,8 @@ static void world_free(struct world *world)
     free(world);
 }
 
+static const char *const shape_names[SHAPES] = {"", "", " process", " docker"};
+
 static void tell_world(const struct world *world)
 {
     const struct options *o = &world->options;
@@ -443,10 +476,11 @@ static void tell_world(const struct world *world)
           o->durable ? " durable" : "", o->announces ? " announces" : "", o->tells ? " tells" : "",
           o->ordered ? " ordered" : "", o->remote ? " remote" : "", o->asks ? " asks" : "", o->leases ? " leases" : "",
           o->hosts ? " hosts" : "", (unsigned long long)o->size, o->latency);
-    trace("world    actuator:%s%s%s%s%s%s%s%s%s, persister %d, work %g", o->attach ? " attach" : "",
-          o->poll ? " poll" : "", o->receiver ? " receiver" : "", o->has_output ? " output" : "",
-          o->has_stored ? " stored" : "", o->has_front ? " front" : "", o->has_init ? " init" : "",
-          o->has_recover ? " recover" : "", o->begins ? " begins" : "", o->persister, o->work);
+    trace("world    actuator:%s%s%s%s%s%s%s%s%s%s, persister %d, work %g", shape_names[o->shape],
+          o->attach ? " attach" : "", o->poll ? " poll" : "", o->receiver ? " receiver" : "",
+          o->has_output ? " output" : "", o->has_stored ? " stored" : "", o->has_front ? " front" : "",
+          o->has_init ? " init" : "", o->has_recover ? " recover" : "", o->begins ? " begins" : "", o->persister,
+          o->work);
     trace("world    %u slots, rate %g in %g, %u of a key%s, key rate %g in %g", c->limits.slots, c->limits.rate.burst,
           c->limits.rate.per, c->limits.key_limit, c->limits.key_limit_fn != NULL ? " (function)" : "",
           c->limits.key_rate.burst, c->limits.key_rate.per);

@@ -97,6 +97,9 @@ struct tally {
     uint64_t faults[FAULT_COUNT];
 };
 
+/* What the actuator is a double of. */
+enum shape { ANY_SHAPE, ANY_SHAPE_TOO, PROCESS_SHAPE, DOCKER_SHAPE, SHAPES };
+
 /* Who has a task that is running or exporting. */
 enum holder { NOBODY, US, OTHER, DEAD };
 
@@ -173,6 +176,7 @@ struct options {
     bool recovers;
     uint64_t size;
     bool attach, poll, receiver;
+    enum shape shape;
     bool can_status, has_output, has_stored, has_front, has_init, has_recover;
     bool begins;    /* what was started begins when the actuator is told to let it */
     int persister;  /* 0: none, 1: its own, 2: shared with the container */

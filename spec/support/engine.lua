@@ -86,7 +86,8 @@ function engine.stop()
   engine.daemon:wait()
   engine.daemon = nil
   -- One that crashed leaves mounts, and a process for each container that ran.
-  local script = 'pkill -KILL -f -- "-address $0/exec/"; grep -o " $0[^ ]*" /proc/mounts | xargs -r umount -l; rm -rf "$0"'
+  local script = 'pkill -KILL -f -- "-address $0/exec/"; ' ..
+    'grep -o " $0[^ ]*" /proc/mounts | xargs -r umount -l; rm -rf "$0"'
   run.start({ "-c", script, engine.folder }, { program = "/bin/sh" }):wait()
 end
 
