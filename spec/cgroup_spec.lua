@@ -1,5 +1,5 @@
--- Processes in cgroups of their own, in a folder of cgroup v2 that is given to the host. It needs root and such a hierarchy; the
--- limits need its controllers, which many machines give to the older hierarchies.
+-- Processes in cgroups of their own, in a folder of cgroup v2 that is given to the host. It needs root and such a
+-- hierarchy; the limits need its controllers, which many machines give to the older hierarchies.
 local run = require "spec.support.run"
 local uv = require "luv"
 
@@ -84,7 +84,7 @@ describe("a process in a cgroup of its own", function()
   it("is told apart from the host and from other tasks", function()
     local result = host [[
       local show = { shell = "grep ^0:: /proc/self/cgroup" }
-      io.write(result_of(show).output.stdout, result_of(show).output.stdout, io.open("/proc/self/cgroup"):read "a", "\n")
+      io.write(result_of(show).output.stdout, result_of(show).output.stdout, io.open("/proc/self/cgroup"):read "a")
     ]]
     local place = "0::" .. folder:sub(#mount + 1):gsub("%p", "%%%0") .. "/ltsh%-[%x-]+/"
     assert.matches(place .. "1\n" .. place .. "2\n", result.stdout)
@@ -105,8 +105,8 @@ describe("a process in a cgroup of its own", function()
   it("may make cgroups in it, which go with it", function()
     local result = host [[
       local own = ("$(sed -n s,^0::,%s,p /proc/self/cgroup)"):format(MOUNT)
-      local task = result_of { shell = "d=" .. own .. "; mkdir -p $d/a/b; (echo 0 > $d/a/b/cgroup.procs; exec sleep 60) & " ..
-        "while ! grep -q . $d/a/b/cgroup.procs; do :; done; echo $d" }
+      local task = result_of { shell = "d=" .. own .. "; mkdir -p $d/a/b; " ..
+        "(echo 0 > $d/a/b/cgroup.procs; exec sleep 60) & while ! grep -q . $d/a/b/cgroup.procs; do :; done; echo $d" }
       io.write(task.status, " ", tostring(io.open(task.output.stdout:match "[^\n]+")), "\n")
     ]]
     assert.equal("success nil\n", result.stdout)
@@ -245,7 +245,7 @@ describe("the limits of a cgroup", function()
 
   limit_it("pids", "count the processes of the task, and no others, also for root", function()
     local result = host [[
-      local task = result_of { shell = "sleep 60 & sleep 60 & sleep 60 & sleep 60 & sleep 60 & echo all", limits = { processes = 4 } }
+      local task = result_of { shell = ("sleep 60 & "):rep(5) .. "echo all", limits = { processes = 4 } }
       print(task.status, task.output.stdout:find "all" ~= nil, task.reason:match "[^:]*")
       task = result_of { shell = "sleep 0.01 & sleep 0.01 & wait; echo all", limits = { processes = 4 } }
       print(task.status, task.output.stdout)
