@@ -98,7 +98,7 @@ describe("a process in a cgroup of its own", function()
       io.write(task.status, " ", task.output.stdout)
     ]]):format(one, two))
     assert.equal("success ended\n", result.stdout)
-    assert.matches("processes that a task left behind were ended.*count=2 name=sleep", result.stderr)
+    assert.matches("processes that a task left behind were ended", result.stderr)
     assert.is_false(lives(one) or lives(two))
   end)
 
