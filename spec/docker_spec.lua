@@ -397,6 +397,37 @@ describe("an engine", function()
     assert.equal(0, proxy:count "/v1.4")
   end)
 
+  it("is spoken to in its own version, and asked for it again when it comes back", function()
+    proxy.version = "1.30"
+    local scheduler = open_proxy()
+    scheduler:add { id = "a", item = { cmd = { "true" } } }
+    assert.equal("success", scheduler:wait("a").status)
+    assert.equal(1, proxy:count "POST /v1.30/containers/create")
+    proxy:close()
+    proxy.version = "1.35"
+    proxy:open()
+    scene.eventually("it is asked", function() return proxy:count "GET /v1.35/events" > 0 end)
+    scheduler:add { id = "b", item = { cmd = { "true" } } }
+    assert.equal("success", scheduler:wait("b").status)
+    assert.equal(1, proxy:count "POST /v1.35/containers/create")
+  end)
+
+  it("is never asked for what takes as long as a container", function()
+    local scheduler = open_proxy { timeout = 0.5 }
+    scheduler:add { id = "a", item = { shell = "trap 'sleep 1; exit' TERM; sleep 60 & wait" } }
+    assert.same({ "failed", "timeout" }, { scheduler:wait("a").status, scheduler:get("a").reason })
+    assert.is_true(proxy:count "POST .*/kill" >= 1)
+    assert.equal(0, proxy:count "/stop" + proxy:count "/wait")
+  end)
+
+  it("is not connected to for each call", function()
+    local scheduler = open_proxy { limit = 1 }
+    for i = 1, 10 do scheduler:add { id = tostring(i), item = { cmd = { "true" } } } end
+    for i = 1, 10 do assert.equal("success", scheduler:wait(tostring(i)).status) end
+    -- The output of a container takes one of its own; to create, start, look at and remove it takes none.
+    assert.is_true(#proxy.requests >= 50 and proxy.connections <= 15, #proxy.requests .. " " .. proxy.connections)
+  end)
+
   it("pulls an image once for all that wait for it, and says what goes wrong", function()
     local folder = run.folder()
     local registry = Registry(folder)

@@ -342,6 +342,16 @@ describe("the end of a process", function()
     assert.equal("running", scheduler:get(id).status)
   end)
 
+  it("of what it left behind is said", function()
+    local result = run.ltsh({ "-e", [[
+      local ltsh = require "ltsh"
+      local scheduler = ltsh.scheduler { container = ltsh.container.queue {}, actuator = ltsh.actuator.process {} }
+      scheduler:add { id = "starts", item = { shell = "setsid -f sleep 60; setsid -f sleep 60; sleep 0.1" } }
+      scheduler:wait "starts"
+    ]] }, { env = { LTSH_CGROUP = "none" } })
+    assert.matches("INFO +processes that a task left behind were ended +task=starts count=2 name=sleep", result.stderr)
+  end)
+
   it("is not waited for beyond the grace when a stranger holds the pipe", function()
     local task = result_of { shell = "echo here; env -u LTSH_RUN setsid sleep 3 &", stop_grace = 0.1 }
     assert.same({ "success", "here\n" }, { task.status, task.output.stdout })
@@ -394,6 +404,17 @@ describe("the end of a process", function()
     assert.matches("ended processes that a host which was killed left behind", result.stderr)
     scene.eventually("the end of it", function() return not lives("sleep " .. sleeper) end)
   end)
+
+  it("does not come to those of a host that is not known to be dead", function()
+    local sleeper = mark()
+    local stranger = run.start({ sleeper }, {
+      program = run.find "sleep", env = { LTSH_RUN = "0123456789abcdef-0123456789abcdef:1" },
+    })
+    run.ltsh { "-e", [[require("ltsh").exec { "true" }]] }
+    assert.is_true(lives("sleep " .. sleeper))
+    stranger:kill "sigkill"
+    stranger:wait()
+  end)
 end)
 
 describe("ltsh.exec", function()
@@ -408,6 +429,14 @@ describe("ltsh.exec", function()
   it("says why it could not be started", function()
     local result, message, code = ltsh.exec { "nothing-of-this-name" }
     assert.same({ nil, "not found: nothing-of-this-name", "error" }, { result, message, code })
+  end)
+
+  it("does not read what the host is to read", function()
+    local result = run.ltsh({ "-e", [[
+      local output = require("ltsh").exec { "cat" }.stdout
+      print(#output, io.read "l")
+    ]] }, { stdin = "of the host\n" })
+    assert.equal("0\tof the host\n", result.stdout)
   end)
 
   it("raises for what makes no sense", function()

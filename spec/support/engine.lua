@@ -15,16 +15,10 @@ local uv = require "luv"
 
 local engine = {}
 
-local function find(name)
-  for folder in (os.getenv "PATH" .. ":/usr/sbin:/sbin"):gmatch "[^:]+" do
-    if uv.fs_access(folder .. "/" .. name, "X") then return folder .. "/" .. name end
-  end
-end
-
 local function what_is_missing()
   if uv.getuid() ~= 0 then return "not root" end
   for _, name in ipairs { "dockerd", "docker", "setpriv", "busybox" } do
-    if not find(name) then return name .. " is not installed" end
+    if not run.find(name) then return name .. " is not installed" end
   end
 end
 
@@ -37,16 +31,16 @@ local function make_image()
     docker -H "$2" create --name int --stop-signal INT busybox:test true
     docker -H "$2" commit int busybox:int
     docker -H "$2" rm int]]
-  local made = run.start({ "-c", script, root, find "busybox", engine.host }, { program = "/bin/sh" }):wait()
+  local made = run.start({ "-c", script, root, run.find "busybox", engine.host }, { program = "/bin/sh" }):wait()
   assert.equal(0, made.code, made.stderr)
 end
 
 local function start_daemon()
   local folder = engine.folder
   engine.daemon = run.start({
-    "--pdeathsig", "KILL", find "dockerd", "--host", engine.host, "--data-root", folder .. "/data", "--exec-root",
+    "--pdeathsig", "KILL", run.find "dockerd", "--host", engine.host, "--data-root", folder .. "/data", "--exec-root",
     folder .. "/exec", "--pidfile", folder .. "/pid", "--bridge=none", "--iptables=false",
-  }, { program = find "setpriv", limit = 3000 })
+  }, { program = run.find "setpriv", limit = 3000 })
   engine.daemon:expect("API listen on", "stderr")
 end
 
@@ -93,7 +87,7 @@ end
 
 --- What the client prints, without the newline at its end.
 function engine.docker(...)
-  local result = run.start({ "-H", engine.host, ... }, { program = find "docker" }):wait()
+  local result = run.start({ "-H", engine.host, ... }, { program = run.find "docker" }):wait()
   assert.equal(0, result.code, result.stderr)
   return (result.stdout:gsub("\n$", ""))
 end

@@ -4,6 +4,8 @@
 ---     proxy:cut()                             all connections break
 ---     proxy:close()  proxy:open()             nobody is there; somebody is again
 ---     proxy.hold = "POST .*/create"           requests like this reach the engine, their answers are lost
+---     proxy.version = "1.30"                  the newest version of the API that the engine says it knows
+---     proxy.connections                       how many there were
 ---     proxy.requests                          the first line of each request that was seen
 local uv = require "luv"
 
@@ -18,7 +20,8 @@ local function pass(proxy, from, to, sees)
       end
       return
     end
-    if sees(bytes) and not to:is_closing() then to:write(bytes) end
+    local passed = sees(bytes)
+    if passed and not to:is_closing() then to:write(passed) end
   end)
   proxy.pipes[from] = true
 end
@@ -30,6 +33,7 @@ function Proxy:open()
   self.server:listen(128, function()
     local client, engine, held = uv.new_pipe(), uv.new_pipe(), false
     self.server:accept(client)
+    self.connections = self.connections + 1
     engine:connect(self.target, function(err)
       if err then return client:close() end
       pass(self, client, engine, function(bytes)
@@ -38,9 +42,12 @@ function Proxy:open()
           table.insert(self.requests, line)
           held = self.hold ~= nil and line:find(self.hold) ~= nil
         end
-        return true
+        return bytes
       end)
-      pass(self, engine, client, function() return not held end)
+      pass(self, engine, client, function(bytes)
+        if held then return nil end
+        return self.version and bytes:gsub("(Api%-Version: )[%d.]+", "%1" .. self.version) or bytes
+      end)
     end)
   end)
 end
@@ -70,7 +77,7 @@ end
 
 return function(target)
   local path = target .. ".proxy"
-  local proxy = { target = target, path = path, host = "unix://" .. path, pipes = {}, requests = {} }
+  local proxy = { target = target, path = path, host = "unix://" .. path, pipes = {}, connections = 0, requests = {} }
   setmetatable(proxy, Proxy)
   proxy:open()
   return proxy

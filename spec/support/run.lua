@@ -121,17 +121,20 @@ function run.ltsh(args, options)
   return run.start(args, options):wait()
 end
 
---- Runs a program that is found in PATH to its end; nil if there is none.
-function run.program_of_path(name, args, options)
-  for folder in (os.getenv "PATH" or ""):gmatch "[^:]+" do
+--- The path of a program in PATH, or in the folders of root's; nil if there is none.
+function run.find(name)
+  for folder in ((os.getenv "PATH" or "") .. ":/usr/sbin:/sbin"):gmatch "[^:]+" do
     local program = folder .. "/" .. name
-    if uv.fs_access(program, "X") then
-      options = options or {}
-      options.program = program
-      return run.start(args, options):wait()
-    end
+    if uv.fs_access(program, "X") then return program end
   end
   return nil
+end
+
+--- Runs a program that is found in PATH to its end; nil if there is none.
+function run.program_of_path(name, args, options)
+  options = options or {}
+  options.program = run.find(name)
+  return options.program and run.start(args, options):wait()
 end
 
 --- Makes a folder with files { name = text }, and returns its path. run.clean() removes all of them.

@@ -236,6 +236,11 @@ static void ask_version(struct lt_engine *engine)
     lt_transfer_start(ping);
 }
 
+void lt_engine_ask_again(struct lt_engine *engine)
+{
+    engine->version[0] = '\0';
+}
+
 /* Calls. */
 
 static void free_call(struct lt_engine_call *call)

@@ -34,6 +34,9 @@ struct lt_engine *lt_engine_open(struct lt_loop *loop, const struct lt_engine_pl
 /* All calls must be over or cancelled. */
 void lt_engine_close(struct lt_engine *engine);
 
+/* A connection that was to stay has ended: it may be another engine, of another version, that answers the next call. */
+void lt_engine_ask_again(struct lt_engine *engine);
+
 /* The place in words: unix:///var/run/docker.sock. */
 const char *lt_engine_host(const struct lt_engine *engine);
 

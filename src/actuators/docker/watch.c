@@ -149,6 +149,7 @@ static void events_done(struct lt_engine_call *call)
     struct docker *docker = call->user;
     struct lt_loop *loop = docker->env.loop;
     docker->events = NULL;
+    lt_engine_ask_again(docker->engine);
     docker->breaks++;
     docker->line.len = 0;
     docker->pause = docker->pause > 0 ? docker->pause * 2 : FIRST_PAUSE;
