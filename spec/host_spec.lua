@@ -717,6 +717,15 @@ describe("a signal", function()
     assert.equal(128 + 2, result.code)
   end)
 
+  it("is heard though whoever started the host had it blocked", function()
+    local child = run.start({
+      "--block-signal=TERM", run.program, "-e", "print 'ready' require('ltsh').sleep(3600)",
+    }, { program = run.find "env" })
+    child:expect "ready"
+    child:kill "sigterm"
+    assert.equal(128 + 15, child:wait().code)
+  end)
+
   it("the second time stops at once", function()
     local child = start [[
       local s = new(function(task) say "ready" ltsh.sleep(3600) end, { shutdown_grace = 3600 })

@@ -147,12 +147,22 @@ static int finish_output(int status)
     return status == 0 ? 1 : status;
 }
 
+/* Whatever mask and actions whoever started it had left: it can be told to end, and a closed pipe is an error where it is
+ * written to. */
+static void reset_signals(void)
+{
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
 LT_RUNS_LUA int main(int argc, char **argv)
 {
     struct lt_host_options options = {.program = "ltsh", .interpreter = argv[0]};
     open_standard_files();
+    reset_signals();
     srand48((long)(uv_hrtime() ^ (uint64_t)getpid() << 32)); /* of the backoff's jitter: hosts must not agree on it */
-    signal(SIGPIPE, SIG_IGN);                                /* a closed pipe is an error where it is written to */
     int status = read_options(argc, argv, &options);
     return finish_output(status >= 0 ? status : lt_host_run(&options));
 }
