@@ -333,8 +333,8 @@ void lt_child_start(struct lt_child *child)
         child->spawn.error = errno;
         child->job.work = NULL;
     }
-    struct lt_lane *lane = made ? spawners_of(child->loop) : NULL;
-    if (lane == NULL || !lt_lane_send(lane, &child->job)) {
+    child->lane = made ? spawners_of(child->loop) : NULL;
+    if (child->lane == NULL || !lt_lane_send(child->lane, &child->job)) {
         if (made)
             child->spawn.failed = SPAWN_FORK;
         child->spawn.error = child->spawn.error != 0 ? child->spawn.error : errno;

@@ -43,6 +43,7 @@ struct lt_child {
 
     /* Its own. */
     enum lt_child_state state;
+    struct lt_lane *lane;
     struct lt_lane_job job;
     struct spawn spawn;
     const char **argv;

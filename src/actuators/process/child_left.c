@@ -97,21 +97,34 @@ static void cgroup_changed(uv_poll_t *poll, int status, int events)
     sweep_orphans(child);
 }
 
-/* True: it is gone, or cannot be removed (then it is found when a host starts). Else this is called again. */
-static bool end_cgroup(struct lt_child *child)
+/* The kernel takes its time to remove one while others are made. */
+static void end_cgroup_work(struct lt_lane_job *job)
 {
-    if (!child->has_cgroup || cgroup_end(child->number))
-        return true;
-    int fd = cgroup_watch(child->number);
-    if (fd < 0) {
+    struct lt_child *child = lt_container_of(job, struct lt_child, job);
+    child->has_cgroup = !cgroup_end(child->number);
+}
+
+/* As soon as it is empty it is tried again. One that cannot be removed then is left to the next host. */
+static void end_cgroup_done(struct lt_lane_job *job)
+{
+    struct lt_child *child = lt_container_of(job, struct lt_child, job);
+    int fd = child->has_cgroup ? cgroup_watch(child->number) : -1;
+    if (child->has_cgroup && fd < 0)
         cgroup_end(child->number); /* it has become empty meanwhile */
-        return true;
+    if (fd < 0) {
+        child->gone(child);
+        return;
     }
     struct child_emptying *emptying = lt_zalloc(sizeof *emptying);
     emptying->child = child;
     emptying->fd = fd;
     start_poll(child->loop, &emptying->poll, fd, UV_PRIORITIZED, cgroup_changed);
-    return false;
+}
+
+static bool end_cgroup(struct lt_child *child)
+{
+    child->job = (struct lt_lane_job){.work = end_cgroup_work, .done = end_cgroup_done};
+    return child->has_cgroup && lt_lane_send(child->lane, &child->job);
 }
 
 /* As long as there are some: those that end leave theirs behind. */
@@ -121,7 +134,7 @@ static void sweep_orphans(struct lt_child *child)
     if (child->has_cgroup)
         traits.cgroup = child->number;
     orphans_find(&child->loop->uv, &traits, orphan_found, child);
-    if (LIST_EMPTY(&child->orphans) && end_cgroup(child))
+    if (LIST_EMPTY(&child->orphans) && !end_cgroup(child))
         child->gone(child);
 }
 
