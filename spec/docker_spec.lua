@@ -329,6 +329,48 @@ describe("a container", function()
   end)
 end)
 
+describe("an engine over TLS", function()
+  after_each(scene.close)
+
+  local function certificates(names)
+    local tls = {}
+    for name, file in pairs(names) do tls[name] = engine.certs .. "/" .. file end
+    return tls
+  end
+
+  it("is spoken to with the certificate of a client", function()
+    local tls = certificates { ca = "ca.pem", cert = "cert.pem", key = "key.pem" }
+    local task = result_of({ shell = "echo over TLS" }, { actuator = docker { host = engine.tls_host, tls = tls } })
+    assert.same({ "success", "over TLS\n" }, { task.status, task.output.stdout })
+    nothing_is_left()
+  end)
+
+  it("is found by the environment, as the client of Docker finds it", function()
+    local result = run.ltsh({ "-e", [[
+      local ltsh = require "ltsh"
+      local scheduler = ltsh.scheduler {
+        container = ltsh.container.queue {},
+        actuator = ltsh.actuator.docker { image = "busybox:test", network_mode = "none" },
+      }
+      print(scheduler:wait(scheduler:add { item = { shell = "echo over TLS" } }).output.stdout)
+    ]] }, { env = { DOCKER_HOST = engine.tls_host, DOCKER_TLS_VERIFY = "1", DOCKER_CERT_PATH = engine.certs } })
+    assert.equal("over TLS\n\n", result.stdout, result.stderr)
+  end)
+
+  it("that does not know the client, or that the client does not know, has tasks wait, and says why", function()
+    local unknown = certificates { ca = "ca.pem" }
+    local strange = certificates { ca = "cert.pem", cert = "cert.pem", key = "key.pem" }
+    for reason, tls in pairs { ["bad certificate"] = unknown, ["SSL certificate problem"] = strange } do
+      local scheduler = open { actuator = docker { host = engine.tls_host, tls = tls } }
+      scheduler:add { id = "a", item = {} }
+      scene.eventually("it waits", function() return scheduler:get("a").reason end)
+      assert.equal(0, scheduler:get("a").attempts)
+      assert.matches("^Docker is not reachable at tcp://.*" .. reason, scheduler:get("a").reason)
+      scheduler:close()
+    end
+  end)
+end)
+
 describe("an engine", function()
   local proxy
   before_each(function() proxy = Proxy(engine.socket) end)
@@ -461,6 +503,30 @@ describe("an engine", function()
     assert.equal("success", scheduler:wait("b", 60).status)
     scheduler:close()
     nothing_is_left()
+  end)
+end)
+
+describe("a socket of an engine that this user may not open", function()
+  it("is said to be that, and not to be away", function()
+    local nobody = { "--reuid=65534", "--regid=65534", "--clear-groups", run.program }
+    local setpriv = { program = run.find "setpriv", env = { XDG_RUNTIME_DIR = false } }
+    if run.start({ nobody[1], nobody[2], nobody[3], nobody[4], "--version" }, setpriv):wait().code ~= 0 then
+      return pending "the program cannot be run by another user where it is"
+    end
+    local code = [[
+      local ltsh = require "ltsh"
+      local scheduler = ltsh.scheduler {
+        container = ltsh.container.queue {}, actuator = ltsh.actuator.docker { host = arg[1], image = "busybox:test" },
+      }
+      scheduler:add { id = "a", item = {} }
+      while not scheduler:get("a").reason do ltsh.sleep(0.01) end
+      print(scheduler:get("a").attempts, scheduler:get("a").reason)
+      os.exit(0)
+    ]]
+    for _, more in ipairs { "-e", code, engine.host } do nobody[#nobody + 1] = more end
+    local result = run.start(nobody, setpriv):wait()
+    local said = "0\tpermission denied: " .. engine.host .. " (is this user in the group of the socket?)\n"
+    assert.equal(said, result.stdout, result.stderr)
   end)
 end)
 

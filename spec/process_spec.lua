@@ -173,6 +173,17 @@ describe("a process", function()
     assert.equal(fields[#fields], fields[6])
   end)
 
+  it("is made as quickly when there may be a million descriptors", function()
+    -- Closed one by one they would take most of a second for each process.
+    local code = [[
+      local ltsh = require "ltsh"
+      for _ = 1, 200 do assert(ltsh.exec({ "true" }).code == 0) end
+    ]]
+    local script = 'ulimit -n "$(ulimit -Hn)"; exec "$0" -e "$1"'
+    local result = run.start({ "-c", script, run.program, code }, { program = "/bin/sh" }):wait()
+    assert.equal(0, result.code, result.stderr)
+  end)
+
   it("has /dev/null, bytes, or a file to read", function()
     local folder = run.folder { ["in"] = "from a file" }
     assert.equal("0\n", result_of({ "wc", "-c" }).output.stdout)

@@ -5,6 +5,7 @@
 ---     local there, why_not = engine.start()
 ---     teardown(engine.stop)
 ---     engine.host                      "unix:///..."
+---     engine.tls_host, engine.certs    "tcp://127.0.0.1:PORT", and the folder with ca.pem, cert.pem and key.pem for it
 ---     engine.docker("inspect", id)     what the client prints
 ---
 --- It needs root and the distribution's docker.io. Where there is none the specs that need it are pending, or fail when
@@ -17,7 +18,7 @@ local engine = {}
 
 local function what_is_missing()
   if uv.getuid() ~= 0 then return "not root" end
-  for _, name in ipairs { "dockerd", "docker", "setpriv", "busybox" } do
+  for _, name in ipairs { "dockerd", "docker", "setpriv", "busybox", "openssl" } do
     if not run.find(name) then return name .. " is not installed" end
   end
 end
@@ -35,11 +36,40 @@ local function make_image()
   assert.equal(0, made.code, made.stderr)
 end
 
+-- Of an authority, of the engine, and of a client.
+local function make_certificates()
+  local script = [[
+    set -e
+    mkdir "$0"; cd "$0"
+    new() { openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes "$@"; }
+    new -x509 -days 2 -keyout ca-key.pem -out ca.pem -subj /CN=authority
+    new -keyout server-key.pem -out server.csr -subj /CN=engine
+    new -keyout key.pem -out client.csr -subj /CN=client
+    sign() { openssl x509 -req -days 2 -CA ca.pem -CAkey ca-key.pem -CAcreateserial "$@"; }
+    echo subjectAltName=IP:127.0.0.1 > server.ext
+    echo extendedKeyUsage=clientAuth > client.ext
+    sign -in server.csr -out server-cert.pem -extfile server.ext
+    sign -in client.csr -out cert.pem -extfile client.ext
+  ]]
+  local made = run.start({ "-c", script, engine.certs }, { program = "/bin/sh" }):wait()
+  assert.equal(0, made.code, made.stderr)
+end
+
+local function free_port()
+  local socket = uv.new_tcp()
+  assert(socket:bind("127.0.0.1", 0))
+  local port = socket:getsockname().port
+  socket:close()
+  return port
+end
+
 local function start_daemon()
-  local folder = engine.folder
+  local folder, certs = engine.folder, engine.certs
   engine.daemon = run.start({
     "--pdeathsig", "KILL", run.find "dockerd", "--host", engine.host, "--data-root", folder .. "/data", "--exec-root",
-    folder .. "/exec", "--pidfile", folder .. "/pid", "--bridge=none", "--iptables=false",
+    folder .. "/exec", "--pidfile", folder .. "/pid", "--bridge=none", "--iptables=false", "--host", engine.tls_host,
+    "--tlsverify", "--tlscacert", certs .. "/ca.pem", "--tlscert", certs .. "/server-cert.pem", "--tlskey",
+    certs .. "/server-key.pem",
   }, { program = run.find "setpriv", limit = 3000 })
   engine.daemon:expect("API listen on", "stderr")
 end
@@ -48,6 +78,9 @@ local function start_engine()
   engine.folder = assert(uv.fs_mkdtemp "/tmp/ltsh-engine-XXXXXX")
   engine.socket = engine.folder .. "/docker.sock"
   engine.host = "unix://" .. engine.socket
+  engine.certs = engine.folder .. "/certs"
+  engine.tls_host = "tcp://127.0.0.1:" .. math.tointeger(free_port())
+  make_certificates()
   local fine, message = pcall(start_daemon)
   if not fine then return "it cannot be started: " .. tostring(message) end
   make_image()
