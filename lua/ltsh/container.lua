@@ -1,6 +1,7 @@
 -- ltsh.container: where tasks live.
 local core = require "ltsh.core"
 local check = require "ltsh.check_args"
+local calls_of = require "ltsh.container_calls"
 
 local container = {}
 
@@ -61,7 +62,7 @@ function container.object(where, given)
   if used[given] then
     error(where .. ": this container is used by another scheduler already; make one for each", 0)
   end
-  return core.container(given), function() used[given] = true end
+  return core.container(given, calls_of(given)), function() used[given] = true end
 end
 
 return container

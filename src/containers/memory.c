@@ -364,7 +364,7 @@ static void memory_claim(struct lt_container *container, struct lt_claim_op *op)
         stop_expiring(memory, task);
         lt_task_apply_claimed(task, ++memory->next_run, memory_wall(memory));
         set_stored(memory, task, LT_RUNNING);
-        lt_claims_push(&op->claimed, lt_task_ref(task), 0, false);
+        lt_claims_push(&op->claimed, (struct lt_claimed){.task = lt_task_ref(task)});
     }
     op->more = lt_ready_any(&memory->ready);
     op->waits = memory->counts[LT_WAITING] > 0;

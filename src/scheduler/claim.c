@@ -13,6 +13,15 @@ static void send_task_back(struct lt_run *run)
     lt_run_ask_stop(run, LT_WHY_NOT_NOW, NULL);
 }
 
+/* What it was admitted with is free at once. */
+static void end_expired(struct lt_run *run)
+{
+    if (run->has_slot)
+        lt_limiter_return(&run->scheduler->limiter, lt_task_key(run->work.task));
+    run->has_slot = false;
+    lt_run_ask_stop(run, LT_WHY_EXPIRED, NULL);
+}
+
 static void begin_run(struct lt_scheduler *s, const struct lt_claimed *claimed)
 {
     struct lt_task *task = claimed->task;
@@ -23,7 +32,9 @@ static void begin_run(struct lt_scheduler *s, const struct lt_claimed *claimed)
     run->in_line = true;
     lt_run_list(run, &s->to_start);
     lt_requests_elsewhere(s, task->data, task->id_len);
-    if (!run->has_slot || run->twin)
+    if (claimed->expired)
+        end_expired(run);
+    else if (!run->has_slot || run->twin)
         send_task_back(run);
     else if (s->closing)
         lt_run_ask_stop(run, LT_WHY_SHUTDOWN, s->close_reason);

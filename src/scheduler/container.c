@@ -4,13 +4,13 @@
 
 #include "base/alloc.h"
 
-void lt_claims_push(struct lt_claims *claims, struct lt_task *task, uint64_t token, bool taken_over)
+void lt_claims_push(struct lt_claims *claims, struct lt_claimed claimed)
 {
     if (claims->count == claims->size) {
         claims->size = claims->size > 0 ? claims->size * 2 : 16;
         claims->items = lt_realloc(claims->items, claims->size * sizeof(struct lt_claimed));
     }
-    claims->items[claims->count++] = (struct lt_claimed){task, token, taken_over};
+    claims->items[claims->count++] = claimed;
 }
 
 void lt_claims_free(struct lt_claims *claims)

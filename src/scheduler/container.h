@@ -45,6 +45,8 @@ struct lt_claimed {
     struct lt_task *task; /* with a reference for the scheduler: running, at its new run */
     uint64_t token;
     bool taken_over; /* it ran on a host that died: the actuator is asked whether it still does */
+    bool expired;    /* it never began, and its time to begin is over: it is not started, and fails as any run does. For
+                        a store that cannot end it with the claim (see `expired` there) */
 };
 
 /* A growing array of them, each with a reference. Zero it to make one. */
@@ -55,7 +57,7 @@ struct lt_claims {
 };
 
 /* Appends one, taking over the reference; and lets go of all, and of the memory. */
-void lt_claims_push(struct lt_claims *claims, struct lt_task *task, uint64_t token, bool taken_over);
+void lt_claims_push(struct lt_claims *claims, struct lt_claimed claimed);
 void lt_claims_free(struct lt_claims *claims);
 
 struct lt_change_op;

@@ -25,6 +25,8 @@ enum lt_verdict lt_end_verdict(const struct lt_end *end)
         return end->durable ? LT_VERDICT_WAIT : LT_VERDICT_STOP;
     case LT_WHY_NOT_NOW:
         return LT_VERDICT_WAIT_A_WHILE;
+    case LT_WHY_EXPIRED:
+        return LT_VERDICT_EXPIRE;
     case LT_WHY_STOP:
         return LT_VERDICT_STOP;
     case LT_WHY_GONE:

@@ -11,6 +11,7 @@ enum lt_why {
     LT_WHY_GONE, /* it was found gone after its host had died */
     LT_WHY_TIMEOUT,
     LT_WHY_NOT_NOW, /* there is no place for it: an earlier run is not dead, or a limit was lowered meanwhile */
+    LT_WHY_EXPIRED, /* it was to have begun before */
     LT_WHY_STOP,
     LT_WHY_SHUTDOWN,
     LT_WHY_LEASE, /* it is another host's */
@@ -41,6 +42,7 @@ enum lt_verdict {
     LT_VERDICT_TIME_OUT_FAIL,
     LT_VERDICT_LOST_RETRY,
     LT_VERDICT_LOST_FAIL,
+    LT_VERDICT_EXPIRE,
     LT_VERDICT_STOP,
     LT_VERDICT_WAIT, /* the host goes away: it waits again, no attempt used */
     LT_VERDICT_WAIT_A_WHILE,

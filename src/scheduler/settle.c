@@ -102,6 +102,9 @@ static void prepare_transition(struct lt_run *run, enum lt_verdict verdict)
     case LT_VERDICT_LOST_FAIL:
         set_transition(run, LT_FAILED, lt_run_reason(run, "lost"));
         break;
+    case LT_VERDICT_EXPIRE:
+        set_transition(run, LT_FAILED, lt_run_reason(run, "expired"));
+        break;
     case LT_VERDICT_STOP:
         set_transition(run, LT_STOPPED, stop_reason(run));
         break;

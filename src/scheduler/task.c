@@ -349,6 +349,35 @@ static struct lt_task *next_after_run(const struct lt_task *task)
     return next;
 }
 
+struct lt_task *lt_task_clone(const struct lt_task *task)
+{
+    struct lt_task *clone = next_after_run(task);
+    clone->run_at = task->run_at;
+    clone->delayed = task->delayed;
+    clone->ended_at = task->ended_at;
+    clone->output = lt_bytes_ref(task->output);
+    clone->reason = lt_bytes_ref(task->reason);
+    if (task->extra != NULL && (task->extra->handle != NULL || task->extra->progress != NULL)) {
+        lt_task_extra(clone)->handle = lt_bytes_ref(task->extra->handle);
+        clone->extra->progress = lt_bytes_ref(task->extra->progress);
+    }
+    return clone;
+}
+
+void lt_task_inherit(struct lt_task *task, const struct lt_task *earlier)
+{
+    if (task->snoozes == 0)
+        task->snoozes = earlier->snoozes;
+    if (task->lost < earlier->lost)
+        task->lost = earlier->lost;
+    if (task->added_at == 0)
+        task->added_at = earlier->added_at;
+    if (task->options == NULL)
+        copy_options(task, earlier);
+    if (task->extra == NULL || task->extra->past == NULL)
+        share_history(task, earlier);
+}
+
 /* At the place that it had, and if that was its first run, it had none. */
 static void forget_claim(struct lt_task *next, const struct lt_task *task)
 {

@@ -210,6 +210,12 @@ void lt_task_apply(struct lt_task *task, const struct lt_transition *transition)
  * its history with it. */
 struct lt_task *lt_task_next(const struct lt_task *task, const struct lt_transition *transition);
 
+/* A copy of the task as it is, with one reference; they share its history. */
+struct lt_task *lt_task_clone(const struct lt_task *task);
+
+/* Gives the task what only this host knows of it, and what it lacks, from an earlier object of the same task. */
+void lt_task_inherit(struct lt_task *task, const struct lt_task *earlier);
+
 /* unstarted -> waiting. */
 void lt_task_apply_added(struct lt_task *task, double now);
 

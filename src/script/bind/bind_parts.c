@@ -14,6 +14,7 @@
 #include "script/bind/bind_core.h"
 #include "script/parts/func_actuator.h"
 #include "script/parts/lua_parts.h"
+#include "script/task/task_object.h"
 #include "script/values/marks.h"
 #include "script/values/values.h"
 
@@ -159,8 +160,9 @@ static int make_docker(lua_State *L)
 static int make_container(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
+    luaL_checktype(L, 2, LUA_TTABLE);
     struct part *part = new_part(L, LT_PART_CONTAINER);
-    part->pointer = lt_lua_container_new(L, 1);
+    part->pointer = lt_lua_container_new(L, 1, 2);
     return 1;
 }
 
@@ -235,6 +237,18 @@ static int part_set_function(lua_State *L)
     return 0;
 }
 
+/* core.copy_task(task): another object for the same task, which may say something else */
+static int copy_task(lua_State *L)
+{
+    struct lt_error error;
+    struct lt_task *task = lt_task_read(L, 1, &error);
+    if (task == NULL)
+        return luaL_error(L, "%s", error.message);
+    lt_task_push(L, task);
+    lt_task_unref(task);
+    return 1;
+}
+
 /* core.is_container(value): whether it is a built-in container's object */
 static int is_container(lua_State *L)
 {
@@ -263,7 +277,8 @@ void lt_bind_parts(lua_State *L)
         {"receiver", make_receiver},  {"is_container", is_container},
         {"set_version", set_version}, {"set_function", part_set_function},
         {"hold", hold_part},          {"set_init", set_init},
-        {"alive", is_alive},          {NULL, NULL},
+        {"alive", is_alive},          {"copy_task", copy_task},
+        {NULL, NULL},
     };
     luaL_newmetatable(L, PART);
     lua_pushcfunction(L, release_part);

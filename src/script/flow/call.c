@@ -209,16 +209,20 @@ lua_State *lt_call_begin(struct lt_call *call, struct lt_module *module, const c
     return L;
 }
 
-LT_RUNS_LUA void lt_call_run(struct lt_call *call, int arguments)
+void lt_call_prolong(struct lt_call *call)
 {
     struct lt_strand *strand = call->strand;
     struct lt_loop *loop = strand->script->loop;
-    /* `call` may be gone after lt_strand_run: the timer is started before, and stopped by the end. */
-    if (call->limits.timeout > 0) {
-        strand->bounds.deadline = lt_loop_now(loop) + call->limits.timeout;
-        lt_timer_start(loop, &call->timer, strand->bounds.deadline, on_call_timeout);
-    }
-    lt_strand_run(strand, arguments + 3);
+    if (call->limits.timeout <= 0)
+        return;
+    strand->bounds.deadline = lt_loop_now(loop) + call->limits.timeout;
+    lt_timer_start(loop, &call->timer, strand->bounds.deadline, on_call_timeout);
+}
+
+LT_RUNS_LUA void lt_call_run(struct lt_call *call, int arguments)
+{
+    lt_call_prolong(call); /* `call` may be gone after lt_strand_run, by the end of which the timer is stopped */
+    lt_strand_run(call->strand, arguments + 3);
 }
 
 static void ignore_answer(struct lt_strand *strand, enum lt_outcome outcome, int count)

@@ -56,6 +56,9 @@ lua_State *lt_call_begin(struct lt_call *call, struct lt_module *module, const c
 /* Runs it with so many arguments (self not counted). */
 LT_RUNS_LUA void lt_call_run(struct lt_call *call, int arguments);
 
+/* From within it: it has as much time again as at the beginning, for what it does next. */
+void lt_call_prolong(struct lt_call *call);
+
 /* Gives it up: its strand is ended and `done` is not called. */
 LT_RUNS_LUA void lt_call_abort(struct lt_call *call);
 

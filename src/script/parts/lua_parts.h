@@ -13,7 +13,8 @@
 
 #include "script/values/marks.h"
 
-LT_RUNS_LUA struct lt_container *lt_lua_container_new(lua_State *L, int index);
+/* `calls`: the index of what lua/ltsh/container_calls.lua makes for the table. */
+LT_RUNS_LUA struct lt_container *lt_lua_container_new(lua_State *L, int index, int calls);
 LT_RUNS_LUA struct lt_actuator *lt_lua_actuator_new(lua_State *L, int index);
 struct lt_persister *lt_lua_persister_new(lua_State *L, int index);
 struct lt_receiver *lt_lua_receiver_new(lua_State *L, int index);

@@ -33,30 +33,12 @@ static void free_change(struct lt_adapter_call *call)
 static void change_done(struct change_call *change)
 {
     struct lua_container *c = change->op.c;
-    struct lt_record *record = change->op.record;
-    struct lua_untold *untold = lua_untold_find(c, change->shown);
-    if (untold != NULL)
-        lua_untold_drop(c, untold);
-    if (!lt_status_under_way(change->status))
-        lt_records_unclaim(&c->records, record);
-    if (change->change->transition.to == LT_DELETED)
-        lt_records_delete(&c->records, record, change->shown);
-    else if (change->change->transition.to == LT_WAITING && record->claimed != NULL)
-        lua_container_show_claimed(c, record);
+    if (change->shown->status == LT_DELETED)
+        lt_records_forget(&c->records, change->shown);
     else
         lt_records_file(&c->records, change->shown, lua_container_wall(c));
     c->pause = 0;
     lua_op_end(&change->op, LT_OK, NULL);
-}
-
-/* The task is elsewhere by now: the run that the table gave meanwhile, if it did, is all that is known of it. */
-static void forget_record(struct change_call *change)
-{
-    struct lua_container *c = change->op.c;
-    struct lt_record *record = change->op.record;
-    lt_records_forget(&c->records, record);
-    if (record->claimed != NULL)
-        lua_container_show_claimed(c, record);
 }
 
 /* The table said no. One that may have been done before was. Else, where the task is running here, it is another's by
@@ -64,12 +46,10 @@ static void forget_record(struct change_call *change)
 static void change_refused(struct change_call *change, int code, const char *message)
 {
     bool active = lt_status_under_way(change->status);
-    const struct lua_untold *untold = lua_untold_find(change->op.c, change->shown);
-    bool asked = untold != NULL && untold->shown->status == change->shown->status;
-    if (change->again || asked) {
+    if (change->again) {
         change_done(change);
     } else if (active || code == LT_UNKNOWN) {
-        forget_record(change);
+        lt_records_forget(&change->op.c->records, change->op.record->task);
         lua_op_end(&change->op, active ? LT_STALE : LT_UNKNOWN, message);
     } else {
         lua_op_end(&change->op, LT_REFUSED, message);
@@ -78,21 +58,33 @@ static void change_refused(struct change_call *change, int code, const char *mes
 
 static void change_returned(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message);
 
+/* What is held runs in the table: it waits there again before it is deleted. */
+LT_RUNS_LUA static void ask_for_change(struct change_call *change)
+{
+    bool held = change->op.record->place == LT_RECORD_HELD;
+    if (!held || change->shown->status != LT_DELETED) {
+        lua_op_tell(&change->op, change->shown, change_returned);
+        return;
+    }
+    lua_State *L = lua_op_call(&change->op, "delete_held", "to_deleted", change_returned);
+    lt_task_push(L, change->shown);
+    lt_adapter_call_run(&change->op.call, 1);
+}
+
 /* Nobody knows what became of it. Who ends a run asks until that is known; the stop or deletion of what waits is asked
- * for twice, and then whenever the table is asked for something else. */
+ * for twice, and then the table is owed it. */
 LT_RUNS_LUA static void change_lost(struct change_call *change, int code, const char *message)
 {
     struct lua_container *c = change->op.c;
     bool again = change->again;
-    bool ends_waiting = change->status == LT_WAITING;
     change->again = true;
-    if (ends_waiting && !again) {
-        lua_container_tell(&change->op.call, change->shown, change_returned);
+    if (change->status == LT_WAITING && !again) {
+        ask_for_change(change);
         return;
     }
-    if (ends_waiting && lua_untold_find(c, change->shown) == NULL) {
-        lua_untold_add(c, lt_task_ref(change->shown))->asked = true;
-        lt_records_unclaim(&c->records, change->op.record); /* it is not to start any more */
+    if (change->status == LT_WAITING) {
+        bool held = change->op.record->place == LT_RECORD_HELD;
+        lt_records_owe(&c->records, change->shown)->runs = held;
         lua_container_announce(c);
     }
     lua_op_end(&change->op, code, message);
@@ -112,20 +104,6 @@ LT_RUNS_LUA static void change_returned(struct lt_adapter_call *call, int code, 
         change_refused(change, code, error.message);
 }
 
-/* What is claimed is running in the table: it waits there again before it is deleted. */
-LT_RUNS_LUA static void given_back(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
-{
-    struct change_call *change = (struct change_call *)call;
-    struct lt_error error;
-    code = lt_adapter_answer(call, code, L, count, message, LT_STALE, &error);
-    if (code == LT_OK) {
-        lt_records_unclaim(&change->op.c->records, change->op.record);
-        lua_container_tell(call, change->shown, change_returned);
-    } else {
-        lua_op_end(&change->op, code, error.message);
-    }
-}
-
 /* The task as it is after the change. */
 static struct lt_task *change_after(const struct lt_change_op *op, uint8_t status)
 {
@@ -140,7 +118,6 @@ static struct lt_task *change_after(const struct lt_change_op *op, uint8_t statu
 LT_RUNS_LUA static void begin_change(struct change_call *change)
 {
     const struct lt_change_op *op = change->change;
-    const struct lt_record *record = change->op.record;
     struct lt_error error;
     int code = lt_transition_check(&op->transition, change->seen, change->status, &error);
     if (code != LT_OK) {
@@ -149,10 +126,7 @@ LT_RUNS_LUA static void begin_change(struct change_call *change)
     }
     change->shown = change_after(op, change->status);
     change->again = op->again;
-    if (op->transition.to == LT_DELETED && record->claimed != NULL)
-        lua_container_tell(&change->op.call, record->task, given_back);
-    else
-        lua_container_tell(&change->op.call, change->shown, change_returned);
+    ask_for_change(change);
 }
 
 static void set_remains(struct lt_task *task, const struct lt_update_op *op)
@@ -190,7 +164,7 @@ LT_RUNS_LUA static void begin_update(struct change_call *change)
     } else if (!lt_module_has(&change->op.c->adapter.module, "update_running")) {
         update_done(change);
     } else {
-        lua_State *L = lt_adapter_call_begin(&change->op.call, "update_running", update_returned);
+        lua_State *L = lua_op_call(&change->op, "update_running", "update_running", update_returned);
         change->shown = lt_task_clone(change->seen);
         set_remains(change->shown, op);
         lt_task_push(L, change->shown);
@@ -212,9 +186,8 @@ LT_RUNS_LUA static void begin_next_change(struct lua_op *op)
 
 static struct change_call *new_change(struct lua_container *c, struct lt_task *task, struct lt_reply *reply)
 {
-    struct change_call *change = lua_op_new(c, sizeof *change, reply, begin_next_change);
+    struct change_call *change = lua_op_new(c, sizeof *change, task, reply, begin_next_change);
     change->op.call.free = free_change;
-    change->op.task = task;
     return change;
 }
 

@@ -1,26 +1,28 @@
 /* A container in Lua: a table of methods has the tasks, and one rule says how it is asked. `claim` (or `waiting` and
  * its `to_running`), `add` and `running` are called alone; transitions of different tasks side by side, those of one
- * task one after the other (lua_order.c). get, list, count and attach come at any time (lua_lookup.c).
+ * task one after the other (lua_order.c). get, list, count and attach come at any time (lua_lookup.c). What takes more
+ * than one call of a method is written in Lua, as by its author (lua/ltsh/container_calls.lua).
  *
  * So whoever is alone finds nothing half done, and what can become of a task is little. Where it is here (records.h),
  * and what happens to it:
  *
- *                        waits               waits, claimed        runs                  runs, claimed again
- *     claim returns it   runs if it may      only with a newer     ignored; with a       only with a newer
- *                        start; else claimed run: claimed anew     newer run: claimed    run: claimed anew
- *     it may start       -                   runs                  -                     when this run is over
- *     it has expired     to_failed           to_failed             -                     -
- *     yes to a stop      ended               ended                 ended                 ended, and then runs
- *     yes to a deletion  gone                to_waiting first      -                     -
- *     yes to to_waiting  -                   -                     waits                 waits, claimed
- *     no                 as it was           as it was             forgotten             waits, claimed
- *     no answer          told again          told again            comes again, from the scheduler
- *     close              stays there         to_waiting            -                     -
+ *                        waits               held                  runs                  owed
+ *     claim returns it   runs if there is a  only with a newer     only with a newer     is told that it is to be
+ *                        place; else held    run: held anew        run, as if it waited  otherwise
+ *     there is a place   -                   runs                  -                     -
+ *     yes to a stop      ended               ended                 ended                 -
+ *     yes to a deletion  gone                waits there first     -                     -
+ *     yes to to_waiting  -                   -                     waits                 -
+ *     no                 as it was           as it was             forgotten             -
+ *     no answer          owed, when it was   owed, when it was     comes again, from     -
+ *                        asked again         asked again           the scheduler
+ *     close              stays there         to_waiting            -                     told once more
  *
- * Claimed is what the table has made running and may not start here yet: beyond the limit, its key is full, its earlier
- * run is not over. It is kept and shown as waiting, and comes before what is asked for anew. A table that asks `admit`
- * has none of these. What the table is to be told although nobody waits for that is in lua_untold.c: whoever is alone
- * with it next tells it. A call that fails fails its operation, and the scheduler asks again, as of any store. */
+ * Held is what the table has made running, and there is no place for it here yet: it was asked for less, its key is full.
+ * It comes before what is asked for anew. A table that asks `admit` has none of these. One that has expired is claimed
+ * and fails, as any run does. Of a run that the table has made anew the earlier one is stale, and the new one waits until
+ * the work of that is dead: the scheduler sees to both. A call that fails fails its operation, and the scheduler asks
+ * again, as of any store. */
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,28 +100,33 @@ LT_RUNS_LUA static void open_container(struct lt_container *container, const str
     lt_adapter_call_run(c->attaching, 1);
 }
 
-/* A container that does not outlive the host: its waiting tasks are stopped at once, and the table is told before it
- * is closed. */
+/* Due or held. */
+static struct lt_record *first_waiting(const struct lua_container *c)
+{
+    struct lt_record *record = lt_records_first(&c->records, LT_RECORD_HELD);
+    return record != NULL ? record : lt_records_first(&c->records, LT_RECORD_DUE);
+}
+
+/* A container that does not outlive the host: its waiting tasks are stopped at once, and the table is owed that. */
 static bool abandon_waiting(struct lt_container *container, struct lt_bytes *reason, double now, uint32_t limit,
                             struct lt_tasks *stopped)
 {
     struct lua_container *c = lua_container_of(container);
     lt_records_any_due(&c->records, 9e9);
     struct lt_record *record = NULL;
-    while (limit-- > 0 && (record = TAILQ_FIRST(&c->records.due)) != NULL) {
-        struct lt_task *task = lt_task_ref(record->task);
+    while (limit-- > 0 && (record = first_waiting(c)) != NULL) {
+        struct lt_task *task = record->task;
         lt_task_apply(task, &(struct lt_transition){.to = LT_STOPPED, .now = now, .reason = reason});
         lt_tasks_push(stopped, lt_task_ref(task));
-        lt_records_unclaim(&c->records, record);
-        lt_records_file(&c->records, task, now);
-        lua_untold_add(c, task);
+        lt_records_owe(&c->records, task);
     }
     return record == NULL;
 }
 
 LT_RUNS_LUA static bool close_step(struct lt_adapter_call *call)
 {
-    return !lua_untold_tell((struct lua_op *)call);
+    struct lua_op *op = (struct lua_op *)call;
+    return op->number > 0 || !lua_container_pay(op);
 }
 
 static void close_over(struct lt_adapter_call *call)
@@ -134,22 +141,20 @@ static void begin_close(struct lua_op *op)
 {
     struct lua_container *c = op->c;
     struct lt_record *record;
-    while ((record = TAILQ_FIRST(&c->records.claimed)) != NULL) {
-        lua_untold_add(c, lua_container_unstarted(record->claimed));
-        lt_records_unclaim(&c->records, record);
-    }
+    while ((record = lt_records_first(&c->records, LT_RECORD_HELD)) != NULL)
+        lt_records_owe(&c->records, record->task);
     c->tell_at = 0;
     lt_adapter_go(&op->call);
 }
 
-/* What was claimed and did not start goes back. */
+/* What is held goes back. */
 LT_RUNS_LUA static void close_container(struct lt_container *container, struct lt_reply *reply)
 {
     struct lua_container *c = lua_container_of(container);
     c->closing = reply;
     if (c->attaching != NULL)
         lt_adapter_call_abort(c->attaching);
-    struct lua_op *op = lua_op_new(c, sizeof *op, NULL, begin_close);
+    struct lua_op *op = lua_op_new(c, sizeof *op, NULL, NULL, begin_close);
     op->call.step = close_step;
     op->call.over = close_over;
     lua_op_enter(op);
@@ -164,9 +169,6 @@ static void free_container(struct lt_adapter *adapter)
 {
     struct lua_container *c = lua_container_of_adapter(adapter);
     lt_records_close(&c->records);
-    struct lua_untold *untold;
-    while ((untold = STAILQ_FIRST(&c->untold)) != NULL)
-        lua_untold_drop(c, untold);
     lt_tasks_free(&c->ended);
     free(c);
 }
@@ -189,11 +191,24 @@ LT_RUNS_LUA static bool is_fleeting(lua_State *L, int index)
     return no;
 }
 
-LT_RUNS_LUA struct lt_container *lt_lua_container_new(lua_State *L, int index)
+static double oldest_waiting(const struct lt_container *container)
+{
+    const struct lt_record *record = first_waiting((const struct lua_container *)container);
+    return record != NULL ? lt_task_waiting_since(record->task) : 0;
+}
+
+static uint64_t count_ahead(const struct lt_container *container, const struct lt_task *task)
+{
+    return lt_records_ahead(&((const struct lua_container *)container)->records, task);
+}
+
+LT_RUNS_LUA struct lt_container *lt_lua_container_new(lua_State *L, int index, int calls)
 {
     struct lua_container *c = lt_zalloc(sizeof *c);
     bool fleeting = is_fleeting(L, index);
     lt_adapter_init(&c->adapter, L, index, "container", free_container);
+    lua_pushvalue(L, calls);
+    lua_rawseti(L, LUA_REGISTRYINDEX, c->adapter.module.methods);
     const struct lt_module *module = &c->adapter.module;
     c->ops = (struct lt_container_ops){
         .name = module->name,
@@ -209,8 +224,8 @@ LT_RUNS_LUA struct lt_container *lt_lua_container_new(lua_State *L, int index)
         .list = lua_container_list,
         .count = lua_container_count,
         .recover = lt_module_has(module, "running") ? lua_container_recover : NULL,
-        .oldest = lua_container_oldest,
-        .ahead = lua_container_ahead,
+        .oldest = oldest_waiting,
+        .ahead = count_ahead,
         .inside = lua_container_inside,
         .abandon = fleeting ? abandon_waiting : NULL,
         .close = close_container,
@@ -218,7 +233,6 @@ LT_RUNS_LUA struct lt_container *lt_lua_container_new(lua_State *L, int index)
     };
     c->base.ops = &c->ops;
     STAILQ_INIT(&c->queue);
-    STAILQ_INIT(&c->untold);
     c->news.fn = on_news;
     lt_records_open(&c->records, 0, 0);
     return &c->base;

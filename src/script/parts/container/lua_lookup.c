@@ -1,7 +1,7 @@
-/* Looking into a container in Lua: get, list, count.
+/* Looking into a container in Lua: get, list, count; and reading the tasks that it returns.
  *
- * A table that has the methods is asked, since it may be shared or filled from elsewhere, but for the tasks that run
- * here: nobody knows more of them. For a table without them the records answer. */
+ * A table that has the methods is asked, since it may be shared or filled from elsewhere, but for the tasks of which
+ * nobody knows more than this host. For a table without them the records answer. */
 #include "script/parts/container/lua_container_state.h"
 
 #include <stdlib.h>
@@ -10,72 +10,129 @@
 #include "script/task/task_object.h"
 #include "script/values/marks.h"
 
+/* Reading. */
+
+/* Whether the table at `index` is a list, and not one thing with fields. */
+static bool is_list(lua_State *L, int index)
+{
+    if (lua_type(L, index) != LUA_TTABLE)
+        return false;
+    if (lua_rawlen(L, index) > 0)
+        return true;
+    lua_pushnil(L);
+    if (!lua_next(L, index))
+        return true;
+    lua_pop(L, 2);
+    return false;
+}
+
+/* The place of the list that a method returned first; 0: an error. */
+static int find_list(struct lt_adapter_call *call, lua_State *L, int count, const char *expected,
+                     struct lt_error *error)
+{
+    int first = lua_gettop(L) - count + 1;
+    if (lt_adapter_failed(L, count, error))
+        return 0;
+    if (count == 0)
+        lua_pushnil(L);
+    if (is_list(L, first))
+        return first;
+    lt_call_nonsense(&call->call, L, first, expected, error);
+    return 0;
+}
+
+struct lt_task *lua_container_read_task(struct lt_adapter_call *call, lua_State *L, int index)
+{
+    struct lt_error why, named;
+    struct lt_task *task = lt_task_read(L, index, &why);
+    if (task != NULL)
+        return task;
+    lt_fail(&named, LT_ERROR, "%s: %s must return a list of tasks, but of one: %s", call->adapter->module.name,
+            call->call.method, why.message);
+    lt_adapter_log(call->adapter, "what is no task was ignored", NULL, named.message);
+    return NULL;
+}
+
+int64_t lua_container_read_tasks(struct lt_adapter_call *call, lua_State *L, int count, struct lt_tasks *tasks,
+                                 struct lt_error *error)
+{
+    int first = find_list(call, L, count, "a list of tasks", error);
+    if (first == 0)
+        return -1;
+    lua_Unsigned length = lua_rawlen(L, first);
+    for (lua_Unsigned i = 1; i <= length; i++) {
+        lua_rawgeti(L, first, (lua_Integer)i);
+        struct lt_task *task = lua_container_read_task(call, L, -1);
+        lua_pop(L, 1);
+        if (task != NULL)
+            lt_tasks_push(tasks, task);
+    }
+    return length < UINT32_MAX ? (int64_t)length : UINT32_MAX;
+}
+
+/* Calls. */
+
+struct lookup_call;
+typedef int lookup_read(struct lookup_call *lookup, lua_State *L, int count, struct lt_error *error);
+
 struct lookup_call {
     struct lt_adapter_call call;
-    struct lua_container *c;
-    struct lt_get_op *get;
-    struct lt_list_op *list;
-    struct lt_count_op *count;
-    int status; /* that is counted now */
-    int code;   /* of a count that failed */
-    struct lt_bytes *message;
+    void *op; /* the container's */
+    lookup_read *read;
 };
 
-static void free_lookup(struct lt_adapter_call *call)
+static void lookup_returned(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
 {
-    lt_bytes_unref(((struct lookup_call *)call)->message);
+    struct lookup_call *lookup = (struct lookup_call *)call;
+    struct lt_error error;
+    if (code == LT_OK) {
+        code = lookup->read(lookup, L, count, &error);
+        message = error.message;
+    }
+    lt_reply_send(call->reply, code, message);
+    lt_adapter_call_free(call);
 }
 
-static void answer_lookup(struct lookup_call *lookup, int code, const char *message)
+/* `op` begins with its reply. */
+static struct lookup_call *new_lookup(struct lua_container *c, void *op, lookup_read *read)
 {
-    lt_reply_send(lookup->call.reply, code, message);
-    lt_adapter_call_free(&lookup->call);
-}
-
-static struct lookup_call *new_lookup(struct lua_container *c, struct lt_reply *reply)
-{
-    struct lookup_call *lookup = lt_adapter_call_new(&c->adapter, sizeof *lookup, reply);
-    lookup->call.free = free_lookup;
-    lookup->c = c;
+    struct lookup_call *lookup = lt_adapter_call_new(&c->adapter, sizeof *lookup, op);
+    lookup->op = op;
+    lookup->read = read;
     return lookup;
 }
 
-static void get_known(struct lt_get_op *op, const struct lt_record *record)
-{
-    bool known = record != NULL && record->place != LT_RECORD_GUEST;
-    op->task = known ? lt_task_ref(record->task) : NULL;
-    lt_reply_send(&op->reply, known ? LT_OK : LT_UNKNOWN, "no such task");
-}
+/* get */
 
-/* It runs here, or will: the table has made it running. */
+/* Nobody knows more of it than this host. */
 static bool is_here(const struct lt_record *record)
 {
-    return record != NULL && (record->place == LT_RECORD_ACTIVE || record->claimed != NULL);
+    return record != NULL && (record->place == LT_RECORD_ACTIVE || record->place == LT_RECORD_HELD ||
+                              record->place == LT_RECORD_OWED);
 }
 
-/* The table knows better where a task is that does not run here: the record follows. Returns the object to show, with
- * a reference. */
-static struct lt_task *follow_record(struct lua_container *c, struct lt_record *record, struct lt_task *task)
+/* The record follows what the table says. Returns the object to show, with a reference. */
+static struct lt_task *follow_table(struct lua_container *c, const struct lt_record *record, struct lt_task *task)
 {
     if (record == NULL || record->busy)
         return lt_task_ref(task);
-    const struct lt_task *known = record->task;
+    struct lt_task *known = record->task;
     bool same = known->status == task->status && known->run == task->run;
-    if (same || is_here(record))
-        return lt_task_ref(record->task);
+    if (is_here(record) || same)
+        return lt_task_ref(known);
     bool still_waits = known->status == LT_WAITING && task->status == LT_WAITING;
     lt_task_inherit(task, known);
     if (still_waits || lt_status_ended(task->status))
         lt_records_file(&c->records, task, lua_container_wall(c));
     else
-        lt_records_forget(&c->records, record);
+        lt_records_forget(&c->records, known);
     return lt_task_ref(task);
 }
 
 static int read_got(struct lookup_call *lookup, lua_State *L, int count, struct lt_error *error)
 {
-    struct lua_container *c = lookup->c;
-    struct lt_get_op *op = lookup->get;
+    struct lua_container *c = lua_container_of_adapter(lookup->call.adapter);
+    struct lt_get_op *op = lookup->op;
     const char *name = c->adapter.module.name;
     int first = lua_gettop(L) - count + 1;
     struct lt_record *record = lt_records_find_id(&c->records, op->id, op->id_len);
@@ -83,7 +140,7 @@ static int read_got(struct lookup_call *lookup, lua_State *L, int count, struct 
         return error->code;
     if (count == 0 || lua_isnil(L, first)) {
         if (record != NULL && !record->busy && !is_here(record))
-            lt_records_forget(&c->records, record);
+            lt_records_forget(&c->records, record->task);
         return lt_fail(error, LT_UNKNOWN, "no such task");
     }
     struct lt_error why;
@@ -97,20 +154,9 @@ static int read_got(struct lookup_call *lookup, lua_State *L, int count, struct 
     else if (task->status == LT_UNSTARTED)
         code = lt_fail(error, LT_UNKNOWN, "no such task");
     else
-        op->task = follow_record(c, record, task);
+        op->task = follow_table(c, record, task);
     lt_task_unref(task);
     return code;
-}
-
-static void get_returned(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
-{
-    struct lookup_call *lookup = (struct lookup_call *)call;
-    struct lt_error error;
-    if (code == LT_OK) {
-        code = read_got(lookup, L, count, &error);
-        message = error.message;
-    }
-    answer_lookup(lookup, code, message);
 }
 
 LT_RUNS_LUA void lua_container_get(struct lt_container *container, struct lt_get_op *op)
@@ -119,71 +165,28 @@ LT_RUNS_LUA void lua_container_get(struct lt_container *container, struct lt_get
     const struct lt_record *record = lt_records_find_id(&c->records, op->id, op->id_len);
     op->task = NULL;
     if (is_here(record) || !lt_module_has(&c->adapter.module, "get")) {
-        get_known(op, record);
+        op->task = lt_record_shown(record) ? lt_task_ref(record->task) : NULL;
+        lt_reply_send(&op->reply, op->task != NULL ? LT_OK : LT_UNKNOWN, "no such task");
         return;
     }
-    struct lookup_call *lookup = new_lookup(c, &op->reply);
-    lookup->get = op;
-    lua_State *L = lt_adapter_call_begin(&lookup->call, "get", get_returned);
+    struct lookup_call *lookup = new_lookup(c, op, read_got);
+    lua_State *L = lt_adapter_call_begin(&lookup->call, "get", lookup_returned);
     lua_pushlstring(L, op->id, op->id_len);
     lt_adapter_call_run(&lookup->call, 1);
 }
 
+/* list */
+
 static int read_list(struct lookup_call *lookup, lua_State *L, int count, struct lt_error *error)
 {
-    struct lt_list_op *op = lookup->list;
-    struct lt_adapter_call *call = &lookup->call;
-    int first = lua_gettop(L) - count + 1;
-    if (lt_adapter_failed(L, count, error))
+    struct lt_list_op *op = lookup->op;
+    struct lt_tasks found = {0};
+    if (lua_container_read_tasks(&lookup->call, L, count, &found, error) < 0)
         return error->code;
-    if (count == 0)
-        lua_pushnil(L);
-    if (lua_type(L, first) != LUA_TTABLE)
-        return lt_call_nonsense(&call->call, L, first, "a list of tasks", error);
-    lua_Unsigned length = lua_rawlen(L, first);
-    for (lua_Unsigned i = 1; i <= length && op->tasks.count < op->limit; i++) {
-        struct lt_error why;
-        lua_rawgeti(L, first, (lua_Integer)i);
-        struct lt_task *task = lt_task_read(L, -1, &why);
-        lua_pop(L, 1);
-        if (task == NULL)
-            return lt_fail(error, LT_ERROR, "%s: list must return a list of tasks: %s", call->adapter->module.name,
-                           why.message);
-        lt_tasks_push(&op->tasks, task);
-    }
+    for (uint32_t i = 0; i < found.count && i < op->limit; i++)
+        lt_tasks_push(&op->tasks, lt_task_ref(found.items[i]));
+    lt_tasks_free(&found);
     return LT_OK;
-}
-
-static void list_returned(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
-{
-    struct lookup_call *lookup = (struct lookup_call *)call;
-    struct lt_error error;
-    if (code == LT_OK) {
-        code = read_list(lookup, L, count, &error);
-        message = error.message;
-    }
-    if (code != LT_OK)
-        lt_tasks_clear(&lookup->list->tasks);
-    answer_lookup(lookup, code, message);
-}
-
-static void push_filter(lua_State *L, const struct lt_list_op *op)
-{
-    lua_createtable(L, 0, 5);
-    if (op->status >= 0) {
-        lua_pushstring(L, lt_status_name((enum lt_status)op->status));
-        lua_setfield(L, -2, "status");
-    }
-    if (op->key != NULL) {
-        lua_pushlstring(L, op->key->data, op->key->len);
-        lua_setfield(L, -2, "key");
-    }
-    lua_pushinteger(L, op->limit < INT64_MAX ? (lua_Integer)op->limit : INT64_MAX);
-    lua_setfield(L, -2, "limit");
-    lua_pushinteger(L, (lua_Integer)op->offset);
-    lua_setfield(L, -2, "offset");
-    lua_pushstring(L, op->descending ? "newest" : "oldest");
-    lua_setfield(L, -2, "order");
 }
 
 LT_RUNS_LUA void lua_container_list(struct lt_container *container, struct lt_list_op *op)
@@ -194,49 +197,21 @@ LT_RUNS_LUA void lua_container_list(struct lt_container *container, struct lt_li
         lt_reply_ok(&op->reply);
         return;
     }
-    struct lookup_call *lookup = new_lookup(c, &op->reply);
-    lookup->list = op;
-    lua_State *L = lt_adapter_call_begin(&lookup->call, "list", list_returned);
-    push_filter(L, op);
-    lt_adapter_call_run(&lookup->call, 1);
+    struct lookup_call *lookup = new_lookup(c, op, read_list);
+    lua_State *L = lt_adapter_call_begin(&lookup->call, "list_by", lookup_returned);
+    lookup->call.call.method = "list";
+    lua_pushstring(L, op->status >= 0 ? lt_status_name((enum lt_status)op->status) : NULL);
+    if (op->key != NULL)
+        lua_pushlstring(L, op->key->data, op->key->len);
+    else
+        lua_pushnil(L);
+    lua_pushinteger(L, op->limit < INT64_MAX ? (lua_Integer)op->limit : INT64_MAX);
+    lua_pushinteger(L, (lua_Integer)op->offset);
+    lua_pushstring(L, op->descending ? "newest" : "oldest");
+    lt_adapter_call_run(&lookup->call, 5);
 }
 
-/* The table counts one status at a time. */
-static void count_returned(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
-{
-    struct lookup_call *lookup = (struct lookup_call *)call;
-    struct lt_error error;
-    int first = L != NULL ? lua_gettop(L) - count + 1 : 0;
-    if (code != LT_OK) {
-        lt_fail(&error, code, "%s", message);
-    } else if (lt_adapter_failed(L, count, &error)) {
-        code = error.code;
-    } else {
-        if (count == 0)
-            lua_pushnil(L);
-        if (lua_isinteger(L, first) && lua_tointeger(L, first) >= 0)
-            lookup->count->counts[lookup->status] = (uint64_t)lua_tointeger(L, first);
-        else
-            code = lt_call_nonsense(&call->call, L, first, "a number of tasks", &error);
-    }
-    lookup->code = code;
-    if (code != LT_OK)
-        lookup->message = lt_bytes_new(error.message, strlen(error.message));
-    lt_adapter_go(call);
-}
-
-LT_RUNS_LUA static bool count_next(struct lt_adapter_call *call)
-{
-    struct lookup_call *lookup = (struct lookup_call *)call;
-    if (lookup->code != LT_OK || ++lookup->status == LT_DELETED)
-        return true;
-    lua_State *L = lt_adapter_call_begin(call, "count", count_returned);
-    lua_createtable(L, 0, 1);
-    lua_pushstring(L, lt_status_name((enum lt_status)lookup->status));
-    lua_setfield(L, -2, "status");
-    lt_adapter_call_run(call, 1);
-    return false;
-}
+/* count */
 
 static void count_delayed(struct lua_container *c, struct lt_count_op *op)
 {
@@ -246,38 +221,34 @@ static void count_delayed(struct lua_container *c, struct lt_count_op *op)
         op->delayed = op->counts[LT_WAITING];
 }
 
-static void count_over(struct lt_adapter_call *call)
+static int read_counts(struct lookup_call *lookup, lua_State *L, int count, struct lt_error *error)
 {
-    struct lookup_call *lookup = (struct lookup_call *)call;
-    count_delayed(lookup->c, lookup->count);
-    answer_lookup(lookup, lookup->code, lookup->message != NULL ? lookup->message->data : NULL);
+    struct lt_count_op *op = lookup->op;
+    int first = lua_gettop(L) - count + 1;
+    if (lt_adapter_failed(L, count, error))
+        return error->code;
+    for (int status = LT_WAITING; status <= LT_STOPPED; status++) {
+        lua_rawgeti(L, first, status - LT_WAITING + 1);
+        if (!lua_isinteger(L, -1) || lua_tointeger(L, -1) < 0)
+            return lt_call_nonsense(&lookup->call.call, L, -1, "a number of tasks", error);
+        op->counts[status] = (uint64_t)lua_tointeger(L, -1);
+        lua_pop(L, 1);
+    }
+    count_delayed(lua_container_of_adapter(lookup->call.adapter), op);
+    return LT_OK;
 }
 
 LT_RUNS_LUA void lua_container_count(struct lt_container *container, struct lt_count_op *op)
 {
     struct lua_container *c = lua_container_of(container);
-    memcpy(op->counts, c->records.counts, sizeof op->counts);
     if (!lt_module_has(&c->adapter.module, "count")) {
+        memcpy(op->counts, c->records.counts, sizeof op->counts);
         count_delayed(c, op);
         lt_reply_ok(&op->reply);
         return;
     }
-    struct lookup_call *lookup = new_lookup(c, &op->reply);
-    lookup->count = op;
-    lookup->status = LT_UNSTARTED;
-    lookup->call.step = count_next;
-    lookup->call.over = count_over;
-    lt_adapter_go(&lookup->call);
-}
-
-double lua_container_oldest(const struct lt_container *container)
-{
-    const struct lua_container *c = (const struct lua_container *)container;
-    const struct lt_record *record = TAILQ_FIRST(&c->records.due);
-    return record != NULL ? lt_task_waiting_since(record->task) : 0;
-}
-
-uint64_t lua_container_ahead(const struct lt_container *container, const struct lt_task *task)
-{
-    return lt_records_ahead(&((const struct lua_container *)container)->records, task);
+    struct lookup_call *lookup = new_lookup(c, op, read_counts);
+    lt_adapter_call_begin(&lookup->call, "count_all", lookup_returned);
+    lookup->call.call.method = "count";
+    lt_adapter_call_run(&lookup->call, 0);
 }

@@ -9,12 +9,16 @@
  * What waits does so in one queue. Nobody passes one in it who is to be called alone, so that none of them waits for
  * ever; others are passed if they only wait for their own task. */
 #include "script/parts/container/lua_container_state.h"
+#include "script/task/task_object.h"
+#include "script/values/marks.h"
 
-void *lua_op_new(struct lua_container *c, size_t size, struct lt_reply *reply, void (*begin)(struct lua_op *op))
+void *lua_op_new(struct lua_container *c, size_t size, struct lt_task *task, struct lt_reply *reply,
+                 void (*begin)(struct lua_op *op))
 {
     struct lua_op *op = lt_adapter_call_new(&c->adapter, size, reply);
     op->call.ordered = true;
     op->c = c;
+    op->task = task;
     op->begin = begin;
     return op;
 }
@@ -68,10 +72,8 @@ static void begin_ops(struct lua_container *c)
 
 void lua_op_enter(struct lua_op *op)
 {
-    if (op->task != NULL) {
-        op->record = lt_records_hold(&op->c->records, op->task);
-        op->record->asked++;
-    }
+    if (op->task != NULL)
+        op->record = lt_records_use(&op->c->records, op->task);
     STAILQ_INSERT_TAIL(&op->c->queue, op, link);
     begin_ops(op->c);
 }
@@ -88,10 +90,48 @@ void lua_op_end(struct lua_op *op, int code, const char *message)
     } else {
         c->side_by_side--;
         record->busy = false;
-        record->asked--;
-        lt_records_tidy(&c->records, record);
+        lt_records_unuse(&c->records, record);
     }
     begin_ops(c);
+}
+
+/* Calls. */
+
+lua_State *lua_op_call(struct lua_op *op, const char *function, const char *method, lua_op_done *done)
+{
+    lua_State *L = lt_adapter_call_begin(&op->call, function, done);
+    op->call.call.method = method;
+    op->number = ++op->c->calls;
+    return L;
+}
+
+LT_RUNS_LUA void lua_op_tell(struct lua_op *op, struct lt_task *shown, lua_op_done *done)
+{
+    static const char *const methods[LT_STATUSES] = {
+        [LT_WAITING] = "to_waiting", [LT_EXPORTING] = "to_exporting", [LT_SUCCESS] = "to_success",
+        [LT_FAILED] = "to_failed",   [LT_STOPPED] = "to_stopped",     [LT_DELETED] = "to_deleted",
+    };
+    const char *method = methods[shown->status];
+    lua_State *L = lua_op_call(op, method, method, done);
+    lt_task_push(L, shown);
+    if (shown->status == LT_FAILED) {
+        const struct lt_bytes *reason = shown->reason;
+        lua_pushlstring(L, reason != NULL ? reason->data : "failed", reason != NULL ? reason->len : 6);
+    }
+    lt_adapter_call_run(&op->call, shown->status == LT_FAILED ? 2 : 1);
+}
+
+void lua_op_push_function(struct lua_op *op, lua_State *L, lua_CFunction function)
+{
+    lt_adapter_push_function(op->call.adapter, L, function, op->number);
+}
+
+struct lua_op *lua_op_of_function(lua_State *L)
+{
+    struct lt_adapter *adapter = lt_adapter_of_function(L);
+    struct lua_op *op = adapter != NULL ? lua_container_of_adapter(adapter)->alone : NULL;
+    bool calls = op != NULL && op->call.under_way && op->number == lt_adapter_function_number(L);
+    return calls ? op : NULL;
 }
 
 bool lua_container_inside(const struct lt_container *container)

@@ -5,72 +5,7 @@
 
 #include "base/alloc.h"
 
-/* Copies. */
-
-static void copy_options(struct lt_task *task, const struct lt_task *from)
-{
-    struct lt_task_options *options = lt_task_options(task);
-    *options = *from->options;
-    lt_bytes_ref(options->key);
-    options->task = task;
-    options->expiry_place = LT_HEAP_NONE;
-}
-
-static void share_history(struct lt_task *task, const struct lt_task *from)
-{
-    if (from->extra == NULL || from->extra->past == NULL)
-        return;
-    from->extra->past->refs++;
-    lt_task_extra(task)->past = from->extra->past;
-}
-
-struct lt_task *lt_task_clone(const struct lt_task *task)
-{
-    struct lt_task *clone = lt_task_new(task->data, task->id_len, lt_task_item(task), task->item_len);
-    clone->status = task->status;
-    clone->snoozes = task->snoozes;
-    clone->attempts = task->attempts;
-    clone->lost = task->lost;
-    clone->run = task->run;
-    clone->priority = task->priority;
-    clone->added_at = task->added_at;
-    clone->run_at = task->run_at;
-    clone->delayed = task->delayed;
-    clone->started_at = task->started_at;
-    clone->ended_at = task->ended_at;
-    clone->output = lt_bytes_ref(task->output);
-    clone->reason = lt_bytes_ref(task->reason);
-    if (task->options != NULL)
-        copy_options(clone, task);
-    if (task->extra != NULL) {
-        struct lt_task_extra *extra = lt_task_extra(clone);
-        extra->progress = lt_bytes_ref(task->extra->progress);
-        extra->handle = lt_bytes_ref(task->extra->handle);
-        extra->version = lt_bytes_ref(task->extra->version);
-        extra->host = lt_bytes_ref(task->extra->host);
-        share_history(clone, task);
-    }
-    return clone;
-}
-
-void lt_task_inherit(struct lt_task *task, const struct lt_task *earlier)
-{
-    if (task->snoozes == 0)
-        task->snoozes = earlier->snoozes;
-    if (task->lost < earlier->lost)
-        task->lost = earlier->lost;
-    if (task->added_at == 0)
-        task->added_at = earlier->added_at;
-    if (task->options == NULL && earlier->options != NULL)
-        copy_options(task, earlier);
-    bool has_history = task->extra != NULL && task->extra->past != NULL;
-    if (!has_history)
-        share_history(task, earlier);
-}
-
-/* Records. */
-
-static const char *id_of(const void *object, size_t *len)
+static const char *record_id(const void *object, size_t *len)
 {
     const struct lt_record *record = object;
     *len = record->task->id_len;
@@ -80,14 +15,13 @@ static const char *id_of(const void *object, size_t *len)
 void lt_records_open(struct lt_records *records, uint64_t keep_tasks, uint64_t keep_bytes)
 {
     *records = (struct lt_records){
-        .ids.key = id_of,
+        .ids.key = record_id,
         .delayed.place = offsetof(struct lt_record, heap_place),
         .keep_tasks = keep_tasks,
         .keep_bytes = keep_bytes,
     };
-    TAILQ_INIT(&records->due);
-    TAILQ_INIT(&records->ended);
-    TAILQ_INIT(&records->claimed);
+    for (int place = 0; place < LT_RECORD_PLACES; place++)
+        TAILQ_INIT(&records->lists[place]);
 }
 
 void lt_records_close(struct lt_records *records)
@@ -96,7 +30,7 @@ void lt_records_close(struct lt_records *records)
     struct lt_record *record;
     while ((record = lt_map_next(&records->ids, &position)) != NULL) {
         lt_task_unref(record->task);
-        lt_task_unref(record->claimed);
+        lt_task_unref(record->before);
         free(record);
     }
     lt_map_free(&records->ids);
@@ -113,10 +47,152 @@ struct lt_record *lt_records_find_id(const struct lt_records *records, const cha
     return lt_map_find(&records->ids, lt_hash(id, len), id, len);
 }
 
-static void put_due(struct lt_records *records, struct lt_record *record)
+struct lt_record *lt_records_first(const struct lt_records *records, enum lt_record_place place)
 {
-    record->place = LT_RECORD_DUE;
-    TAILQ_INSERT_TAIL(&records->due, record, link);
+    return TAILQ_FIRST(&records->lists[place]);
+}
+
+bool lt_record_shown(const struct lt_record *record)
+{
+    return record != NULL && record->place != LT_RECORD_GUEST && record->status != LT_DELETED;
+}
+
+/* Moving. */
+
+static void take_record_out(struct lt_records *records, struct lt_record *record)
+{
+    if (lt_record_shown(record))
+        records->counts[record->status]--;
+    if (record->place == LT_RECORD_DELAYED)
+        lt_heap_remove(&records->delayed, record->heap_place);
+    else if (record->place >= LT_RECORD_DUE)
+        TAILQ_REMOVE(&records->lists[record->place], record, link);
+    if (record->place == LT_RECORD_ENDED)
+        records->ended_bytes -= lt_task_bytes(record->task);
+    records->held -= record->place == LT_RECORD_HELD;
+    record->place = LT_RECORD_GUEST;
+}
+
+static void put_record(struct lt_records *records, struct lt_record *record, enum lt_record_place place)
+{
+    record->place = place;
+    record->status = record->task->status;
+    record->runs = false;
+    if (lt_record_shown(record))
+        records->counts[record->status]++;
+    if (place == LT_RECORD_DELAYED)
+        lt_heap_push(&records->delayed, lt_heap_time(record->task->run_at), ++records->order, record);
+    else if (place >= LT_RECORD_DUE)
+        TAILQ_INSERT_TAIL(&records->lists[place], record, link);
+    if (place == LT_RECORD_ENDED)
+        records->ended_bytes += lt_task_bytes(record->task);
+    records->held += place == LT_RECORD_HELD;
+}
+
+static struct lt_record *record_of(struct lt_records *records, struct lt_task *task)
+{
+    struct lt_record *record = lt_records_find(records, task);
+    if (record != NULL)
+        return record;
+    record = lt_zalloc(sizeof *record);
+    record->task = lt_task_ref(task);
+    record->heap_place = LT_HEAP_NONE;
+    record->order = ++records->order;
+    lt_map_put(&records->ids, task->hash, record);
+    return record;
+}
+
+static struct lt_record *move_record(struct lt_records *records, struct lt_task *task, enum lt_record_place place)
+{
+    struct lt_record *record = record_of(records, task);
+    take_record_out(records, record);
+    lt_task_ref(task);
+    lt_task_unref(record->task);
+    lt_task_unref(record->before);
+    record->task = task;
+    record->before = NULL;
+    put_record(records, record, place);
+    return record;
+}
+
+static void drop_guest(struct lt_records *records, struct lt_record *record)
+{
+    if (record->place != LT_RECORD_GUEST || record->users > 0)
+        return;
+    lt_map_remove(&records->ids, record->task->hash, record);
+    lt_task_unref(record->task);
+    free(record);
+}
+
+struct lt_record *lt_records_use(struct lt_records *records, struct lt_task *task)
+{
+    struct lt_record *record = record_of(records, task);
+    record->users++;
+    return record;
+}
+
+void lt_records_unuse(struct lt_records *records, struct lt_record *record)
+{
+    record->users--;
+    drop_guest(records, record);
+}
+
+void lt_records_forget(struct lt_records *records, struct lt_task *task)
+{
+    drop_guest(records, move_record(records, task, LT_RECORD_GUEST));
+}
+
+static void trim_ended(struct lt_records *records)
+{
+    struct lt_record *oldest;
+    while ((oldest = lt_records_first(records, LT_RECORD_ENDED)) != NULL && oldest->users == 0) {
+        uint64_t count = records->counts[LT_SUCCESS] + records->counts[LT_FAILED] + records->counts[LT_STOPPED];
+        if (count <= records->keep_tasks && records->ended_bytes <= records->keep_bytes)
+            return;
+        lt_records_forget(records, oldest->task);
+    }
+}
+
+static enum lt_record_place place_for(const struct lt_task *task, double now)
+{
+    if (task->status == LT_WAITING)
+        return task->run_at > now ? LT_RECORD_DELAYED : LT_RECORD_DUE;
+    return lt_status_ended(task->status) ? LT_RECORD_ENDED : LT_RECORD_ACTIVE;
+}
+
+void lt_records_file(struct lt_records *records, struct lt_task *task, double now)
+{
+    move_record(records, task, place_for(task, now));
+    trim_ended(records);
+}
+
+void lt_records_hold(struct lt_records *records, struct lt_task *task)
+{
+    move_record(records, task, LT_RECORD_HELD);
+}
+
+struct lt_record *lt_records_owe(struct lt_records *records, struct lt_task *task)
+{
+    return move_record(records, task, LT_RECORD_OWED);
+}
+
+/* What waits. */
+
+bool lt_records_any_due(struct lt_records *records, double now)
+{
+    const struct lt_heap_entry *first;
+    while ((first = lt_heap_first(&records->delayed)) != NULL && first->rank <= lt_heap_time(now)) {
+        struct lt_record *record = first->object;
+        take_record_out(records, record);
+        put_record(records, record, LT_RECORD_DUE);
+    }
+    return lt_records_first(records, LT_RECORD_DUE) != NULL;
+}
+
+double lt_records_next(const struct lt_records *records)
+{
+    const struct lt_heap_entry *first = lt_heap_first(&records->delayed);
+    return first != NULL ? (double)first->rank * 1e-9 : 0;
 }
 
 uint64_t lt_records_ahead(const struct lt_records *records, const struct lt_task *task)
@@ -127,7 +203,7 @@ uint64_t lt_records_ahead(const struct lt_records *records, const struct lt_task
     uint64_t ahead = 0;
     bool before = true;
     const struct lt_record *record;
-    TAILQ_FOREACH(record, &records->due, link) {
+    TAILQ_FOREACH(record, &records->lists[LT_RECORD_DUE], link) {
         before = before && record != own;
         int64_t priority = record->task->priority;
         ahead += priority > own->task->priority || (before && priority == own->task->priority);
@@ -135,152 +211,11 @@ uint64_t lt_records_ahead(const struct lt_records *records, const struct lt_task
     return ahead;
 }
 
-static void take_record_out(struct lt_records *records, struct lt_record *record)
-{
-    switch (record->place) {
-    case LT_RECORD_DUE:
-        TAILQ_REMOVE(&records->due, record, link);
-        break;
-    case LT_RECORD_DELAYED:
-        lt_heap_remove(&records->delayed, record->heap_place);
-        break;
-    case LT_RECORD_ENDED:
-        TAILQ_REMOVE(&records->ended, record, link);
-        records->ended_bytes -= lt_task_bytes(record->task);
-        break;
-    case LT_RECORD_ACTIVE:
-    case LT_RECORD_GUEST:
-        break;
-    }
-    if (record->place != LT_RECORD_GUEST)
-        records->counts[record->status]--;
-    record->place = LT_RECORD_GUEST;
-}
-
-static bool is_record_in_use(const struct lt_record *record)
-{
-    return record->busy || record->asked > 0 || record->claimed != NULL;
-}
-
-void lt_records_tidy(struct lt_records *records, struct lt_record *record)
-{
-    if (record->place != LT_RECORD_GUEST || is_record_in_use(record))
-        return;
-    lt_map_remove(&records->ids, record->task->hash, record);
-    lt_task_unref(record->task);
-    free(record);
-}
-
-void lt_records_forget(struct lt_records *records, struct lt_record *record)
-{
-    take_record_out(records, record);
-    lt_records_tidy(records, record);
-}
-
-void lt_records_delete(struct lt_records *records, struct lt_record *record, struct lt_task *deleted)
-{
-    take_record_out(records, record);
-    lt_task_ref(deleted);
-    lt_task_unref(record->task);
-    record->task = deleted;
-    lt_records_tidy(records, record);
-}
-
-static void trim_records(struct lt_records *records)
-{
-    struct lt_record *oldest;
-    while ((oldest = TAILQ_FIRST(&records->ended)) != NULL && !is_record_in_use(oldest)) {
-        uint64_t count = records->counts[LT_SUCCESS] + records->counts[LT_FAILED] + records->counts[LT_STOPPED];
-        if (count <= records->keep_tasks && records->ended_bytes <= records->keep_bytes)
-            return;
-        lt_records_forget(records, oldest);
-    }
-}
-
-static struct lt_record *make_record(struct lt_records *records, struct lt_task *task)
-{
-    struct lt_record *record = lt_alloc(sizeof *record);
-    *record = (struct lt_record){.task = lt_task_ref(task), .heap_place = LT_HEAP_NONE, .order = ++records->order};
-    lt_map_put(&records->ids, task->hash, record);
-    return record;
-}
-
-struct lt_record *lt_records_hold(struct lt_records *records, struct lt_task *task)
-{
-    struct lt_record *record = lt_records_find(records, task);
-    return record != NULL ? record : make_record(records, task);
-}
-
-static void put_record(struct lt_records *records, struct lt_record *record, double now)
-{
-    const struct lt_task *task = record->task;
-    record->status = task->status;
-    records->counts[record->status]++;
-    if (task->status == LT_WAITING && task->run_at > now) {
-        record->place = LT_RECORD_DELAYED;
-        lt_heap_push(&records->delayed, lt_heap_time(task->run_at), ++records->order, record);
-    } else if (task->status == LT_WAITING) {
-        put_due(records, record);
-    } else if (lt_status_ended(task->status)) {
-        record->place = LT_RECORD_ENDED;
-        TAILQ_INSERT_TAIL(&records->ended, record, link);
-        records->ended_bytes += lt_task_bytes(task);
-    } else {
-        record->place = LT_RECORD_ACTIVE;
-    }
-}
-
-void lt_records_file(struct lt_records *records, struct lt_task *task, double now)
-{
-    struct lt_record *record = lt_records_hold(records, task);
-    take_record_out(records, record);
-    lt_task_ref(task);
-    lt_task_unref(record->task);
-    record->task = task;
-    put_record(records, record, now);
-    trim_records(records);
-}
-
-void lt_records_unclaim(struct lt_records *records, struct lt_record *record)
-{
-    if (record->claimed == NULL)
-        return;
-    TAILQ_REMOVE(&records->claimed, record, claimed_link);
-    records->claimed_count--;
-    lt_task_unref(record->claimed);
-    record->claimed = NULL;
-}
-
-void lt_records_claim(struct lt_records *records, struct lt_record *record, struct lt_task *claimed)
-{
-    lt_records_unclaim(records, record);
-    TAILQ_INSERT_TAIL(&records->claimed, record, claimed_link);
-    records->claimed_count++;
-    record->claimed = claimed;
-}
-
-bool lt_records_any_due(struct lt_records *records, double now)
-{
-    const struct lt_heap_entry *first;
-    while ((first = lt_heap_first(&records->delayed)) != NULL && first->rank <= lt_heap_time(now)) {
-        struct lt_record *record = first->object;
-        lt_heap_remove(&records->delayed, record->heap_place);
-        put_due(records, record);
-    }
-    return !TAILQ_EMPTY(&records->due);
-}
-
-double lt_records_next(const struct lt_records *records)
-{
-    const struct lt_heap_entry *first = lt_heap_first(&records->delayed);
-    return first != NULL ? (double)first->rank * 1e-9 : 0;
-}
-
 /* Listing. */
 
 static bool is_listed(const struct lt_list_op *op, const struct lt_record *record)
 {
-    if (record->place == LT_RECORD_GUEST || (op->status >= 0 && record->status != op->status))
+    if (!lt_record_shown(record) || (op->status >= 0 && record->status != op->status))
         return false;
     const struct lt_bytes *key = lt_task_key(record->task);
     return op->key == NULL ||
