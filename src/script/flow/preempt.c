@@ -207,6 +207,15 @@ static bool is_past_last_words(struct lt_script *script, struct lt_bounds *bound
     return true;
 }
 
+static bool has_computed_enough(struct lt_bounds *bounds)
+{
+    if (bounds->max_computing <= 0)
+        return false;
+    if (bounds->computing_until == 0)
+        bounds->computing_until = clock_ns() + (int64_t)(bounds->max_computing * 1e9);
+    return clock_ns() >= bounds->computing_until;
+}
+
 /* Whether this cannot go on. Ended once, it may use its last words; then it is ended at every instruction until it has
  * come to its base, whatever it catches. */
 static bool is_over(struct lt_script *script, struct lt_bounds *bounds)
@@ -219,7 +228,7 @@ static bool is_over(struct lt_script *script, struct lt_bounds *bounds)
     if (bounds->cut != LT_CUT_NOT)
         return is_past_last_words(script, bounds, now);
     bool stopped = bounds->stopped != NULL && atomic_load(bounds->stopped) == bounds->seq;
-    if (stopped || (bounds->deadline > 0 && now >= bounds->deadline))
+    if (stopped || (bounds->deadline > 0 && now >= bounds->deadline) || has_computed_enough(bounds))
         bounds->cut = LT_CUT_LATE;
     else if (bounds->max_stall > 0 && now - script->stall_since >= bounds->max_stall)
         bounds->cut = LT_CUT_HELD;

@@ -15,7 +15,7 @@
  * - An error raised by the hook leaves hooks disabled in its coroutine until a pcall recovers it, so strands run under
  *   lua_pcallk; in a coroutine of the script's that died of it nothing more may run, its `<close>` variables included.
  * - The message handler of an xpcall is called inside the hook that raises: it must not be the script's (baselib.c).
- * - Finalizers run with hooks disabled: they get a coroutine of their own (finalizer.c).
+ * - Lua calls finalizers with hooks disabled: they get a coroutine of their own (finalizer.c).
  * - A hook that the script has set is displaced while ours is armed, for an instruction. Its function runs with hooks
  *   disabled: nothing cuts that; so it goes when its strand is ended.
  *
@@ -35,6 +35,8 @@ enum lt_cut { LT_CUT_NOT, LT_CUT_LATE, LT_CUT_HELD, LT_CUT_MEMORY };
 struct lt_bounds {
     double deadline;                 /* monotonic seconds; 0: none */
     double max_stall;                /* seconds that it may hold the loop; 0: any time */
+    double max_computing;            /* seconds of processor time that it may take; 0: any */
+    int64_t computing_until;         /* of the thread's processor time, in nanoseconds; 0: no tick has come yet */
     unsigned moments;                /* that were given away */
     const _Atomic uint64_t *stopped; /* another thread wants the run of this number to end; NULL: nobody would */
     uint64_t seq;                    /* the number of this run */

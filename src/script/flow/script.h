@@ -80,8 +80,7 @@ struct lt_script {
     unsigned put_off;         /* event handlers that begin in the next round */
     unsigned spare_count;
     struct lt_log_gate finalizer_log;
-    bool slow_finalizers;     /* some had to be ended */
-    double last_time;         /* seconds that are left for finalizers that take too long, when the state is closed */
+    double finalizers_rest;   /* monotonic: until when they have less time, as one had to be ended; 0: none was */
     struct lt_buffer scratch; /* for encoding; whoever uses it is through with it before Lua runs again */
     struct lt_bound_list schedulers;
     struct lt_field_slot field_slots[LT_FIELD_SLOTS];

@@ -20,11 +20,10 @@ static inline bool may_move(enum lt_strand_state from, enum lt_strand_state to)
         [LT_STRAND_SPARE] = TO(MADE),
         [LT_STRAND_MADE] = TO(RUNS) | TO(PUT_OFF) | TO(QUEUED) | TO(DEFERRED) | TO(ENDS),
         [LT_STRAND_PUT_OFF] = TO(RUNS) | TO(ENDS),
-        [LT_STRAND_RUNS] = TO(WAITS) | TO(QUEUED) | TO(HELD) | TO(ENDS),
+        [LT_STRAND_RUNS] = TO(WAITS) | TO(QUEUED) | TO(ENDS),
         [LT_STRAND_WAITS] = TO(RUNS) | TO(DEFERRED) | TO(ENDS),
         [LT_STRAND_QUEUED] = TO(RUNS) | TO(DEFERRED) | TO(ENDS),
         [LT_STRAND_DEFERRED] = TO(QUEUED) | TO(ENDS),
-        [LT_STRAND_HELD] = TO(QUEUED) | TO(ENDS),
         [LT_STRAND_ENDS] = TO(SPARE) | TO(DEAD),
         [LT_STRAND_DEAD] = 0,
     };
@@ -119,8 +118,6 @@ LT_RUNS_LUA static void run_slice(struct lt_turn *turn)
         return;
     if (script->cut_round + 1 >= script->loop->rounds && script->passed < LONGEST_PASS) {
         script->passed++;
-    } else if (strand->kind == LT_STRAND_FINALIZER && strand->cuts > LT_FINALIZER_SLICES) {
-        lt_strand_kill(strand);
     } else {
         script->passed = 0;
         TAILQ_REMOVE(&script->queued, strand, next);
@@ -220,8 +217,8 @@ static int base_over(lua_State *L, int status, lua_KContext context)
 /* Whether its function left nothing behind. */
 static bool is_as_new(struct lt_strand *strand)
 {
-    return strand->told == LT_TOLD_NOT && strand->bounds.cut == LT_CUT_NOT && strand->finalizers == 0 &&
-           strand->wait == NULL && lua_gethookmask(strand->L) == 0 && lua_checkstack(strand->L, LUA_MINSTACK);
+    return strand->told == LT_TOLD_NOT && strand->bounds.cut == LT_CUT_NOT && strand->wait == NULL &&
+           lua_gethookmask(strand->L) == 0 && lua_checkstack(strand->L, LUA_MINSTACK);
 }
 
 /* What is shorter than a tick is never cut; but where others compute too, and of one that was cut before. */
@@ -377,57 +374,12 @@ void lt_strand_ungroup(struct lt_strand *strand)
     strand->group = NULL;
 }
 
-/* It was cut. If a step of the collector in it began a finalizer that is not through, it goes on after that. */
-static void strand_cut(struct lt_strand *strand)
-{
-    strand->cuts++;
-    if (strand->finalizers > 0)
-        move_strand(strand, LT_STRAND_HELD);
-    else
-        queue_slice(strand);
-}
-
-void lt_strand_hold(struct lt_strand *strand, struct lt_strand *finalizer)
-{
-    finalizer->waited_by = strand;
-    strand->finalizers++;
-    for (struct lt_frame *frame = strand->script->frame; frame != NULL; frame = frame->parent) {
-        if (frame->strand == strand)
-            frame->slice = 0; /* it is cut as soon as it can be */
-    }
-}
-
-static void release_held(struct lt_strand *finalizer)
-{
-    struct lt_strand *strand = finalizer->waited_by;
-    finalizer->waited_by = NULL;
-    if (strand != NULL && --strand->finalizers == 0 && strand->state == LT_STRAND_HELD)
-        queue_slice(strand);
-}
-
-/* It ends, and its finalizers with it. */
-static void let_go_of_finalizers(struct lt_strand *strand)
-{
-    struct lt_strand *one;
-    if (strand->finalizers == 0)
-        return;
-    TAILQ_FOREACH(one, &strand->script->live, link) {
-        if (one->waited_by != strand)
-            continue;
-        one->waited_by = NULL;
-        lt_strand_tell(one, "the finalizer was ended");
-    }
-    strand->finalizers = 0;
-}
-
 /* Tells the owner of one that has left; then it goes back to the pool, or away if its coroutine cannot be used again. */
 static void finish_strand(struct lt_strand *strand, enum lt_outcome outcome, int count)
 {
     struct lt_script *script = strand->script;
     lt_timer_stop(script->loop, &strand->ending);
     TAILQ_REMOVE(&script->live, strand, link);
-    release_held(strand);
-    let_go_of_finalizers(strand);
     bool was = core_enter(script);
     if (strand->done != NULL)
         strand->done(strand, outcome, count);
@@ -530,7 +482,7 @@ LT_RUNS_LUA static bool resume_strand(struct lt_strand *strand)
     lt_unmark(strand->L, LT_MARK_PASSING);
     lt_frame_enter(script, &frame, strand->L, strand, &strand->bounds, true);
     begin_slice(script, strand);
-    frame.slice = strand->kind == LT_STRAND_SCRIPT && strand->finalizers == 0 ? LT_SCRIPT_SLICE : 0;
+    frame.slice = strand->kind == LT_STRAND_SCRIPT ? LT_SCRIPT_SLICE : 0;
     int status = lua_resume(strand->L, from, arguments, &count);
     lt_frame_leave(script, &frame);
     lt_slice_end(script, outer);
@@ -545,7 +497,8 @@ LT_RUNS_LUA static bool resume_strand(struct lt_strand *strand)
         came_to_its_end(strand, count);
     } else if (frame.preempted) {
         lt_loop_tick(script->loop); /* time has passed */
-        strand_cut(strand);
+        strand->cuts++;
+        queue_slice(strand);
     } else if (frame.waits) {
         strand->cuts = 0;
         move_strand(strand, LT_STRAND_WAITS);
@@ -628,8 +581,7 @@ LT_RAISES LT_RUNS_LUA int lt_pass_suspension(lua_State *L, lua_State *inner, lua
 bool lt_wait_possible(lua_State *L)
 {
     const struct lt_frame *frame = lt_script_of(L)->frame;
-    return frame != NULL && frame->L == L && frame->strand != NULL && frame->strand->kind != LT_STRAND_FINALIZER &&
-           frame->can_yield && lua_isyieldable(L);
+    return frame != NULL && frame->L == L && frame->strand != NULL && frame->can_yield && lua_isyieldable(L);
 }
 
 bool lt_wait_ready(lua_State *L)

@@ -35,14 +35,12 @@ enum lt_strand_kind {
     LT_STRAND_HANDLER,
     LT_STRAND_TASK,
     LT_STRAND_METHOD,
-    LT_STRAND_FINALIZER, /* a __gc: it may not wait */
 };
 
 /* Where a strand is. These are all moves that there are (may_move in strand.c, which the debug build asserts):
  *
  *     spare -> made -> runs <-> waits                in a waiting call; woken, and told to end: as soon as it may
  *                      runs  -> queued -> runs       cut: its next slice comes in a later turn
- *                      runs  -> held -> queued       cut, and goes on after its finalizers
  *              made -> put off -> runs               begins in the next round
  *     made, waits, queued -> deferred -> queued      its turn came while another of its group computes
  *     all of these -> ends -> spare, or dead         its variables are closed and its owner is told; dead: still posted */
@@ -54,7 +52,6 @@ enum lt_strand_state {
     LT_STRAND_WAITS,
     LT_STRAND_QUEUED,
     LT_STRAND_DEFERRED,
-    LT_STRAND_HELD,
     LT_STRAND_ENDS,
     LT_STRAND_DEAD,
 };
@@ -115,14 +112,9 @@ struct lt_strand {
     const char *why;            /* static text: the error that a waiting call raises */
     struct lt_bytes *traceback; /* of LT_RAISED; NULL when a table was raised */
     size_t position;            /* of LT_RAISED with a text: how much of it is the position that error() put in front */
-    struct lt_strand *waited_by; /* of a finalizer: the strand that triggered it, and goes on after it */
-    unsigned finalizers;         /* that this one waits for */
     TAILQ_ENTRY(lt_strand) link;
     TAILQ_ENTRY(lt_strand) next; /* while it is queued or deferred */
 };
-
-/* How many slices a finalizer may use, some 0.1 s: it holds up whoever triggered it. Then it is ended. */
-enum { LT_FINALIZER_SLICES = 25 };
 
 /* Makes the lists of a new script. */
 void lt_strands_open(struct lt_script *script);
@@ -150,9 +142,6 @@ void lt_strand_run_later(struct lt_strand *strand, int arguments);
 
 /* The same in the next round, with all others that were put off, in their order. */
 void lt_strand_put_off(struct lt_strand *strand, int arguments);
-
-/* The finalizer's strand was begun by a step of the collector in `strand`, which goes on when that has ended. */
-void lt_strand_hold(struct lt_strand *strand, struct lt_strand *finalizer);
 
 /* Tells a strand to end: what it waits for is cancelled, and its waiting calls raise `why` (static text); if it makes
  * another one after that, or has not ended after LT_LAST_WORDS, it is killed. Its end is reported as usual. */

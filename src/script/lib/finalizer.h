@@ -1,6 +1,6 @@
-/* Finalizers of the script: Lua calls a `__gc` with hooks disabled, in the middle of whatever allocates. One written in
- * Lua is wrapped by setmetatable, so that it runs in a strand: cut like any other, and the strand that triggered it goes
- * on after it, as it would without us. */
+/* Finalizers of the script: Lua calls a `__gc` with hooks disabled, in the middle of whatever allocates, where nothing
+ * could end it. So setmetatable wraps it: it runs in a coroutine of its own, in place, and is ended when it computes for
+ * too long. It cannot wait. */
 #ifndef LTSH_SCRIPT_LIB_FINALIZER_H
 #define LTSH_SCRIPT_LIB_FINALIZER_H
 
