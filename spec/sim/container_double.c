@@ -649,7 +649,8 @@ static void answer_claim(struct call *call)
     for (uint32_t i = 0; i < last->count; i++) {
         struct item *item = &last->items[i];
         if (is_ours(store, op, item) && admit(store, op, item))
-            lt_claims_push(&op->claimed, (struct lt_claimed){lt_task_ref(item->task), item->token, item->taken_over, false});
+            lt_claims_push(&op->claimed,
+                           (struct lt_claimed){lt_task_ref(item->task), item->token, item->taken_over, false});
     }
     for (uint32_t i = 0; i < last->expired.count; i++)
         lt_tasks_push(&op->expired, lt_task_ref(last->expired.items[i]));
@@ -681,7 +682,8 @@ static void answer_recover(struct call *call)
     struct lt_recover_op *op = call->op;
     struct last_claim *last = &call->store->last;
     for (uint32_t i = 0; i < last->count; i++)
-        lt_claims_push(&op->tasks, (struct lt_claimed){lt_task_ref(last->items[i].task), last->items[i].token, true, false});
+        lt_claims_push(&op->tasks,
+                       (struct lt_claimed){lt_task_ref(last->items[i].task), last->items[i].token, true, false});
     clear_last(call->store);
 }
 

@@ -270,14 +270,22 @@ static int part_to_string(lua_State *L)
 void lt_bind_parts(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"queue", make_queue},        {"priority", make_priority},
-        {"func", make_func},          {"container", make_container},
-        {"docker", make_docker},      {"process", make_process},
-        {"actuator", make_actuator},  {"persister", make_persister},
-        {"receiver", make_receiver},  {"is_container", is_container},
-        {"set_version", set_version}, {"set_function", part_set_function},
-        {"hold", hold_part},          {"set_init", set_init},
-        {"alive", is_alive},          {"copy_task", copy_task},
+        {"queue", make_queue},
+        {"priority", make_priority},
+        {"func", make_func},
+        {"container", make_container},
+        {"docker", make_docker},
+        {"process", make_process},
+        {"actuator", make_actuator},
+        {"persister", make_persister},
+        {"receiver", make_receiver},
+        {"is_container", is_container},
+        {"set_version", set_version},
+        {"set_function", part_set_function},
+        {"hold", hold_part},
+        {"set_init", set_init},
+        {"alive", is_alive},
+        {"copy_task", copy_task},
         {NULL, NULL},
     };
     luaL_newmetatable(L, PART);

@@ -202,7 +202,7 @@ static const char *why_ignored(const struct lt_task *task, const struct lt_recor
 /* What this host knows of a task that the table gives it. */
 static const struct lt_task *know_task(const struct lt_record *record, struct lt_task *task)
 {
-    if (!lt_record_shown(record))
+    if (record == NULL || !lt_record_shown(record))
         return NULL;
     if (!lt_status_ended(record->task->status))
         lt_task_inherit(task, record->task); /* its key may be among it */
@@ -458,7 +458,7 @@ static void begin_claim(struct lua_op *op)
     lt_adapter_go(&op->call);
 }
 
-LT_RUNS_LUA void lua_container_claim(struct lt_container *container, struct lt_claim_op *op)
+void lua_container_claim(struct lt_container *container, struct lt_claim_op *op)
 {
     struct lua_container *c = lua_container_of(container);
     double now = lua_container_wall(c);
@@ -539,7 +539,8 @@ LT_RUNS_LUA static void begin_recover(struct lua_op *op)
 
 void lua_container_recover(struct lt_container *container, struct lt_recover_op *op)
 {
-    struct recover_call *recover = lua_op_new(lua_container_of(container), sizeof *recover, NULL, &op->reply, begin_recover);
+    struct recover_call *recover =
+        lua_op_new(lua_container_of(container), sizeof *recover, NULL, &op->reply, begin_recover);
     recover->recover = op;
     lua_op_enter(&recover->op);
 }

@@ -129,7 +129,7 @@ int64_t lua_container_read_tasks(struct lt_adapter_call *call, lua_State *L, int
 void lua_container_add(struct lt_container *container, struct lt_add_op *op);
 
 /* lua_claim.c */
-LT_RUNS_LUA void lua_container_claim(struct lt_container *container, struct lt_claim_op *op);
+void lua_container_claim(struct lt_container *container, struct lt_claim_op *op);
 void lua_container_recover(struct lt_container *container, struct lt_recover_op *op);
 
 #endif

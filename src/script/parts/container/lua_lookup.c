@@ -107,8 +107,8 @@ static struct lookup_call *new_lookup(struct lua_container *c, void *op, lookup_
 /* Nobody knows more of it than this host. */
 static bool is_here(const struct lt_record *record)
 {
-    return record != NULL && (record->place == LT_RECORD_ACTIVE || record->place == LT_RECORD_HELD ||
-                              record->place == LT_RECORD_OWED);
+    return record != NULL &&
+           (record->place == LT_RECORD_ACTIVE || record->place == LT_RECORD_HELD || record->place == LT_RECORD_OWED);
 }
 
 /* The record follows what the table says. Returns the object to show, with a reference. */

@@ -30,9 +30,9 @@ enum lt_record_place {
 struct lt_record {
     struct lt_task *task; /* as it was last seen, with a reference */
     enum lt_record_place place;
-    uint8_t status; /* under which it is counted */
-    bool busy;      /* something is asked about it right now */
-    bool runs;      /* owed: it runs in the table by now */
+    uint8_t status;         /* under which it is counted */
+    bool busy;              /* something is asked about it right now */
+    bool runs;              /* owed: it runs in the table by now */
     struct lt_task *before; /* owed: what is to be shown again then, with a reference; NULL: nothing */
     uint32_t heap_place;
     uint32_t users; /* who asks something about it, or waits to */
