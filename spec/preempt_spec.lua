@@ -496,7 +496,8 @@ describe("finalizers", function()
 
   for what, forever_code in pairs {
     ["of one code"] = "return forever",
-    ["each of a code of its own"] = [[return assert(load("local forever = ... return function() forever() end", "=code" .. i))(forever)]],
+    ["each of a code of its own"] = [[
+      return assert(load("local forever = ... return function() forever() end", "=code" .. i))(forever)]],
   } do
     it("that never end and are left behind by a task cost the others little: " .. what, function()
       local result = run.ltsh { "-e", [[

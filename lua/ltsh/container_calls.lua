@@ -39,9 +39,9 @@ return function(container)
   local calls = setmetatable({}, { __index = container })
   local pending = {} -- by id: what may run in the table and does not run here, as an answer was lost or a claim was cut
 
-  -- `claim` of a table with `waiting` and `to_running`. `run(task)` gives the task as it will be when it runs, and takes
-  -- its place; or nil, and whether others may start. Those of full keys at the head of the list do not hold up others:
-  -- the table is asked for more. Nor does one that fails: the next claim passes it over.
+  -- `claim` of a table with `waiting` and `to_running`. `run(task)` gives the task as it will be when it runs, and
+  -- takes its place; or nil, and whether others may start. Those of full keys at the head of the list do not hold up
+  -- others: the table is asked for more. Nor does one that fails: the next claim passes it over.
   function calls.claim_waiting(self, limit, run)
     local passed_over, claimed, failure = {}, {}, nil
     for id, task in pairs(pending) do
@@ -63,7 +63,7 @@ return function(container)
       end
     end
 
-    local asked, go_on = limit, nil
+    local asked, go_on = limit
     repeat
       local tasks, message, code = self:waiting(asked)
       if type(tasks) ~= "table" or not (tasks[1] or claimed[1] or failure) then return tasks, message, code end
