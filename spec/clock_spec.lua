@@ -6,6 +6,7 @@ local uv = require "luv"
 local scene = require "spec.support.scene"
 local stage = require "spec.support.stage"
 local run = require "spec.support.run"
+local clock = require "spec.support.clock"
 
 local open, eventually = scene.open, scene.eventually
 local within = stage.within
@@ -242,17 +243,10 @@ describe("a timer beside very many tasks", function()
 end)
 
 describe("the wall clock, when it is set", function()
-  local shim
+  local it_when_set = clock.it(it, pending)
 
-  -- A library that sets it for a process, made where there is a compiler. Sanitizers do not go with what is preloaded.
-  lazy_setup(function()
-    if os.getenv "LTSH_TEST_PRESET" ~= "release" then return end
-    local path = os.tmpname() .. ".so"
-    local made = run.program_of_path("cc", { "-shared", "-fPIC", "-o", path, "spec/support/clock_shim.c" })
-    shim = made and made.code == 0 and path
-  end)
-
-  lazy_teardown(function() if shim then os.remove(shim) end end)
+  lazy_setup(clock.open)
+  lazy_teardown(clock.close)
 
   -- What a script prints; the clock jumps by so many seconds, 0.2 s after its start.
   local function jump(by, script)
@@ -263,17 +257,10 @@ describe("the wall clock, when it is set", function()
       local function seconds() return (uv.hrtime() - t0) / 1e9 end
       local function soon(from, to) return seconds() >= from and seconds() < to end
     ]] .. script .. " os.exit(0)" }, {
-      limit = 60, env = { LD_PRELOAD = shim, JUMP_AT = "0.2", JUMP_BY = tostring(by) },
+      limit = 60, env = clock.env(0.2, by),
     })
     assert.equal(0, child.code, child.stderr)
     return child.stdout
-  end
-
-  local function it_when_set(name, check)
-    it(name, function()
-      if not shim then return pending "the clock cannot be set for this build" end
-      check()
-    end)
   end
 
   for _, by in ipairs { -3600, 3600 } do

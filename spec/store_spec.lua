@@ -273,7 +273,8 @@ describe("the end of the work", function()
     -- A job may be cut between what it says and what it asks, so that once the order may be another.
     local asked, added
     for _ = 1, 5 do
-      local scheduler, jobs = open(function() ltsh.sleep(0.02) end, { container = ltsh.container.queue { size = 1 } }), {}
+      local scheduler = open(function() ltsh.sleep(0.02) end, { container = ltsh.container.queue { size = 1 } })
+      local jobs = {}
       asked, added = {}, {}
       scheduler:on("added", function(task) added[#added + 1] = task.id end)
       for i = 1, 5 do

@@ -31,6 +31,7 @@
 enum { SIGNALS = 4 };
 static const double SCRIPT_STALL = 10; /* seconds that the script may go on where no signal can reach it */
 static const double PATIENCE = 2; /* seconds, after all was stopped at once, for stops that do not come to an end */
+static const double GRACE = 10;   /* seconds that what ltsh.every called has to end, where no scheduler says another */
 
 struct host {
     struct lt_loop loop;
@@ -84,6 +85,8 @@ static void end_host(struct host *host, int status, bool at_once, const char *re
     host->at_once = host->at_once || at_once;
     double now = lt_loop_tick(&host->loop);
     struct lt_bound *bound;
+    if (TAILQ_EMPTY(&host->script->schedulers) && host->grace_until == 0)
+        host->grace_until = now + GRACE;
     TAILQ_FOREACH(bound, &host->script->schedulers, link) {
         double grace = host->at_once ? 0 : bound->shutdown_grace;
         if (now + grace > host->grace_until)

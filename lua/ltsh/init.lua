@@ -20,6 +20,7 @@ local lazy = {
   persister = "ltsh.persister",
   callback = "ltsh.callback",
   exec = "ltsh.exec",
+  every = "ltsh.every",
 }
 
 --- Looks at all module files that were loaded, and takes up those that changed.

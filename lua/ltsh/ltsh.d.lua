@@ -11,6 +11,20 @@ local ltsh = {}
 --------------------------------------------------------------------------------------------------------------------------
 -- Time and jobs
 
+---@class ltsh.Every What ltsh.every takes beside its schedule.
+---@field tz? string The time zone of a cron expression, as "Europe/Berlin" (default: that of the process).
+---@field catch_up? boolean The newest time that was missed is made up for, with one call (default false).
+---@field overlap? boolean Called also while the last call is at work (default false).
+---@field name? string By which its times are found in `store`.
+---@field store? string A file with the time of the last call, for `catch_up` over a restart.
+
+---Calls a function at the times of a schedule, in a job of its own. It holds the process.
+---@param schedule number|string Seconds, or a cron expression: "0 3 * * *", "@daily"
+---@param fn fun(time: number) Gets the time that it is called for: whole seconds for cron, the same on every host
+---@param options? ltsh.Every
+---@return fun() stop Ends it; calls in progress go on
+function ltsh.every(schedule, fn, options) end
+
 ---Waits for so many seconds (0: lets others run first). Where one cannot wait it raises.
 ---@param seconds number 0 or more, fractions allowed
 function ltsh.sleep(seconds) end

@@ -1,4 +1,4 @@
-/* Preloaded by spec/time_spec.lua: moves the wall clock of a process, JUMP_AT seconds after its first look at a clock, by
+/* Preloaded by spec/support/clock.lua: moves the wall clock of a process, JUMP_AT seconds after its first look at a clock, by
  * JUMP_BY seconds. The kernel knows nothing of it. */
 #define _GNU_SOURCE
 #include <stdlib.h>

@@ -119,12 +119,47 @@ static int core_nearest(lua_State *L)
     return 1;
 }
 
+/* core.at_work() -> an object to be closed (`local work <close>`): until then the end of the process waits, for a grace. Nil:
+ * the process ends, and nothing is to begin. */
+
+static const char *const AT_WORK = "ltsh.at_work";
+
+static int end_work(lua_State *L)
+{
+    bool *at_work = luaL_checkudata(L, 1, AT_WORK);
+    struct lt_script *script = lt_script_of(L);
+    if (*at_work && --script->handlers == 0 && TAILQ_EMPTY(&script->schedulers))
+        script->closed(script);
+    *at_work = false;
+    return 0;
+}
+
+static int core_at_work(lua_State *L)
+{
+    struct lt_script *script = lt_script_of(L);
+    if (script->hurry)
+        return 0;
+    bool *at_work = lua_newuserdatauv(L, sizeof *at_work, 0);
+    *at_work = false;
+    if (luaL_newmetatable(L, AT_WORK)) {
+        lua_pushcfunction(L, end_work);
+        lua_setfield(L, -2, "__close");
+        lua_pushcfunction(L, end_work);
+        lua_setfield(L, -2, "__gc");
+    }
+    lua_setmetatable(L, -2);
+    script->handlers++;
+    *at_work = true;
+    return 1;
+}
+
 int lt_open_core(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"sleep", core_sleep},     {"now", core_now},   {"spawn", lt_spawn},     {"held", core_held},
-        {"await", lt_await},       {"hash", core_hash}, {"strand", core_strand}, {"guest", core_guest},
-        {"nearest", core_nearest}, {NULL, NULL},
+        {"sleep", core_sleep},     {"now", core_now},     {"spawn", lt_spawn},
+        {"held", core_held},       {"await", lt_await},   {"hash", core_hash},
+        {"strand", core_strand},   {"guest", core_guest}, {"nearest", core_nearest},
+        {"at_work", core_at_work}, {NULL, NULL},
     };
     luaL_newlib(L, functions);
     lua_pushliteral(L, LTSH_VERSION);
