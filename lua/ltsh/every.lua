@@ -38,16 +38,19 @@ local function by_seconds(interval)
 end
 
 local function by_cron(schedule, place)
-  local said
+  local here, looked, said
   local plan = { late = LATE, now = core.now }
+  -- The local one may be changed meanwhile.
   local function find_place()
-    if place then return place end
-    local here, message = zone.here()
-    if not here and said ~= message then
+    local now = monotonic()
+    if place or (here and now < looked + LOOK / 2) then return place or here end
+    local found, message = zone.here()
+    if not found and said ~= message then
       said = message
       core.log.error("the local time zone is not known, UTC is taken", { error = message })
     end
-    return here or zone.utc
+    here, looked = found or zone.utc, now
+    return here
   end
   function plan.next(after) return schedule:next(math.floor(after), find_place()) end
   -- The newest after `after` that is not after `now`, which there is: in ever longer steps back.
@@ -125,22 +128,26 @@ function Every:miss(after, newest)
   self:call(newest)
 end
 
--- Waits until it is time for the slot; returns the newest one by then, or nil: the clock was set back.
-function Every:await(slot, last)
+-- Waits until it is time for the slot after `last`, and returns the time by then; nil: the clock was set back.
+function Every:await(last)
   local plan = self.plan
   while true do
-    local now = plan.now()
+    local now, slot = plan.now(), plan.next(last)
     if now < last - SET_BACK then return nil end
     if now >= slot then return now end
     core.sleep(math.min(slot - now, LOOK))
   end
 end
 
-function Every:run(last)
+-- `known`: the last slot that was called before this process began, or nil.
+function Every:run(last, known)
   local plan = self.plan
+  core.sleep(0) -- whoever calls ltsh.every has what it gives back
+  if known and known > last and known - SET_BACK < last then last = known end
+  local newest_missed = known and plan.next(known) <= last and plan.newest(known, last)
+  if newest_missed then self:miss(known, newest_missed) end
   while not self.ended do
-    local slot = plan.next(last)
-    local now = self:await(slot, last)
+    local now = self:await(last)
     if self.ended then return end
     if not now then
       last = plan.now()
@@ -203,12 +210,7 @@ return function(schedule, fn, options)
   local self = setmetatable({ plan = plan, words = words, fn = fn, name = options.name, store = store,
     catch_up = options.catch_up == true, overlap = options.overlap == true }, Every)
   local last = plan.now()
-  local known = store and store.time
-  if known and known < last then
-    local newest = plan.next(known) <= last and plan.newest(known, last)
-    if newest then self:miss(known, newest) end
-  end
-  local job = core.spawn(function() self:run(last) end)
+  local job = core.spawn(function() self:run(last, store and store.time) end)
   return function()
     self.ended = true
     job:cancel()

@@ -145,9 +145,9 @@ static char *find_mount(void)
 static bool is_delegated(int folder, const char *path)
 {
     char value[4];
-    bool by_systemd = fgetxattr(folder, "user.delegate", value, sizeof value) == 1 ||
-                      fgetxattr(folder, "trusted.delegate", value, sizeof value) == 1;
-    return by_systemd || (strcmp(path, "/") == 0 && faccessat(folder, "cgroup.type", F_OK, 0) == 0);
+    bool marked = fgetxattr(folder, "user.delegate", value, sizeof value) == 1 ||
+                  fgetxattr(folder, "trusted.delegate", value, sizeof value) == 1;
+    return (marked && value[0] == '1') || (strcmp(path, "/") == 0 && faccessat(folder, "cgroup.type", F_OK, 0) == 0);
 }
 
 /* Opens the delegated folder. */
