@@ -21,6 +21,7 @@ local lazy = {
   callback = "ltsh.callback",
   exec = "ltsh.exec",
   every = "ltsh.every",
+  sqlite = "ltsh.sqlite",
 }
 
 --- Looks at all module files that were loaded, and takes up those that changed.

@@ -11,6 +11,54 @@ local ltsh = {}
 --------------------------------------------------------------------------------------------------------------------------
 -- Time and jobs
 
+---SQLite databases for scripts: calls wait, and the host goes on.
+---@class ltsh.sqlite
+ltsh.sqlite = {}
+
+---Opens a database; the file is made if there is none.
+---@param path string
+---@param options? { timeout: number } Seconds that a call waits while another process holds it (default: as long as it takes)
+---@return ltsh.Database? database
+---@return string? message
+---@return integer? code Of SQLite
+function ltsh.sqlite.open(path, options) end
+
+---A text to be stored as a blob.
+---@param text string
+---@return table blob
+function ltsh.sqlite.blob(text) end
+
+---A database, or one of its prepared statements, whose methods take no text. Parameters are `?` by position, or `:name` by one
+---table.
+---@class ltsh.Database
+local database = {}
+
+---Runs all statements of a text: how many rows they inserted, updated or deleted.
+---@return integer? changes
+---@return string? message
+---@return integer? code
+function database:exec(sql, ...) end
+
+---An iterator over the rows of a query, tables by column.
+function database:rows(sql, ...) end
+
+---The first row of a query.
+---@return table? row
+function database:row(sql, ...) end
+
+---The only value of the first row of a query.
+function database:value(sql, ...) end
+
+---A statement with the same methods.
+---@return ltsh.Database statement
+function database:prepare(sql) end
+
+---Calls fn(database) in a transaction: committed when it returns, rolled back when it raises or its task ends. Others wait meanwhile.
+function database:transaction(fn) end
+
+---Closes it, when what was begun is done.
+function database:close() end
+
 ---@class ltsh.Every What ltsh.every takes beside its schedule.
 ---@field tz? string The time zone of a cron expression, as "Europe/Berlin" (default: that of the process).
 ---@field catch_up? boolean The newest time that was missed is made up for, with one call (default false).

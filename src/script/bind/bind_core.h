@@ -11,10 +11,11 @@ int lt_open_core(lua_State *L);
 /* Sets functions in the table on top of the stack. */
 void lt_bind_scheduler(lua_State *L); /* bind_scheduler.c */
 void lt_bind_parts(lua_State *L);     /* bind_parts.c: containers, actuators, persisters, receivers */
-void lt_bind_exec(lua_State *L);      /* bind_exec.c */
-void lt_bind_log(lua_State *L);       /* bind_log.c */
-int lt_open_json(lua_State *L);       /* bind_json.c: pushes a table */
-int lt_open_values(lua_State *L);     /* bind_values.c: pushes a table */
+void lt_bind_exec(lua_State *L);
+void lt_bind_sqlite(lua_State *L); /* bind_sqlite.c */
+void lt_bind_log(lua_State *L);    /* bind_log.c */
+int lt_open_json(lua_State *L);    /* bind_json.c: pushes a table */
+int lt_open_values(lua_State *L);  /* bind_values.c: pushes a table */
 
 /* package.preload["luv"]: libuv on the host's loop (bind_luv.c). */
 int lt_open_luv(lua_State *L);
