@@ -58,6 +58,13 @@ static void *lane_thread(void *arg)
     return NULL;
 }
 
+/* Nothing is under way. */
+static void end_hold(struct lt_lane *lane)
+{
+    lt_loop_release(lane->loop);
+    uv_unref((uv_handle_t *)&lane->poll->poll);
+}
+
 /* One wake-up may stand for many answers. */
 static void take_answers(uv_poll_t *poll, int status, int events)
 {
@@ -72,7 +79,7 @@ static void take_answers(uv_poll_t *poll, int status, int events)
         struct lt_lane_job *job = lt_container_of(STAILQ_FIRST(&answers), struct lt_lane_job, mail);
         STAILQ_REMOVE_HEAD(&answers, link);
         if (--lane->under_way == 0)
-            lt_loop_release(lane->loop);
+            end_hold(lane);
         job->done(job);
     }
 }
@@ -137,8 +144,10 @@ bool lt_lane_send(struct lt_lane *lane, struct lt_lane_job *job)
         pthread_cond_signal(&lane->some);
     }
     pthread_mutex_unlock(&lane->lock);
-    if (taken && lane->under_way++ == 0)
+    if (taken && lane->under_way++ == 0) {
         lt_loop_hold(lane->loop);
+        uv_ref((uv_handle_t *)&lane->poll->poll); /* also when the loop is being finished */
+    }
     return taken;
 }
 
@@ -154,12 +163,12 @@ void lt_lane_close(struct lt_lane *lane, bool leave)
     pthread_cond_broadcast(&lane->some);
     pthread_mutex_unlock(&lane->lock);
     lane->poll->lane = NULL;
+    if (lane->under_way > 0)
+        end_hold(lane);
     if (!uv_is_closing((uv_handle_t *)&lane->poll->poll)) {
         uv_poll_stop(&lane->poll->poll);
         uv_close((uv_handle_t *)&lane->poll->poll, free_poll);
     }
-    if (lane->under_way > 0)
-        lt_loop_release(lane->loop);
     if (leave)
         return; /* its threads go on waiting in it */
     for (unsigned i = 0; i < lane->running; i++)

@@ -84,6 +84,7 @@ LT_RUNS_LUA struct lt_script *lt_script_open(struct lt_loop *loop, const struct 
     script->max_stall = MAX_STALL;
     lt_memory_low(); /* from now on there is something kept */
     TAILQ_INIT(&script->schedulers);
+    LIST_INIT(&script->opened);
     *(struct lt_script **)lua_getextraspace(L) = script; /* before the first coroutine, which copies it */
     lua_atpanic(L, lua_panic);
     luaL_openlibs(L);
@@ -108,6 +109,11 @@ LT_RUNS_LUA void lt_script_end(struct lt_script *script)
     struct lt_strand *strand;
     while ((strand = TAILQ_FIRST(&script->live)) != NULL)
         lt_strand_kill(strand);
+    struct lt_opened *opened;
+    while ((opened = LIST_FIRST(&script->opened)) != NULL) {
+        LIST_REMOVE(opened, link);
+        opened->end(opened);
+    }
 }
 
 LT_RUNS_LUA void lt_script_close(struct lt_script *script)

@@ -27,6 +27,7 @@ static const char *const ROWS = "ltsh.sqlite.rows";
 struct database {
     struct lt_sql *sql; /* NULL: closed */
     unsigned users;
+    struct lt_opened opened; /* in the script's list while it is open */
 };
 
 struct rows {
@@ -106,12 +107,20 @@ static void reset_statement(struct database *database, struct lt_sql_statement *
     send_unheard(call);
 }
 
-static void close_connection(struct database *database)
+static void database_ends(struct lt_opened *opened)
 {
+    struct database *database = lt_container_of(opened, struct database, opened);
     struct lt_sql *sql = database->sql;
     database->sql = NULL;
-    if (sql != NULL)
-        lt_sql_close(sql);
+    lt_sql_close(sql);
+}
+
+static void close_connection(struct database *database)
+{
+    if (database->sql == NULL)
+        return;
+    LIST_REMOVE(&database->opened, link);
+    database_ends(&database->opened);
 }
 
 /* Waiting. */
@@ -218,7 +227,8 @@ static int core_sqlite(lua_State *L)
     if (sql == NULL)
         return luaL_error(L, "ltsh.sqlite.open: there is no thread for the database");
     *box = lt_zalloc(sizeof(struct database));
-    **box = (struct database){.sql = sql, .users = 1};
+    **box = (struct database){.sql = sql, .users = 1, .opened = {.end = database_ends}};
+    LIST_INSERT_HEAD(&lt_script_of(L)->opened, &(*box)->opened, link);
     struct sqlite_call *call = new_sqlite_call(*box, LT_SQL_OPEN);
     call->call.text = lt_strdup(path);
     return wait_for_call(L, strand, call, open_over);

@@ -53,6 +53,12 @@ struct lt_frame {
 TAILQ_HEAD(lt_strand_list, lt_strand);
 TAILQ_HEAD(lt_bound_list, lt_bound); /* the schedulers: bind_scheduler.c */
 
+/* What must be told before the loop comes to its end, such as a database that is open: then it leaves the list. */
+struct lt_opened {
+    void (*end)(struct lt_opened *opened); /* runs no Lua */
+    LIST_ENTRY(lt_opened) link;
+};
+
 struct lt_script {
     lua_State *L; /* the main state: only for callbacks and set-up */
     struct lt_loop *loop;
@@ -83,6 +89,7 @@ struct lt_script {
     double finalizers_rest;   /* monotonic: until when they have less time, as one had to be ended; 0: none was */
     struct lt_buffer scratch; /* for encoding; whoever uses it is through with it before Lua runs again */
     struct lt_bound_list schedulers;
+    LIST_HEAD(, lt_opened) opened; /* ended when the strands are */
     struct lt_field_slot field_slots[LT_FIELD_SLOTS];
     int small_task_meta; /* the metatables of task objects, as references: an index into an array */
     int holding_task_meta;
