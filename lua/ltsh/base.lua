@@ -159,17 +159,27 @@ local function loading_over(module)
   for _, done in ipairs(module.waiters) do done() end
 end
 
-local function begin_loading(name, strand)
-  local methods = { __close = loading_over, __gc = loading_over }
-  loading[name] = setmetatable({ name = name, strand = strand, waiters = {} }, methods)
-  return loading[name]
+-- What is looked at and changed in one go, by core.held: two strands may be here at once, cut anywhere.
+
+-- Whether the module's strand may load it now: nobody else does, and nobody has.
+local function claim_loading(module)
+  local other = loading[module.name]
+  if package.loaded[module.name] or (other and other.strand ~= module.strand) then return false end
+  if not other then loading[module.name] = module end
+  return true
+end
+
+-- `done` is called when it is over, or at once if it is.
+local function await_loading(name, done)
+  if loading[name] then table.insert(loading[name].waiters, done) else done() end
 end
 
 -- Whether who loads the module waits, maybe through others, for one that `strand` loads.
 local function is_circular(name, strand)
-  while name and loading[name] do
-    if loading[name].strand == strand then return true end
-    name = awaited[loading[name].strand]
+  local module = loading[name]
+  while module do
+    if module.strand == strand then return true end
+    module = loading[awaited[module.strand]]
   end
   return false
 end
@@ -185,11 +195,10 @@ local function wait_for_loading(name, strand, can_wait)
   end
   local _ <close> = setmetatable({}, { __close = function() awaited[strand] = nil end })
   awaited[strand] = name
-  core.await(function(done) table.insert(loading[name].waiters, done) end)
+  core.await(function(done) core.held(await_loading, name, done) end)
 end
 
-local function load_module(name, strand)
-  local _ <close> = not loading[name] and begin_loading(name, strand)
+local function load_module(name)
   local loaded = package.loaded
   local loader, extra = find_loader(name)
   local value = loader(name, extra)
@@ -204,11 +213,14 @@ function base.require(name)
   if type(name) ~= "string" then return require(name) end
   if loaded[name] then return loaded[name] end
   local strand, can_wait = core.strand()
-  while loading[name] and loading[name].strand ~= strand do
+  local methods = { __close = loading_over, __gc = loading_over }
+  local module <close> = setmetatable({ name = name, strand = strand, waiters = {} }, methods)
+  while not core.held(claim_loading, module) do
+    if loaded[name] then return loaded[name] end
     wait_for_loading(name, strand, can_wait)
     if loaded[name] then return loaded[name] end
   end
-  return load_module(name, strand)
+  return load_module(name)
 end
 
 local counted = setmetatable({}, { __mode = "k" }) -- what stands in for a hook: { the hook, its count }
