@@ -67,9 +67,7 @@ local function lines_of(text)
   return lines
 end
 
-local function lives(mark)
-  return run.program_of_path("pgrep", { "-f", mark }).stdout ~= ""
-end
+local lives = run.lives
 
 local number = 0
 local function mark()

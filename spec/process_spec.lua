@@ -22,10 +22,7 @@ local function result_of(item, options)
   return task
 end
 
--- Whether a process with this mark in its command line lives.
-local function lives(mark)
-  return run.program_of_path("pgrep", { "-f", mark }).stdout ~= ""
-end
+local lives = run.lives
 
 local number = 0
 -- A number that sleep(1) takes, and by which it is found.

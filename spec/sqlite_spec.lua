@@ -163,6 +163,27 @@ describe("a database", function()
       assert.same({ 0, 1, "other" }, { seen, count(), db:value "SELECT a FROM t" })
     end)
 
+    it("comes one after the other, also where many coroutines are cut at any moment", function()
+      db:exec "INSERT INTO t VALUES ('sum', 0)"
+      local jobs = {}
+      for i = 1, 20 do
+        jobs[i] = ltsh.spawn(function()
+          for _ = 1, 10 do
+            local done, message = db:transaction(function()
+              local sum = db:value "SELECT b FROM t WHERE a = 'sum'"
+              for _ = 1, 20000 do end
+              return db:exec("UPDATE t SET b = ? WHERE a = 'sum'", sum + 1)
+            end)
+            assert(done, message)
+            assert(db:exec "INSERT INTO t VALUES ('beside', 1)")
+          end
+        end)
+      end
+      for _, job in ipairs(jobs) do job:wait() end
+      assert.equal(200, db:value "SELECT b FROM t WHERE a = 'sum'")
+      assert.equal(201, count())
+    end)
+
     it("is rolled back when its task ends in the middle", function()
       local begun = false
       local job = ltsh.spawn(function()

@@ -96,26 +96,39 @@ function Every:perform(slot)
   end
 end
 
+-- In one go, by core.held, as a strand may be cut anywhere else: whether a call may begin; and what follows one.
+
+local function begin_call(self, slot)
+  if self.at_work and not self.overlap then
+    self.skipped = slot
+    return false
+  end
+  self.at_work = true
+  return true
+end
+
+local function end_call(self)
+  local skipped = self.skipped
+  self.skipped = nil
+  self.said = self.said and skipped ~= nil
+  if skipped and self.catch_up and not self.ended then return skipped end
+  self.at_work = false
+end
+
 -- One after the other, or beside each other with `overlap`.
 function Every:call(slot)
-  if self.at_work and not self.overlap then
+  if not core.held(begin_call, self, slot) then
     if not self.said then
       self.said = true -- until calls are in time again
       core.log.warn("ltsh.every does not call while the last call is at work", { every = describe(self), time = slot })
     end
-    self.skipped = slot
     return
   end
-  self.at_work = true
   core.spawn(function()
-    self:perform(slot)
-    local skipped
     repeat
-      skipped, self.skipped = self.skipped, nil
-      self.said = self.said and skipped ~= nil
-      if skipped and self.catch_up and not self.ended then self:perform(skipped) end
-    until not (skipped and self.catch_up) or self.ended
-    self.at_work = false
+      self:perform(slot)
+      slot = core.held(end_call, self)
+    until not slot
   end)
 end
 

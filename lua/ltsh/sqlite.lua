@@ -50,12 +50,37 @@ end
 
 -- One after the other.
 
--- Waits until nobody else has the database.
-local function enter(self)
-  local me = core.strand()
-  while self.owner and self.owner ~= me do
+-- What is looked at and changed in one go, by core.held: a strand may be cut anywhere else.
+
+local function claim(self, lock, me)
+  if self.owner and self.owner ~= me then return false end
+  self.owner, self.depth, lock.taken = me, self.depth + 1, true
+  return true
+end
+
+local function queue_up(self, done)
+  if self.owner then table.insert(self.queue, done) else done() end
+end
+
+local Lock = {}
+
+function Lock.__close(lock)
+  local self = lock.database
+  if not lock.taken then return end
+  self.depth = self.depth - 1
+  if self.depth > 0 then return end
+  self.owner = nil
+  local queue = self.queue
+  self.queue = {}
+  for _, done in ipairs(queue) do done() end
+end
+
+-- Waits until nobody else has the database, which is the caller's until the lock is closed.
+local function take(lock)
+  local self, me = lock.database, core.strand()
+  while not core.held(claim, self, lock, me) do
     core.await(function(done)
-      table.insert(self.queue, done)
+      core.held(queue_up, self, done)
       return function() -- it waits no more
         for i, other in ipairs(self.queue) do
           if other == done then table.remove(self.queue, i) break end
@@ -65,12 +90,7 @@ local function enter(self)
   end
 end
 
-local function leave(self)
-  self.owner = nil
-  local queue = self.queue
-  self.queue = {}
-  for _, done in ipairs(queue) do done() end
-end
+local function lock_of(self) return setmetatable({ database = self }, Lock) end
 
 local CONTROL = { BEGIN = true, COMMIT = true, ROLLBACK = true, END = true }
 
@@ -100,14 +120,16 @@ function Database:exec(sql, ...)
   local where = "database:exec"
   check_sql(where, sql)
   local parameters = parameters_of(where, select("#", ...), ...)
-  enter(self)
+  local lock <close> = lock_of(self)
+  take(lock)
   return connection_of(self, where):run(sql, parameters)
 end
 
 local function query(self, where, limit, sql, ...)
   check_sql(where, sql)
   local parameters = parameters_of(where, select("#", ...), ...)
-  enter(self)
+  local lock <close> = lock_of(self)
+  take(lock)
   return connection_of(self, where):query(sql, parameters, limit)
 end
 
@@ -117,7 +139,8 @@ function Database:rows(sql, ...)
   local rows, message = query(self, where, ROWS_AT_ONCE, sql, ...)
   if not rows then raise(where, sql, message) end
   return function()
-    enter(self) -- a transaction that others began meanwhile is not looked into
+    local lock <close> = lock_of(self) -- a transaction that others began meanwhile is not looked into
+    take(lock)
     local row, failure = rows:next()
     if not row and failure then raise(where, sql, failure) end
     return row
@@ -159,13 +182,12 @@ function Database:transaction(fn)
   local where = "database:transaction"
   if not check.is_callable(fn) then check.fail(where, "fn", "a function", fn) end
   if self.owner and self.owner == core.strand() then error(where .. ": one is open here already", 0) end
-  enter(self)
+  local lock <close> = lock_of(self)
+  take(lock)
   local connection = connection_of(self, where)
-  self.owner = core.strand()
   local open = true
   local _ <close> = setmetatable({}, { __close = function()
     if open and self.connection then connection:send "ROLLBACK" end -- before whatever comes next
-    leave(self)
   end })
   local done, message, code = connection:run "BEGIN IMMEDIATE"
   if not done then
@@ -206,7 +228,7 @@ function sqlite.open(path, options)
   if timeout ~= nil then timeout = check.seconds(where, "timeout", timeout) end
   local connection, message, code = core.sqlite(path, timeout)
   if not connection then return nil, string.format("%s: %s", path, message), code end
-  return setmetatable({ connection = connection, queue = {} }, Database)
+  return setmetatable({ connection = connection, queue = {}, depth = 0 }, Database)
 end
 
 return sqlite

@@ -137,6 +137,11 @@ function run.program_of_path(name, args, options)
   return options.program and run.start(args, options):wait()
 end
 
+--- Whether a process with this text in its command line lives.
+function run.lives(text)
+  return run.program_of_path("pgrep", { "-f", text }).stdout ~= ""
+end
+
 --- Makes a folder with files { name = text }, and returns its path. run.clean() removes all of them.
 local folders = {}
 
