@@ -15,6 +15,10 @@ contract("ltsh.container.priority", function(options) return ltsh.container.prio
   priorities = true,
 })
 
+contract("ltsh.container.sqlite", function()
+  return ltsh.container.sqlite { path = scene.temporary ".db", durability = "normal" }
+end, { priorities = true, keeps_all = true, unlimited = true, durable = true })
+
 contract("the example in Lua", function(options) return ltsh.container.load(EXAMPLE, options) end, {
   priorities = true,
 })

@@ -25,6 +25,50 @@ function container.priority(options)
   return core.priority(size_of("ltsh.container.priority", options))
 end
 
+local SQLITE = "ltsh.container.sqlite"
+local ENDED = { "success", "failed", "stopped" }
+
+-- Seconds that tasks are kept after each end; negative: for ever.
+local function keep_of(where, keep)
+  if keep == nil then return { -1, -1, -1 } end
+  check.table(where, "keep", keep)
+  check.names(where .. ": keep", keep, { success = true, failed = true, stopped = true })
+  local seconds = {}
+  for i, status in ipairs(ENDED) do
+    seconds[i] = keep[status] == nil and -1 or check.seconds(where, "keep." .. status, keep[status])
+  end
+  return seconds
+end
+
+local function text_of(where, name, value, otherwise)
+  if value == nil then value = otherwise end
+  if type(value) ~= "string" or value == "" or value:find "%z" then
+    check.fail(where, name, "a text that is not empty", value)
+  end
+  return value
+end
+
+--- In an SQLite database: tasks outlive the host, and are shared by all schedulers on its `queue`, in any process of this
+--- machine. What add returned is on disk: with durability "full" (the default) it survives a loss of power, with "normal"
+--- the end of the process. `keep`: seconds that tasks are kept after an end, { success =, failed =, stopped = }; `lease`:
+--- seconds after which the tasks of a host that lives and does not move are another's.
+function container.sqlite(options)
+  check.table(SQLITE, "options", options)
+  check.names(SQLITE, options, { path = true, queue = true, durability = true, keep = true, lease = true })
+  local path = text_of(SQLITE, "path", options.path)
+  if path == ":memory:" then check.fail(SQLITE, "path", "the path of a file (in memory: ltsh.container.queue)", path) end
+  local durability = options.durability or "full"
+  if durability ~= "full" and durability ~= "normal" then
+    check.fail(SQLITE, "durability", [["full" or "normal"]], durability)
+  end
+  local lease = options.lease == nil and 15 or check.seconds(SQLITE, "lease", options.lease, true)
+  local keep = keep_of(SQLITE, options.keep)
+  local made, object = pcall(core.sqlite_container, path, text_of(SQLITE, "queue", options.queue, "default"),
+    durability == "full", lease, keep[1], keep[2], keep[3])
+  if not made then error(SQLITE .. ": " .. tostring(object), 0) end
+  return object
+end
+
 local TRANSITIONS = {
   "add", "to_waiting", "to_exporting", "to_success", "to_failed", "to_stopped", "to_deleted", "running",
   "running_count",

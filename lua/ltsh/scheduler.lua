@@ -66,6 +66,10 @@ function readers.backoff(where, value, config)
   end
 end
 
+function readers.global_limit(where, value, config)
+  config.global_limit = check.integer(where, "global_limit", value, 1)
+end
+
 function readers.max_lost(where, value, config) config.max_lost = check.integer(where, "max_lost", value, 0) end
 
 for _, name in ipairs { "schedule_interval", "container_timeout", "callback_timeout" } do
@@ -92,7 +96,7 @@ local function read(where, options, config)
 end
 
 local known = {
-  name = true, container = true, actuator = true, persister = true, global_limit = true, poll_interval = true,
+  name = true, container = true, actuator = true, persister = true, poll_interval = true,
   callback = true, finished_size = true, keep = true,
 }
 for name in pairs(readers) do known[name] = true end
@@ -141,9 +145,6 @@ local function make(options)
   if options.name ~= nil and (type(options.name) ~= "string" or options.name == "") then
     check.fail(WHERE, "name", "a text", options.name)
   end
-  if options.global_limit ~= nil then
-    error(WHERE .. ": global_limit: only containers that several hosts share have it; use limit", 0)
-  end
   read(WHERE, options, config)
   if options.finished_size ~= nil then
     config.finished_size = check.integer(WHERE, "finished_size", options.finished_size, 0)
@@ -160,6 +161,9 @@ local function make(options)
     config.persister = core.persister(options.persister)
   end
   local container, taken = require("ltsh.container").object(WHERE, options.container)
+  if config.global_limit and not core.is_shared(container) then
+    error(WHERE .. ": global_limit: only containers that several hosts share have it; use limit", 0)
+  end
   config.container = container
   config.actuator = make_actuator()
   config.name = options.name or ("scheduler-" .. core.number())
@@ -196,7 +200,9 @@ function methods:set(options)
   return core.set(self, config)
 end
 
-local list_options = { status = true, key = true, limit = true, offset = true, order = true }
+local list_options = {
+  status = true, key = true, text = true, limit = true, offset = true, after = true, order = true,
+}
 local statuses = {
   unstarted = true, waiting = true, running = true, exporting = true, success = true, failed = true, stopped = true,
   deleted = true,
@@ -210,18 +216,21 @@ local function check_status(where, status)
   return status
 end
 
---- Tasks that are known, in the order of adding; order = "newest": the other way round.
+--- Tasks that are known, in the order of adding; order = "newest": the other way round. Also a cursor: `after` it, the
+--- next of them are listed. `text` is a part of the id.
 function methods:list(options)
   local where = "scheduler:list"
   core.name(self, where)
   options = options == nil and {} or check.table(where, "options", options)
   check.names(where, options, list_options)
   if options.key ~= nil and type(options.key) ~= "string" then check.fail(where, "key", "a string", options.key) end
+  if options.text ~= nil and type(options.text) ~= "string" then check.fail(where, "text", "a string", options.text) end
   local order = options.order or "oldest"
   if order ~= "oldest" and order ~= "newest" then check.fail(where, "order", [["oldest" or "newest"]], order) end
   return self:_list(check_status(where, options.status), options.key,
     options.limit ~= nil and check.integer(where, "limit", options.limit, 0) or nil,
-    options.offset ~= nil and check.integer(where, "offset", options.offset, 0) or nil, order == "newest")
+    options.offset ~= nil and check.integer(where, "offset", options.offset, 0) or nil, order == "newest",
+    options.text, options.after ~= nil and check.integer(where, "after", options.after, 0) or nil)
 end
 
 --- How many tasks are known; with a status, how many are in it.

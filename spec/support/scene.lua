@@ -10,6 +10,7 @@ local uv = require "luv"
 local scene = {}
 
 local opened = {}
+local files = {}
 
 --- Has a scheduler closed after the test.
 function scene.keep(scheduler)
@@ -32,6 +33,17 @@ function scene.close()
   local closing = opened
   opened = {}
   for _, scheduler in ipairs(closing) do scheduler:close { drain = 0 } end
+  local made = files
+  files = {}
+  for _, path in ipairs(made) do os.execute("rm -rf " .. path .. "*") end
+end
+
+--- The path of a file that is not there yet; what is there after the test goes, with all whose names begin with it.
+function scene.temporary(suffix)
+  local path = os.tmpname()
+  os.remove(path)
+  files[#files + 1] = path
+  return path .. suffix
 end
 
 --- Waits until the condition holds; raises after ten seconds, whatever is done to the wall clock.

@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-#include "actuators/tree.h"
+#include "base/tree.h"
 
 void lt_result_add(json_t *output, const char *name, const struct lt_capture *capture)
 {

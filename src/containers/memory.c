@@ -445,9 +445,7 @@ static bool is_listed(const struct lt_list_op *op, const struct lt_task *task)
 {
     if (op->status >= 0 && task->stored != op->status)
         return false;
-    const struct lt_bytes *key = lt_task_key(task);
-    return op->key == NULL ||
-           (key != NULL && key->len == op->key->len && memcmp(key->data, op->key->data, key->len) == 0);
+    return lt_list_wants(op, task);
 }
 
 static int by_added(const void *a, const void *b)
@@ -474,6 +472,8 @@ static void memory_list(struct lt_container *container, struct lt_list_op *op)
         qsort(all.items, all.count, sizeof(struct lt_task *), by_added);
     for (uint64_t i = op->offset; i < all.count && op->tasks.count < op->limit; i++)
         lt_tasks_push(&op->tasks, lt_task_ref(all.items[op->descending ? all.count - 1 - i : i]));
+    if (op->tasks.count > 0)
+        op->next = lt_list_place(op->tasks.items[op->tasks.count - 1]);
     free(all.items);
     lt_reply_ok(&op->reply);
 }

@@ -25,6 +25,9 @@ struct lt_lane {
     unsigned under_way; /* and jobs that were handed in and not answered yet: of the loop's thread */
     pthread_t *ids;
     char name[16];
+    double every; /* seconds; 0: nothing is done now and then */
+    void (*now_and_then)(void *arg);
+    void *now_and_then_arg;
 
     pthread_mutex_t lock; /* of all below */
     pthread_cond_t some;
@@ -34,6 +37,24 @@ struct lt_lane {
     bool closing;     /* a thread ends when there is nothing to do */
 };
 
+/* Waits for a job, or until it is time for what is done now and then: true. */
+static bool wait_for_job(struct lt_lane *lane)
+{
+    struct timespec until;
+    if (lane->every <= 0) {
+        pthread_cond_wait(&lane->some, &lane->lock);
+        return false;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += (time_t)lane->every;
+    until.tv_nsec += (long)((lane->every - (double)(time_t)lane->every) * 1e9);
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    return pthread_cond_timedwait(&lane->some, &lane->lock, &until) == ETIMEDOUT;
+}
+
 static void *lane_thread(void *arg)
 {
     struct lt_lane *lane = arg;
@@ -42,8 +63,13 @@ static void *lane_thread(void *arg)
         struct lt_mail *first;
         while ((first = STAILQ_FIRST(&lane->queue)) == NULL && !lane->closing) {
             lane->idle++;
-            pthread_cond_wait(&lane->some, &lane->lock);
+            bool is_time = wait_for_job(lane);
             lane->idle--;
+            if (is_time && STAILQ_EMPTY(&lane->queue) && !lane->closing) {
+                pthread_mutex_unlock(&lane->lock);
+                lane->now_and_then(lane->now_and_then_arg);
+                pthread_mutex_lock(&lane->lock);
+            }
         }
         if (first == NULL)
             break;
@@ -118,7 +144,11 @@ struct lt_lane *lt_lane_open(struct lt_loop *loop, unsigned threads, const char 
     lane->ids = lt_zalloc(threads * sizeof *lane->ids);
     snprintf(lane->name, sizeof lane->name, "%s", name);
     pthread_mutex_init(&lane->lock, NULL);
-    pthread_cond_init(&lane->some, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&lane->some, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     STAILQ_INIT(&lane->queue);
     if (!lt_mailbox_open(&lane->answers)) {
         free_lane(lane);
@@ -149,6 +179,13 @@ bool lt_lane_send(struct lt_lane *lane, struct lt_lane_job *job)
         uv_ref((uv_handle_t *)&lane->poll->poll); /* also when the loop is being finished */
     }
     return taken;
+}
+
+void lt_lane_every(struct lt_lane *lane, double seconds, void (*fn)(void *arg), void *arg)
+{
+    lane->every = seconds;
+    lane->now_and_then = fn;
+    lane->now_and_then_arg = arg;
 }
 
 static void free_poll(uv_handle_t *handle)

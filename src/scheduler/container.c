@@ -1,6 +1,7 @@
 #include "scheduler/container.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/alloc.h"
 
@@ -19,4 +20,24 @@ void lt_claims_free(struct lt_claims *claims)
         lt_task_unref(claims->items[i].task);
     free(claims->items);
     *claims = (struct lt_claims){0};
+}
+
+/* Times of adding are positive, and of those the bits are in the order of the numbers. */
+uint64_t lt_list_place(const struct lt_task *task)
+{
+    uint64_t place;
+    memcpy(&place, &task->added_at, sizeof place);
+    return place;
+}
+
+bool lt_list_wants(const struct lt_list_op *op, const struct lt_task *task)
+{
+    const struct lt_bytes *key = lt_task_key(task);
+    uint64_t place = lt_list_place(task);
+    if (op->after != 0 && (op->descending ? place >= op->after : place <= op->after))
+        return false;
+    if (op->text != NULL && memmem(task->data, task->id_len, op->text->data, op->text->len) == NULL)
+        return false;
+    return op->key == NULL ||
+           (key != NULL && key->len == op->key->len && memcmp(key->data, op->key->data, key->len) == 0);
 }

@@ -112,18 +112,27 @@ struct lt_get_op {
     struct lt_reply reply;
     const char *id; /* borrowed */
     size_t id_len;
+    bool waits;           /* who asks waits for its end: if that comes elsewhere, he is to be told (LT_NEWS_ENDED) */
     struct lt_task *task; /* with a reference for the caller, or NULL */
 };
 
 struct lt_list_op {
     struct lt_reply reply;
-    int status;           /* < 0: any */
-    struct lt_bytes *key; /* NULL: any */
+    int status;            /* < 0: any */
+    struct lt_bytes *key;  /* NULL: any */
+    struct lt_bytes *text; /* is part of the id, as it stands there; NULL: any */
+    uint64_t after;        /* from behind the place that an earlier answer named in `next`; 0: from the beginning */
     uint64_t offset;
     uint64_t limit;
     bool descending; /* newest first; else in the order of adding */
     struct lt_tasks tasks;
+    uint64_t next; /* the place of the last of them; 0: there are none */
 };
+
+/* For containers that look at each task: whether it is one of those, its status aside; by its time of adding, which is its
+ * place. And the place. */
+bool lt_list_wants(const struct lt_list_op *op, const struct lt_task *task);
+uint64_t lt_list_place(const struct lt_task *task);
 
 struct lt_count_op {
     struct lt_reply reply;
@@ -149,6 +158,7 @@ enum lt_news_kind {
     LT_NEWS_WORK,       /* there may be work that a claim did not give */
     LT_NEWS_LEASE_LOST, /* (id, run, token) is not ours any more, or will not be by the time its work is dead */
     LT_NEWS_STOP,       /* another host asks to stop (id, run); `reason` */
+    LT_NEWS_FORGOTTEN,  /* `task` ended long ago, and is not kept any more: what was saved of it goes too */
     LT_NEWS_ENDED,      /* `task` ended on another host, or was deleted: who waits for it is answered */
     LT_NEWS_PAUSED,     /* the queue was paused (`on`) or resumed for all hosts */
     LT_NEWS_AVAILABLE,  /* the store is there (`on`) or not; `why` says more */

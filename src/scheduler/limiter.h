@@ -23,6 +23,7 @@ struct lt_rate {
 
 struct lt_limits {
     uint32_t slots;
+    uint32_t global_slots; /* over all schedulers on the queue: for the container to keep. 0: none */
     struct lt_rate rate;
     struct lt_rate key_rate;
     uint32_t key_limit; /* 0: none */

@@ -93,6 +93,9 @@ static void on_news(void *arg, const struct lt_news *news)
         lt_room(s);
         look_for_work(s);
         break;
+    case LT_NEWS_FORGOTTEN:
+        lt_forget(s, news->task);
+        break;
     case LT_NEWS_PAUSED:
         s->paused_by_queue = news->on;
         look_for_work(s);

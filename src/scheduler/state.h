@@ -12,6 +12,7 @@
  *     store      the container: what is stored, and whether it is there
  *     ends wait  who is told of an end
  *     busy       whether there is anything to do
+ *     forget     what was saved goes with its task
  *     finished   the finished list
  *     run        a run's life; signals */
 #ifndef LTSH_SCHEDULER_STATE_H
@@ -323,6 +324,9 @@ void lt_claim_close(struct lt_scheduler *s);
 void lt_recover_open(struct lt_scheduler *s);
 void lt_recover_take(struct lt_scheduler *s, const struct lt_claimed *items, uint32_t count); /* those taken over */
 void lt_recover_hurry(struct lt_scheduler *s);
+
+/* forget.c */
+void lt_forget(struct lt_scheduler *s, struct lt_task *task); /* the container keeps it no longer */
 
 /* close.c */
 void lt_close_advance(struct lt_scheduler *s); /* after something changed: the next step of closing, if it is time */

@@ -196,16 +196,22 @@ static bool comes_after(enum lt_status from, enum lt_status to)
     return (allowed[from] >> to & 1) != 0;
 }
 
+int lt_transition_check_row(const struct lt_transition *transition, const char *id, uint64_t run, enum lt_status status,
+                            struct lt_error *error)
+{
+    if (run != transition->run)
+        return lt_fail(error, LT_STALE, "task '%s' is at run %llu, not %llu", id, (unsigned long long)run,
+                       (unsigned long long)transition->run);
+    if (!comes_after(status, transition->to))
+        return lt_fail(error, LT_STALE, "task '%s' is %s and cannot become %s", id, status_names[status],
+                       status_names[transition->to]);
+    return LT_OK;
+}
+
 int lt_transition_check(const struct lt_transition *transition, const struct lt_task *task, enum lt_status status,
                         struct lt_error *error)
 {
-    if (task->run != transition->run)
-        return lt_fail(error, LT_STALE, "task '%s' is at run %llu, not %llu", task->data, (unsigned long long)task->run,
-                       (unsigned long long)transition->run);
-    if (!comes_after(status, transition->to))
-        return lt_fail(error, LT_STALE, "task '%s' is %s and cannot become %s", task->data, status_names[status],
-                       status_names[transition->to]);
-    return LT_OK;
+    return lt_transition_check_row(transition, task->data, task->run, status, error);
 }
 
 void lt_transition_clear(struct lt_transition *transition)

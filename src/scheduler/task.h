@@ -203,6 +203,10 @@ void lt_transition_clear(struct lt_transition *transition);
 int lt_transition_check(const struct lt_transition *transition, const struct lt_task *task, enum lt_status status,
                         struct lt_error *error);
 
+/* The same, for who has no object. */
+int lt_transition_check_row(const struct lt_transition *transition, const char *id, uint64_t run, enum lt_status status,
+                            struct lt_error *error);
+
 /* Applies a transition that was allowed. Not for an ended object, which never changes: see lt_task_next. */
 void lt_task_apply(struct lt_task *task, const struct lt_transition *transition);
 

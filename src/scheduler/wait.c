@@ -96,6 +96,7 @@ void lt_scheduler_wait(struct lt_scheduler *s, struct lt_wait_request *request)
     request->hash = lt_hash(request->id, request->id_len);
     request->get.id = request->id;
     request->get.id_len = request->id_len;
+    request->get.waits = true;
     if (s->closed || s->parts_closing) {
         lt_reply_send(&request->reply, LT_CLOSED, "the scheduler is closed");
         return;

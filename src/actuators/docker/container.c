@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "actuators/docker/docker_state.h"
-#include "actuators/tree.h"
+#include "base/tree.h"
 
 static const double SHORT_TIMEOUT = 30; /* seconds */
 

@@ -8,7 +8,7 @@
 
 #include "actuators/docker/docker_state.h"
 #include "actuators/instance.h"
-#include "actuators/tree.h"
+#include "base/tree.h"
 #include "base/alloc.h"
 #include "base/container_of.h"
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "actuators/docker/docker_state.h"
-#include "actuators/tree.h"
+#include "base/tree.h"
 #include "base/alloc.h"
 #include "base/container_of.h"
 #include "base/log.h"

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "actuators/result.h"
-#include "actuators/tree.h"
+#include "base/tree.h"
 #include "base/alloc.h"
 #include "base/container_of.h"
 

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "actuators/process/process.h"
-#include "actuators/tree.h"
+#include "base/tree.h"
 #include "base/alloc.h"
 #include "base/container_of.h"
 #include "script/bind/bind_core.h"

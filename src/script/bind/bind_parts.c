@@ -5,8 +5,9 @@
 #include "actuators/docker/docker.h"
 #include "actuators/docker/spec.h"
 #include "actuators/process/process.h"
-#include "actuators/tree.h"
+#include "base/tree.h"
 #include "containers/memory.h"
+#include "containers/sqlite/sqlite.h"
 #include "scheduler/actuator.h"
 #include "scheduler/container.h"
 #include "scheduler/persister.h"
@@ -89,6 +90,24 @@ static int make_priority(lua_State *L)
     lua_Integer size = luaL_checkinteger(L, 1);
     struct part *part = new_part(L, LT_PART_CONTAINER);
     part->pointer = lt_priority_new((uint64_t)size);
+    return 1;
+}
+
+/* core.sqlite_container(path, queue, full, lease, success, failed, stopped): the last are seconds, negative for ever */
+static int make_sqlite(lua_State *L)
+{
+    struct lt_error error;
+    struct lt_sqlite_options options = {
+        .path = luaL_checkstring(L, 1),
+        .queue = luaL_checkstring(L, 2),
+        .full = lua_toboolean(L, 3),
+        .lease = luaL_checknumber(L, 4),
+        .keep = {luaL_checknumber(L, 5), luaL_checknumber(L, 6), luaL_checknumber(L, 7)},
+    };
+    struct part *part = new_part(L, LT_PART_CONTAINER);
+    part->pointer = lt_sqlite_container_new(lt_script_of(L)->loop, &options, &error);
+    if (part->pointer == NULL)
+        return luaL_error(L, "%s", error.message);
     return 1;
 }
 
@@ -257,6 +276,14 @@ static int is_container(lua_State *L)
     return 1;
 }
 
+/* core.is_shared(part): whether a container is one that several hosts share */
+static int is_shared(lua_State *L)
+{
+    const struct lt_container *container = lt_part_check(L, 1, LT_PART_CONTAINER);
+    lua_pushboolean(L, container->ops->ask_stop != NULL);
+    return 1;
+}
+
 static int part_to_string(lua_State *L)
 {
     const struct part *part = luaL_checkudata(L, 1, PART);
@@ -272,6 +299,8 @@ void lt_bind_parts(lua_State *L)
     static const luaL_Reg functions[] = {
         {"queue", make_queue},
         {"priority", make_priority},
+        {"sqlite_container", make_sqlite},
+        {"is_shared", is_shared},
         {"func", make_func},
         {"container", make_container},
         {"docker", make_docker},

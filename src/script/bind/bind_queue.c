@@ -9,16 +9,20 @@
 
 LT_RUNS_LUA static int push_list(lua_State *L, const struct lt_question *question)
 {
-    const struct lt_tasks *tasks = &question->as.list.op.tasks;
+    const struct lt_list_op *op = &question->as.list.op;
+    const struct lt_tasks *tasks = &op->tasks;
     lua_createtable(L, (int)tasks->count, 0);
     for (uint32_t i = 0; i < tasks->count; i++) {
         lt_task_push(L, tasks->items[i]);
         lua_rawseti(L, -2, i + 1);
     }
-    return 1;
+    if (op->next == 0)
+        return 1;
+    lua_pushinteger(L, (lua_Integer)op->next);
+    return 2;
 }
 
-/* list(status, key, limit, offset, newest_first) */
+/* list(status, key, limit, offset, newest_first, text, after) -> tasks, the cursor for `after` */
 static int core_list(lua_State *L)
 {
     int failed;
@@ -30,6 +34,9 @@ static int core_list(lua_State *L)
     lt_check_copy(L, "scheduler:list", key != NULL ? len : 0);
     lua_Integer limit = luaL_optinteger(L, 4, 1000);
     lua_Integer offset = luaL_optinteger(L, 5, 0);
+    size_t text_len;
+    const char *text = luaL_optlstring(L, 7, NULL, &text_len);
+    lua_Integer after = luaL_optinteger(L, 8, 0);
     if (failed > 0)
         return failed;
     struct lt_question *question = lt_question_new(bound, LT_ASK_LIST, "scheduler:list", push_list);
@@ -39,6 +46,8 @@ static int core_list(lua_State *L)
     op->limit = (uint64_t)limit;
     op->offset = (uint64_t)offset;
     op->descending = lua_toboolean(L, 6);
+    op->text = question->other_text = text != NULL ? lt_bytes_new(text, text_len) : NULL;
+    op->after = (uint64_t)after;
     lt_scheduler_list(bound->scheduler, &question->as.list);
     return lt_question_ask(L, question, -1);
 }

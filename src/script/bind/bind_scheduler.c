@@ -175,6 +175,7 @@ static void read_config(lua_State *L, struct lt_bound *bound, struct lt_schedule
         .slots = (uint32_t)number_field(L, "limit", 1),
         .rate = rate_field(L, "rate"),
         .key_rate = rate_field(L, "key_rate"),
+        .global_slots = (uint32_t)number_field(L, "global_limit", 0),
         .key_limit = key_fn ? 0 : (uint32_t)number_field(L, "key_limit", 0),
         .key_limit_fn = key_fn ? on_key_limit : NULL,
         .key_limit_arg = bound,

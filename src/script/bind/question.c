@@ -36,6 +36,7 @@ static void free_question(struct lt_question *question)
     lt_task_unref(question->single);
     lt_tasks_free(&question->tasks);
     lt_bytes_unref(question->text);
+    lt_bytes_unref(question->other_text);
     lt_bytes_unref(question->reason);
     if (bound->spare_question == NULL)
         bound->spare_question = question;

@@ -26,6 +26,7 @@ struct lt_question {
     struct lt_tasks tasks; /* that are added; one alone lies in `single` */
     struct lt_task *single;
     struct lt_bytes *text; /* a copy of the id, or the key */
+    struct lt_bytes *other_text;
     struct lt_bytes *reason;
     union {
         struct lt_reply reply; /* the first member of them all */

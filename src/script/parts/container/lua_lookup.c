@@ -208,7 +208,12 @@ LT_RUNS_LUA void lua_container_list(struct lt_container *container, struct lt_li
     lua_pushinteger(L, op->limit < INT64_MAX ? (lua_Integer)op->limit : INT64_MAX);
     lua_pushinteger(L, (lua_Integer)op->offset);
     lua_pushstring(L, op->descending ? "newest" : "oldest");
-    lt_adapter_call_run(&lookup->call, 5);
+    if (op->text != NULL)
+        lua_pushlstring(L, op->text->data, op->text->len);
+    else
+        lua_pushnil(L);
+    lua_pushinteger(L, (lua_Integer)op->after);
+    lt_adapter_call_run(&lookup->call, 7);
 }
 
 /* count */

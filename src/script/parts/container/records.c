@@ -217,9 +217,7 @@ static bool is_listed(const struct lt_list_op *op, const struct lt_record *recor
 {
     if (!lt_record_shown(record) || (op->status >= 0 && record->status != op->status))
         return false;
-    const struct lt_bytes *key = lt_task_key(record->task);
-    return op->key == NULL ||
-           (key != NULL && key->len == op->key->len && memcmp(key->data, op->key->data, key->len) == 0);
+    return lt_list_wants(op, record->task);
 }
 
 static int by_added(const void *a, const void *b)
@@ -244,5 +242,7 @@ void lt_records_list(const struct lt_records *records, struct lt_list_op *op)
     qsort(all, count, sizeof(struct lt_record *), by_added);
     for (uint64_t i = op->offset; i < count && op->tasks.count < op->limit; i++)
         lt_tasks_push(&op->tasks, lt_task_ref(all[op->descending ? count - 1 - i : i]->task));
+    if (op->tasks.count > 0)
+        op->next = lt_list_place(op->tasks.items[op->tasks.count - 1]);
     free(all);
 }

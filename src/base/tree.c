@@ -1,4 +1,4 @@
-#include "actuators/tree.h"
+#include "base/tree.h"
 
 #include <msgpack.h>
 #include <stdio.h>

@@ -3,8 +3,8 @@
  *
  * Strings stay as they are, of any bytes (jansson would refuse what is no UTF-8, and dumps none of those). A table with
  * keys of several kinds becomes an object whose keys are written as decimal numbers: { "a", x = 1 } has "1" and "x". */
-#ifndef LTSH_ACTUATORS_TREE_H
-#define LTSH_ACTUATORS_TREE_H
+#ifndef LTSH_BASE_TREE_H
+#define LTSH_BASE_TREE_H
 
 #include <jansson.h>
 #include <stddef.h>

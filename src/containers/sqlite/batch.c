@@ -1,0 +1,362 @@
+/* A batch of requests as one transaction, on the store's thread. When it fails, none of it was done; and where that may be
+ * the fault of a single request (a damaged page), each is tried by itself. */
+#include "containers/sqlite/batch.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/log.h"
+#include "containers/sqlite/owners.h"
+
+/* Queues. */
+
+int lt_sqlite_queue_read(struct lt_sqlite_lane *lane, struct lt_sqlite_queue *queue)
+{
+    struct lt_database *db = &lane->db;
+    int code = SQLITE_DONE;
+    if (queue->number != 0)
+        return SQLITE_OK;
+    for (int tries = 0; tries < 2; tries++) {
+        sqlite3_stmt *row = lt_database_statement(db, LT_ST_QUEUE);
+        if (row == NULL)
+            return lt_database_fail(db, sqlite3_extended_errcode(db->handle));
+        sqlite3_bind_text(row, 1, queue->name, -1, SQLITE_STATIC);
+        code = sqlite3_step(row);
+        if (code == SQLITE_ROW) {
+            queue->number = sqlite3_column_int64(row, 0);
+            queue->paused = sqlite3_column_int(row, 1) != 0;
+            for (int state = 0; state < LT_ROW_STATES; state++)
+                queue->counts[state] = sqlite3_column_int64(row, 2 + state);
+            sqlite3_reset(row);
+            return SQLITE_OK;
+        }
+        sqlite3_reset(row);
+        if (code != SQLITE_DONE)
+            return lt_database_fail(db, code);
+        row = lt_database_statement(db, LT_ST_QUEUE_NEW);
+        if (row == NULL)
+            return lt_database_fail(db, sqlite3_extended_errcode(db->handle));
+        sqlite3_bind_text(row, 1, queue->name, -1, SQLITE_STATIC);
+        code = lt_database_run(db, row);
+        if (code != SQLITE_OK)
+            return code;
+    }
+    return lt_database_fail(db, SQLITE_CORRUPT);
+}
+
+void lt_sqlite_count_move(struct lt_sqlite_queue *queue, int from, int to)
+{
+    if (from >= 0)
+        queue->counts[from]--;
+    if (to >= 0)
+        queue->counts[to]++;
+    queue->counted = true;
+}
+
+static int write_counts(struct lt_sqlite_lane *lane)
+{
+    struct lt_sqlite_queue *queue;
+    TAILQ_FOREACH(queue, &lane->queues, link) {
+        if (!queue->counted)
+            continue;
+        sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_QUEUE_COUNTS);
+        if (statement == NULL)
+            return lt_database_fail(&lane->db, sqlite3_extended_errcode(lane->db.handle));
+        sqlite3_bind_int64(statement, 1, queue->number);
+        for (int state = 0; state < LT_ROW_STATES; state++)
+            sqlite3_bind_int64(statement, 2 + state, queue->counts[state]);
+        int code = lt_database_run(&lane->db, statement);
+        if (code != SQLITE_OK)
+            return code;
+        queue->counted = false;
+    }
+    return SQLITE_OK;
+}
+
+static struct lt_sqlite_queue *find_queue(struct lt_sqlite_lane *lane, const char *name)
+{
+    struct lt_sqlite_queue *queue;
+    TAILQ_FOREACH(queue, &lane->queues, link) {
+        if (strcmp(queue->name, name) == 0)
+            return queue;
+    }
+    queue = lt_zalloc(sizeof *queue);
+    queue->name = lt_strdup(name);
+    TAILQ_INSERT_TAIL(&lane->queues, queue, link);
+    return queue;
+}
+
+static void list_member(struct lt_sqlite_lane *lane, struct lt_sqlite_member *member)
+{
+    if (member == NULL || member->queue != NULL)
+        return;
+    member->queue = find_queue(lane, member->name);
+    TAILQ_INSERT_TAIL(&lane->members, member, link);
+}
+
+/* It has left, as far as the file can be written: nothing is told to it any more. */
+static void unlist_member(struct lt_sqlite_lane *lane, struct lt_sqlite_member *member)
+{
+    struct lt_sqlite_news *news, *next;
+    for (news = STAILQ_FIRST(&lane->committed_news); news != NULL; news = next) {
+        next = STAILQ_NEXT(news, link);
+        if (news->member != member)
+            continue;
+        STAILQ_REMOVE(&lane->committed_news, news, lt_sqlite_news, link);
+        lt_task_unref(news->task);
+        lt_bytes_unref(news->reason);
+        free(news);
+    }
+    TAILQ_REMOVE(&lane->members, member, link);
+    member->queue = NULL;
+}
+
+/* What a transaction that is given up must not leave. */
+
+static void drop_news(struct lt_sqlite_news_list *list)
+{
+    struct lt_sqlite_news *news;
+    while ((news = STAILQ_FIRST(list)) != NULL) {
+        STAILQ_REMOVE_HEAD(list, link);
+        lt_task_unref(news->task);
+        lt_bytes_unref(news->reason);
+        free(news);
+    }
+}
+
+static void begin_anew(struct lt_sqlite_lane *lane)
+{
+    struct lt_sqlite_queue *queue;
+    struct lt_sqlite_member *member;
+    TAILQ_FOREACH(queue, &lane->queues, link) {
+        queue->number = 0;
+        queue->counted = false;
+    }
+    TAILQ_FOREACH(member, &lane->members, link) {
+        member->to_look = false;
+        member->before = member->standing;
+    }
+    lane->rings = false;
+}
+
+static void give_up_transaction(struct lt_sqlite_lane *lane)
+{
+    struct lt_sqlite_member *member;
+    lt_database_rollback(&lane->db);
+    drop_news(&lane->news);
+    TAILQ_FOREACH(member, &lane->members, link) {
+        member->standing = member->before;
+        member->claim_count = 0;
+    }
+}
+
+/* Requests. */
+
+void lt_sqlite_request_clear(struct lt_sqlite_request *request)
+{
+    lt_claims_free(&request->claims);
+    lt_tasks_free(&request->tasks);
+    lt_task_unref(request->task);
+    lt_bytes_unref(request->bytes);
+    free(request->message);
+    request->task = NULL;
+    request->bytes = NULL;
+    request->message = NULL;
+    request->code = LT_OK;
+    request->next_date = request->oldest = 0;
+    request->more = request->waits = false;
+    request->after = 0;
+}
+
+static bool only_reads(const struct lt_sqlite_request *request)
+{
+    switch (request->kind) {
+    case LT_SQLITE_GET:
+        return !((const struct lt_get_op *)request->op)->waits;
+    case LT_SQLITE_LIST:
+    case LT_SQLITE_COUNT:
+    case LT_SQLITE_LOAD:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static int perform_request(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
+{
+    static int (*const performs[])(struct lt_sqlite_lane *, struct lt_sqlite_request *) = {
+        [LT_SQLITE_ADD] = lt_sqlite_add,
+        [LT_SQLITE_CLAIM] = lt_sqlite_claim,
+        [LT_SQLITE_CHANGE] = lt_sqlite_change,
+        [LT_SQLITE_UPDATE] = lt_sqlite_update,
+        [LT_SQLITE_GET] = lt_sqlite_get,
+        [LT_SQLITE_LIST] = lt_sqlite_list,
+        [LT_SQLITE_COUNT] = lt_sqlite_count,
+        [LT_SQLITE_RECOVER] = lt_sqlite_recover,
+        [LT_SQLITE_ASK_STOP] = lt_sqlite_ask_stop,
+        [LT_SQLITE_PAUSE] = lt_sqlite_pause,
+        [LT_SQLITE_SAVE] = lt_sqlite_output,
+        [LT_SQLITE_LOAD] = lt_sqlite_output,
+        [LT_SQLITE_ERASE] = lt_sqlite_output,
+        [LT_SQLITE_LOOK] = lt_sqlite_look,
+        [LT_SQLITE_PRUNE] = lt_sqlite_prune,
+        [LT_SQLITE_LEAVE] = lt_sqlite_leave,
+    };
+    int code = request->member != NULL ? lt_sqlite_queue_read(lane, request->member->queue) : SQLITE_OK;
+    return code == SQLITE_OK ? performs[request->kind](lane, request) : code;
+}
+
+/* From `first`, `count` of them, in one transaction. */
+static int try_requests(struct lt_sqlite_lane *lane, struct lt_sqlite_request *first, unsigned count)
+{
+    struct lt_sqlite_request *request = first;
+    bool writes = false;
+    for (unsigned i = 0; i < count; i++, request = STAILQ_NEXT(request, link)) {
+        lt_sqlite_request_clear(request);
+        writes = writes || !only_reads(request);
+    }
+    begin_anew(lane);
+    int code = lt_database_begin(&lane->db, writes);
+    if (code == SQLITE_OK && writes && lt_sqlite_mark_due(lane))
+        code = lt_sqlite_mark(lane);
+    request = first;
+    for (unsigned i = 0; code == SQLITE_OK && i < count; i++, request = STAILQ_NEXT(request, link))
+        code = perform_request(lane, request);
+    if (code == SQLITE_OK && writes)
+        code = write_counts(lane);
+    if (code == SQLITE_OK)
+        code = lt_database_commit(&lane->db, writes);
+    if (code != SQLITE_OK)
+        give_up_transaction(lane);
+    return code;
+}
+
+static void fail_requests(struct lt_sqlite_lane *lane, struct lt_sqlite_request *first, unsigned count)
+{
+    for (; count-- > 0; first = STAILQ_NEXT(first, link)) {
+        lt_sqlite_request_clear(first);
+        lt_sqlite_refuse(first, LT_ERROR, "%s", lane->db.message != NULL ? lane->db.message : "the database failed");
+    }
+}
+
+/* Whether the file as a whole cannot be used now, so that it makes no sense to try one by one. */
+static bool is_general(int code)
+{
+    switch (code & 0xff) {
+    case SQLITE_CORRUPT:
+    case SQLITE_TOOBIG:
+    case SQLITE_CONSTRAINT:
+    case SQLITE_MISMATCH:
+        return false;
+    default:
+        return true;
+    }
+}
+
+static void do_requests(struct lt_sqlite_lane *lane, struct lt_sqlite_request *first, unsigned count)
+{
+    int code = try_requests(lane, first, count);
+    if (code == SQLITE_OK)
+        return;
+    if (is_general(code) || count == 1) {
+        fail_requests(lane, first, count);
+        return;
+    }
+    for (; count > 0; count--, first = STAILQ_NEXT(first, link)) {
+        if (try_requests(lane, first, 1) != SQLITE_OK)
+            fail_requests(lane, first, 1);
+    }
+}
+
+/* The file that is open is not the one behind the path any more, or its log is not: what another process commits would not
+ * be seen, and what is committed here would be lost. Nothing that was said may be lost: the log that is open is written
+ * into the file, and that is opened anew. */
+static bool come_back(struct lt_sqlite_lane *lane)
+{
+    struct lt_database *db = &lane->db;
+    struct stat now;
+    int64_t commits = db->commits;
+    int persist = 1;
+    bool moved = stat(db->path, &now) != 0 || now.st_ino != db->file.st_ino || now.st_dev != db->file.st_dev;
+    free(db->message);
+    db->message = lt_format(moved ? "%s: the file was removed or replaced while it was open; put it back, or stop this host"
+                                  : "%s: its log was removed while it was open",
+                            db->path);
+    lt_log_gated(&lane->log, LT_LOG_ERROR, "the database is not in its place", LT_S("error", db->message));
+    if (moved)
+        return false;
+    sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_PERSIST_WAL, &persist);
+    sqlite3_wal_checkpoint_v2(db->handle, NULL, SQLITE_CHECKPOINT_FULL, NULL, NULL);
+    lt_database_close(db);
+    return lt_database_open(db) == SQLITE_OK && db->commits >= commits;
+}
+
+static void finish_batch(struct lt_sqlite_lane *lane, struct lt_sqlite_request *first, unsigned count)
+{
+    if (!lt_database_in_place(&lane->db) && !come_back(lane)) {
+        drop_news(&lane->news);
+        fail_requests(lane, first, count);
+        return;
+    }
+    STAILQ_CONCAT(&lane->committed_news, &lane->news);
+    if (lane->rings)
+        lt_sqlite_ring(lane);
+}
+
+static void do_batch(struct lt_sqlite_lane *lane, struct lt_sqlite_requests *requests)
+{
+    struct lt_sqlite_request *first = STAILQ_FIRST(requests), *request;
+    unsigned count = 0;
+    STAILQ_FOREACH(request, requests, link) {
+        list_member(lane, request->member);
+        count++;
+    }
+    if (lane->db.handle == NULL && lt_database_open(&lane->db) != SQLITE_OK) {
+        fail_requests(lane, first, count);
+        return;
+    }
+    if (count == 1 && first->kind == LT_SQLITE_LOOK && !lt_sqlite_look_needed(lane))
+        return;
+    do_requests(lane, first, count);
+    finish_batch(lane, first, count);
+}
+
+void lt_sqlite_batch(struct lt_sqlite_lane *lane, struct lt_sqlite_requests *requests)
+{
+    struct lt_sqlite_request *request;
+    do_batch(lane, requests);
+    STAILQ_FOREACH(request, requests, link) {
+        if (request->kind == LT_SQLITE_LEAVE)
+            unlist_member(lane, request->member);
+    }
+}
+
+void lt_sqlite_show_life(struct lt_sqlite_lane *lane)
+{
+    if (lane->db.handle == NULL || !lt_sqlite_mark_due(lane))
+        return;
+    int code = lt_database_begin(&lane->db, true);
+    if (code == SQLITE_OK)
+        code = lt_sqlite_mark(lane);
+    if (code == SQLITE_OK)
+        code = lt_database_commit(&lane->db, true);
+    if (code != SQLITE_OK)
+        lt_database_rollback(&lane->db);
+}
+
+void lt_sqlite_lane_clear(struct lt_sqlite_lane *lane)
+{
+    drop_news(&lane->news);
+    drop_news(&lane->committed_news);
+    lt_sqlite_forget_others(lane);
+    struct lt_sqlite_queue *queue;
+    while ((queue = TAILQ_FIRST(&lane->queues)) != NULL) {
+        TAILQ_REMOVE(&lane->queues, queue, link);
+        free(queue->name);
+        free(queue);
+    }
+    free(lane->lock);
+    free(lane->db.path);
+    free(lane->db.message);
+}

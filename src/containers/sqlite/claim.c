@@ -1,0 +1,553 @@
+/* Claims: what is due becomes running, in order. Before that, in the same transaction: what has expired fails, what was
+ * delayed becomes due; and what was left by an owner that died is taken over, alone, since it may be running still. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/map.h"
+#include "containers/sqlite/owners.h"
+#include "containers/sqlite/store.h"
+
+enum { BATCH = 512, MOST_PASSED = 100000 /* tasks of full keys that a claim looks at, and passes over */ };
+
+static int statement_fails(struct lt_sqlite_lane *lane)
+{
+    return lt_database_fail(&lane->db, sqlite3_extended_errcode(lane->db.handle));
+}
+
+/* One row at most; *found says whether there is one, and it is to be reset then. */
+static int step_one(struct lt_sqlite_lane *lane, sqlite3_stmt *statement, bool *found)
+{
+    int code = statement != NULL ? sqlite3_step(statement) : SQLITE_ERROR;
+    *found = code == SQLITE_ROW;
+    if (code == SQLITE_ROW || code == SQLITE_DONE)
+        return SQLITE_OK;
+    return statement_fails(lane);
+}
+
+/* A row of ROW becomes one of the answer. */
+static int push_claimed(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, sqlite3_stmt *row,
+                        bool taken_over)
+{
+    struct lt_task *task = lt_row_task(&lane->db, row, lane->host);
+    if (task == NULL) {
+        free(lane->db.message);
+        lane->db.message = lt_format("the item of task '%s' cannot be read", sqlite3_column_text(row, 1));
+        return SQLITE_CORRUPT;
+    }
+    struct lt_bytes *stop = taken_over ? lt_column_bytes(row, LT_COLUMN_STOP) : NULL;
+    lt_claims_push(&request->claims, (struct lt_claimed){.task = task,
+                                                         .token = (uint64_t)request->member->standing.owner,
+                                                         .taken_over = taken_over});
+    if (stop != NULL)
+        lt_sqlite_tell(lane, request->member, LT_NEWS_STOP, lt_task_ref(task), stop);
+    return SQLITE_OK;
+}
+
+/* What is due by time. */
+
+static int expire_one(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, int64_t seq, int state)
+{
+    struct lt_database *db = &lane->db;
+    sqlite3_stmt *end = lt_database_statement(db, LT_ST_END), *get = lt_database_statement(db, LT_ST_GET_SEQ);
+    bool found = false;
+    if (end == NULL || get == NULL)
+        return statement_fails(lane);
+    sqlite3_bind_int64(end, 1, seq);
+    sqlite3_bind_int(end, 2, LT_ROW_FAILED);
+    sqlite3_bind_double(end, 3, request->now);
+    sqlite3_bind_text(end, 4, "expired", -1, SQLITE_STATIC);
+    for (int i = 5; i <= 7; i++)
+        sqlite3_bind_null(end, i);
+    sqlite3_bind_int64(get, 1, seq);
+    int code = lt_database_run(db, end);
+    if (code == SQLITE_OK)
+        code = step_one(lane, get, &found);
+    struct lt_task *task = found ? lt_row_task(db, get, lane->host) : NULL;
+    sqlite3_reset(get);
+    if (task != NULL)
+        lt_tasks_push(&request->tasks, task);
+    lt_sqlite_count_move(request->member->queue, state, LT_ROW_FAILED);
+    return code == SQLITE_OK ? lt_sqlite_ended(lane, request->member, seq, 0) : code;
+}
+
+struct due {
+    int64_t seq;
+    int64_t what; /* its state, or how often it was lost */
+};
+
+/* The rows that a statement of (queue, time, limit) gives. */
+static int find_due(struct lt_sqlite_lane *lane, const struct lt_sqlite_request *request, enum lt_statement which,
+                    struct due *due, int *count)
+{
+    sqlite3_stmt *statement = lt_database_statement(&lane->db, which);
+    int code = SQLITE_DONE;
+    *count = 0;
+    if (statement == NULL)
+        return statement_fails(lane);
+    sqlite3_bind_int64(statement, 1, request->member->queue->number);
+    sqlite3_bind_double(statement, 2, request->now);
+    sqlite3_bind_int(statement, 3, BATCH);
+    while (*count < BATCH && (code = sqlite3_step(statement)) == SQLITE_ROW)
+        due[(*count)++] = (struct due){sqlite3_column_int64(statement, 0), sqlite3_column_int64(statement, 1)};
+    sqlite3_reset(statement);
+    return code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : lt_database_fail(&lane->db, code);
+}
+
+static int expire_due(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
+{
+    struct due due[BATCH];
+    int count;
+    int code = find_due(lane, request, LT_ST_EXPIRED, due, &count);
+    for (int i = 0; code == SQLITE_OK && i < count; i++)
+        code = expire_one(lane, request, due[i].seq, (int)due[i].what);
+    request->more = request->more || count == BATCH;
+    return code;
+}
+
+static int wake_one(struct lt_sqlite_lane *lane, struct lt_sqlite_queue *queue, const struct due *due)
+{
+    sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_WAKE);
+    int to = due->what > 0 ? LT_ROW_SUSPECT : LT_ROW_DUE;
+    if (statement == NULL)
+        return statement_fails(lane);
+    sqlite3_bind_int64(statement, 1, due->seq);
+    sqlite3_bind_int(statement, 2, to);
+    sqlite3_bind_int64(statement, 3, lt_database_next(&lane->db));
+    lt_sqlite_count_move(queue, LT_ROW_DELAYED, to);
+    return lt_database_run(&lane->db, statement);
+}
+
+static int wake_delayed(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
+{
+    struct lt_sqlite_queue *queue = request->member->queue;
+    struct due due[BATCH];
+    int count;
+    if (queue->counts[LT_ROW_DELAYED] == 0)
+        return SQLITE_OK;
+    int code = find_due(lane, request, LT_ST_DELAYED_DUE, due, &count);
+    for (int i = 0; code == SQLITE_OK && i < count; i++)
+        code = wake_one(lane, queue, &due[i]);
+    request->more = request->more || count == BATCH;
+    return code;
+}
+
+static int find_next(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, enum lt_statement which)
+{
+    sqlite3_stmt *statement = lt_database_statement(&lane->db, which);
+    bool found;
+    if (statement == NULL)
+        return statement_fails(lane);
+    sqlite3_bind_int64(statement, 1, request->member->queue->number);
+    int code = step_one(lane, statement, &found);
+    if (found)
+        request->next_date = lt_earlier(request->next_date, sqlite3_column_double(statement, 0));
+    sqlite3_reset(statement);
+    return code;
+}
+
+/* How many. */
+
+static int count_in(struct lt_sqlite_lane *lane, const struct lt_sqlite_member *member, enum lt_statement which,
+                    int64_t *count)
+{
+    sqlite3_stmt *statement = lt_database_statement(&lane->db, which);
+    bool found;
+    if (statement == NULL)
+        return statement_fails(lane);
+    sqlite3_bind_int64(statement, 1, member->queue->number);
+    if (which == LT_ST_RUNNING_OF)
+        sqlite3_bind_int64(statement, 2, member->standing.owner);
+    int code = step_one(lane, statement, &found);
+    *count = found ? sqlite3_column_int64(statement, 0) : 0;
+    sqlite3_reset(statement);
+    return code;
+}
+
+/* Places of this scheduler, those included that the ends before it have freed; and not beyond what all may run. */
+static int find_room(struct lt_sqlite_lane *lane, const struct lt_sqlite_request *request, int64_t *room)
+{
+    *room = request->limit;
+    for (uint32_t i = 0; i < request->end_count; i++)
+        *room += request->ends[i]->code == LT_OK;
+    if (*room == 0 || request->global_limit == 0)
+        return SQLITE_OK;
+    int64_t running, left;
+    int code = count_in(lane, request->member, LT_ST_RUNNING_COUNT, &running);
+    if (code != SQLITE_OK)
+        return code;
+    left = (int64_t)request->global_limit - running;
+    request->member->standing.held = left < *room;
+    *room = left < 0 ? 0 : left < *room ? left : *room;
+    return SQLITE_OK;
+}
+
+/* What died with its owner. */
+
+static int take_orphan(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, int64_t seq)
+{
+    sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_TAKE_OVER);
+    bool found;
+    if (statement == NULL)
+        return statement_fails(lane);
+    sqlite3_bind_int64(statement, 1, seq);
+    sqlite3_bind_int64(statement, 2, request->member->standing.owner);
+    int code = step_one(lane, statement, &found);
+    if (found)
+        code = push_claimed(lane, request, statement, true);
+    if (code == SQLITE_OK && sqlite3_step(statement) != SQLITE_DONE)
+        code = statement_fails(lane);
+    sqlite3_reset(statement);
+    return code;
+}
+
+static int take_orphans(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, int64_t room)
+{
+    struct lt_database *db = &lane->db;
+    sqlite3_stmt *statement = lt_database_statement(db, LT_ST_ORPHANS);
+    int64_t *rows = NULL;
+    size_t count = 0, size = 0;
+    int code = SQLITE_DONE;
+    if (statement == NULL)
+        return statement_fails(lane);
+    sqlite3_bind_int64(statement, 1, request->member->queue->number);
+    sqlite3_bind_int64(statement, 2, room);
+    while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
+        if (count == size)
+            rows = lt_realloc(rows, (size = size > 0 ? size * 2 : 64) * sizeof *rows);
+        rows[count++] = sqlite3_column_int64(statement, 0);
+    }
+    code = code == SQLITE_DONE ? SQLITE_OK : lt_database_fail(db, code);
+    sqlite3_reset(statement);
+    for (size_t i = 0; code == SQLITE_OK && i < count; i++)
+        code = take_orphan(lane, request, rows[i]);
+    free(rows);
+    return code;
+}
+
+int lt_sqlite_recover(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
+{
+    int code = request->member->standing.owner == 0 ? lt_sqlite_join(lane, request->member, request->now) : SQLITE_OK;
+    return code == SQLITE_OK ? take_orphans(lane, request, INT64_MAX) : code;
+}
+
+/* Claiming. */
+
+/* While they are gathered, the token is the place. */
+static uint64_t a_place(const void *claimed)
+{
+    return ((const struct lt_claimed *)claimed)->token;
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const struct lt_task *left = ((const struct lt_claimed *)a)->task, *right = ((const struct lt_claimed *)b)->task;
+    if (left->priority != right->priority)
+        return left->priority > right->priority ? -1 : 1;
+    return a_place(a) < a_place(b) ? -1 : a_place(a) > a_place(b);
+}
+
+static void bind_run(struct lt_sqlite_lane *lane, const struct lt_sqlite_request *request, sqlite3_stmt *statement,
+                     int64_t run)
+{
+    sqlite3_bind_int64(statement, 2, run);
+    sqlite3_bind_int64(statement, 3, request->member->standing.owner);
+    sqlite3_bind_double(statement, 4, request->now);
+    sqlite3_bind_text(statement, 5, lane->host, -1, SQLITE_STATIC);
+}
+
+/* The first so many: they have one run number, which none of them had before. */
+static int claim_first(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, int64_t room)
+{
+    sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_CLAIM);
+    int code;
+    if (statement == NULL)
+        return statement_fails(lane);
+    sqlite3_bind_int64(statement, 1, request->member->queue->number);
+    bind_run(lane, request, statement, lt_database_next(&lane->db));
+    sqlite3_bind_int64(statement, 6, room);
+    while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
+        code = push_claimed(lane, request, statement, false);
+        if (code != SQLITE_OK)
+            break;
+        request->claims.items[request->claims.count - 1].token =
+            (uint64_t)sqlite3_column_int64(statement, LT_COLUMN_PLACE);
+    }
+    code = code == SQLITE_DONE ? SQLITE_OK : code == SQLITE_CORRUPT ? code : statement_fails(lane);
+    sqlite3_reset(statement);
+    for (uint32_t i = 0; i < request->claims.count; i++)
+        lt_sqlite_count_move(request->member->queue, LT_ROW_DUE, LT_ROW_RUNNING);
+    if (request->claims.count > 1)
+        qsort(request->claims.items, request->claims.count, sizeof request->claims.items[0], by_place);
+    for (uint32_t i = 0; i < request->claims.count; i++)
+        request->claims.items[i].token = (uint64_t)request->member->standing.owner;
+    return code;
+}
+
+static int claim_one(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, int64_t seq, int64_t run, int state)
+{
+    sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_CLAIM_ONE);
+    bool found;
+    if (statement == NULL)
+        return statement_fails(lane);
+    sqlite3_bind_int64(statement, 1, seq);
+    bind_run(lane, request, statement, run);
+    int code = step_one(lane, statement, &found);
+    if (found)
+        code = push_claimed(lane, request, statement, false);
+    if (code == SQLITE_OK && sqlite3_step(statement) != SQLITE_DONE)
+        code = statement_fails(lane);
+    sqlite3_reset(statement);
+    lt_sqlite_count_move(request->member->queue, state, LT_ROW_RUNNING);
+    return code;
+}
+
+/* With limits for keys: what runs of each is counted from the rows. */
+
+struct key {
+    uint32_t running;
+    bool full;
+    size_t len;
+    char text[];
+};
+
+static const char *key_text(const void *object, size_t *len)
+{
+    const struct key *key = object;
+    *len = key->len;
+    return key->text;
+}
+
+static struct key *find_key(struct lt_map *keys, const char *text, size_t len)
+{
+    uint32_t hash = lt_hash(text, len);
+    struct key *key = lt_map_find(keys, hash, text, len);
+    if (key == NULL) {
+        key = lt_zalloc(sizeof *key + len);
+        key->len = len;
+        memcpy(key->text, text, len);
+        lt_map_put(keys, hash, key);
+    }
+    return key;
+}
+
+static void free_keys(struct lt_map *keys)
+{
+    uint32_t position = 0;
+    struct key *key;
+    while ((key = lt_map_next(keys, &position)) != NULL)
+        free(key);
+    lt_map_free(keys);
+}
+
+static int count_keys(struct lt_sqlite_lane *lane, const struct lt_sqlite_request *request, struct lt_map *keys)
+{
+    sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_RUNNING_KEYS);
+    int code;
+    for (uint32_t i = 0; i < request->full_count; i++)
+        find_key(keys, request->full_keys[i]->data, request->full_keys[i]->len)->full = true;
+    if (statement == NULL)
+        return statement_fails(lane);
+    sqlite3_bind_int64(statement, 1, request->member->queue->number);
+    while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
+        const char *text = (const char *)sqlite3_column_text(statement, 0);
+        find_key(keys, text, (size_t)sqlite3_column_bytes(statement, 0))->running = (uint32_t)sqlite3_column_int(statement, 1);
+    }
+    sqlite3_reset(statement);
+    return code == SQLITE_DONE ? SQLITE_OK : lt_database_fail(&lane->db, code);
+}
+
+static bool admits(const struct lt_sqlite_request *request, struct key *key)
+{
+    if (key->full || (request->key_limit > 0 && key->running >= request->key_limit))
+        return false;
+    key->running++;
+    key->full = request->key_once;
+    return true;
+}
+
+/* Whether the task in the row of a candidate may start. */
+static bool may_start(const struct lt_sqlite_request *request, struct lt_map *keys, sqlite3_stmt *row)
+{
+    const char *text = (const char *)sqlite3_column_text(row, 1);
+    return text == NULL || admits(request, find_key(keys, text, (size_t)sqlite3_column_bytes(row, 1)));
+}
+
+static int claim_by_keys(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, int64_t room)
+{
+    struct lt_map keys = {.key = key_text};
+    int64_t *rows = lt_alloc((size_t)room * sizeof *rows), count = 0, passed = 0;
+    int code = count_keys(lane, request, &keys);
+    sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_CLAIM_CANDIDATES);
+    if (code == SQLITE_OK && statement != NULL) {
+        sqlite3_bind_int64(statement, 1, request->member->queue->number);
+        while (count < room && passed < MOST_PASSED && (code = sqlite3_step(statement)) == SQLITE_ROW) {
+            if (may_start(request, &keys, statement))
+                rows[count++] = sqlite3_column_int64(statement, 0);
+            else
+                passed++;
+        }
+        code = code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : lt_database_fail(&lane->db, code);
+        sqlite3_reset(statement);
+    }
+    int64_t run = count > 0 ? lt_database_next(&lane->db) : 0;
+    for (int64_t i = 0; code == SQLITE_OK && i < count; i++)
+        code = claim_one(lane, request, rows[i], run, LT_ROW_DUE);
+    request->member->standing.held = passed > 0;
+    free_keys(&keys);
+    free(rows);
+    return code;
+}
+
+/* Suspects. */
+
+/* Whether the one that runs alone still does. */
+static int look_at_alone(struct lt_sqlite_lane *lane, struct lt_sqlite_member *member)
+{
+    sqlite3_stmt *head = lt_database_statement(&lane->db, LT_ST_HEAD);
+    bool found;
+    if (head == NULL)
+        return statement_fails(lane);
+    sqlite3_bind_int64(head, 1, member->standing.alone);
+    int code = step_one(lane, head, &found);
+    int state = found ? sqlite3_column_int(head, 0) : LT_ROW_STATES;
+    bool runs = (state == LT_ROW_RUNNING || state == LT_ROW_EXPORTING) && sqlite3_column_int64(head, 2) == member->standing.owner;
+    sqlite3_reset(head);
+    if (!runs)
+        member->standing.alone = 0;
+    return code;
+}
+
+struct place {
+    bool there;
+    int64_t priority, place, seq;
+};
+
+static int first_of(struct lt_sqlite_lane *lane, const struct lt_sqlite_queue *queue, enum lt_statement which,
+                    struct place *first)
+{
+    sqlite3_stmt *statement = lt_database_statement(&lane->db, which);
+    if (statement == NULL)
+        return statement_fails(lane);
+    sqlite3_bind_int64(statement, 1, queue->number);
+    int code = step_one(lane, statement, &first->there);
+    if (first->there) {
+        first->priority = sqlite3_column_int64(statement, 0);
+        first->place = sqlite3_column_int64(statement, 1);
+        first->seq = which == LT_ST_FIRST_SUSPECT ? sqlite3_column_int64(statement, 2) : 0;
+    }
+    sqlite3_reset(statement);
+    return code;
+}
+
+/* One that is next is claimed when nothing else runs, and until then nothing is claimed. *room is what is left for others. */
+static int claim_suspect(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, int64_t *room)
+{
+    struct lt_sqlite_member *member = request->member;
+    struct place suspect = {0}, due = {0};
+    int64_t running = 0;
+    int code = member->standing.alone != 0 ? look_at_alone(lane, member) : SQLITE_OK;
+    if (member->standing.alone != 0)
+        *room = 0;
+    if (code != SQLITE_OK || *room == 0 || member->queue->counts[LT_ROW_SUSPECT] == 0)
+        return code;
+    code = first_of(lane, member->queue, LT_ST_FIRST_SUSPECT, &suspect);
+    if (code == SQLITE_OK)
+        code = first_of(lane, member->queue, LT_ST_FIRST_DUE, &due);
+    bool next = suspect.there && (!due.there || suspect.priority > due.priority ||
+                                  (suspect.priority == due.priority && suspect.place < due.place));
+    if (code != SQLITE_OK || !next)
+        return code;
+    *room = 0;
+    member->standing.held = true;
+    code = count_in(lane, member, LT_ST_RUNNING_OF, &running);
+    if (code != SQLITE_OK || running > 0)
+        return code;
+    member->standing.alone = suspect.seq;
+    return claim_one(lane, request, suspect.seq, lt_database_next(&lane->db), LT_ROW_SUSPECT);
+}
+
+/* The same claim again. */
+static int claim_again(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
+{
+    const struct lt_sqlite_member *member = request->member;
+    int code = SQLITE_OK;
+    for (uint32_t i = 0; code == SQLITE_OK && i < member->claim_count; i++) {
+        sqlite3_stmt *row = lt_database_statement(&lane->db, LT_ST_GET_SEQ);
+        bool found;
+        if (row == NULL)
+            return statement_fails(lane);
+        sqlite3_bind_int64(row, 1, member->claim_rows[i]);
+        code = step_one(lane, row, &found);
+        int state = found ? sqlite3_column_int(row, 2) : LT_ROW_STATES;
+        if ((state == LT_ROW_RUNNING || state == LT_ROW_EXPORTING) &&
+            sqlite3_column_int64(row, LT_COLUMN_OWNER) == member->standing.owner)
+            code = push_claimed(lane, request, row, false);
+        sqlite3_reset(row);
+    }
+    return code;
+}
+
+static void remember_claim(struct lt_sqlite_member *member, const struct lt_sqlite_request *request, uint64_t number)
+{
+    member->claim_number = number;
+    member->claim_count = request->claims.count;
+    if (request->claims.count > 0)
+        member->claim_rows = lt_realloc(member->claim_rows, request->claims.count * sizeof(int64_t));
+    for (uint32_t i = 0; i < request->claims.count; i++)
+        member->claim_rows[i] = (int64_t)request->claims.items[i].task->seq;
+}
+
+/* What is left in the queue. */
+static int look_ahead(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
+{
+    const struct lt_sqlite_queue *queue = request->member->queue;
+    int64_t waiting = queue->counts[LT_ROW_DELAYED] + queue->counts[LT_ROW_DUE] + queue->counts[LT_ROW_SUSPECT];
+    int64_t running = queue->counts[LT_ROW_RUNNING] + queue->counts[LT_ROW_EXPORTING], own = running;
+    int code = waiting > 0 ? find_next(lane, request, LT_ST_NEXT_DELAYED) : SQLITE_OK;
+    if (code == SQLITE_OK && waiting > 0)
+        code = find_next(lane, request, LT_ST_NEXT_EXPIRY);
+    if (code == SQLITE_OK && waiting == 0 && running > 0)
+        code = count_in(lane, request->member, LT_ST_RUNNING_OF, &own);
+    request->waits = waiting > 0 || running > own;
+    return code;
+}
+
+static int claim_new(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
+{
+    struct lt_sqlite_member *member = request->member;
+    const struct lt_sqlite_queue *queue = member->queue;
+    int64_t room = 0;
+    int code = expire_due(lane, request);
+    if (code == SQLITE_OK)
+        code = wake_delayed(lane, request);
+    member->standing.held = false;
+    if (code == SQLITE_OK)
+        code = find_room(lane, request, &room);
+    if (code == SQLITE_OK && room > 0 && queue->counts[LT_ROW_RUNNING] + queue->counts[LT_ROW_EXPORTING] > 0)
+        code = take_orphans(lane, request, room);
+    if (code != SQLITE_OK || request->claims.count > 0) {
+        request->more = true;
+        return code;
+    }
+    code = claim_suspect(lane, request, &room);
+    bool draining = member->standing.held && room == 0;
+    if (code == SQLITE_OK && room > 0 && queue->counts[LT_ROW_DUE] > 0)
+        code = request->keys_limited ? claim_by_keys(lane, request, room) : claim_first(lane, request, room);
+    request->more = request->more || (!draining && !member->standing.held && queue->counts[LT_ROW_DUE] > 0);
+    return code;
+}
+
+int lt_sqlite_claim(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
+{
+    const struct lt_claim_op *op = request->op;
+    struct lt_sqlite_member *member = request->member;
+    bool again = op->number == member->claim_number && member->claim_count > 0;
+    int code = again ? claim_again(lane, request) : claim_new(lane, request);
+    if (code == SQLITE_OK)
+        code = look_ahead(lane, request);
+    if (code == SQLITE_OK && !again)
+        remember_claim(member, request, op->number);
+    return code;
+}

@@ -1,0 +1,499 @@
+/* Who runs what, across processes.
+ *
+ * Each member is an owner in the file, and what it runs is marked as its. Its process holds a lock (flock) on a small file
+ * beside the database for as long as it lives, so on one machine a dead owner is proved, at once: the lock can be had. One
+ * that lives and does not move (stopped, frozen) is given up when its mark has not changed for the length of its lease, by
+ * the clock of who watches, during which he himself could write: no time of another process is compared. It may still be at
+ * work then; what it says later is refused, since the owner of a row is its fencing token.
+ *
+ * What an owner left running has owner 0 from then on, and whoever claims next takes it over.
+ *
+ * News for others are rows; that there are some is said by touching the lock files, which their processes watch. Looking
+ * every second is the net beneath that. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/log.h"
+#include "containers/sqlite/owners.h"
+
+static int statement_fails(struct lt_sqlite_lane *lane)
+{
+    return lt_database_fail(&lane->db, sqlite3_extended_errcode(lane->db.handle));
+}
+
+double lt_sqlite_monotonic(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+/* Telling members of this process. */
+
+struct lt_sqlite_news *lt_sqlite_tell(struct lt_sqlite_lane *lane, struct lt_sqlite_member *member,
+                                      enum lt_news_kind kind, struct lt_task *task, struct lt_bytes *reason)
+{
+    struct lt_sqlite_news *news = lt_zalloc(sizeof *news);
+    *news = (struct lt_sqlite_news){.member = member, .kind = kind, .task = task, .reason = reason};
+    if (task != NULL) {
+        news->run = task->run;
+        news->token = (uint64_t)member->standing.owner;
+    }
+    STAILQ_INSERT_TAIL(&lane->news, news, link);
+    return news;
+}
+
+void lt_sqlite_tell_work(struct lt_sqlite_lane *lane, const struct lt_sqlite_queue *queue,
+                         const struct lt_sqlite_member *except)
+{
+    struct lt_sqlite_member *member;
+    TAILQ_FOREACH(member, &lane->members, link) {
+        if (member != except && member->standing.open && (queue == NULL || member->queue == queue) && !member->to_look) {
+            member->to_look = true; /* once in a transaction is enough */
+            lt_sqlite_tell(lane, member, LT_NEWS_WORK, NULL, NULL);
+        }
+    }
+}
+
+/* Others. */
+
+static void forget_other(struct lt_sqlite_lane *lane, struct lt_sqlite_other *other)
+{
+    TAILQ_REMOVE(&lane->others, other, link);
+    free(other->lock);
+    free(other);
+}
+
+void lt_sqlite_forget_others(struct lt_sqlite_lane *lane)
+{
+    while (!TAILQ_EMPTY(&lane->others))
+        forget_other(lane, TAILQ_FIRST(&lane->others));
+}
+
+static struct lt_sqlite_other *find_other(struct lt_sqlite_lane *lane, int64_t owner)
+{
+    struct lt_sqlite_other *other;
+    TAILQ_FOREACH(other, &lane->others, link) {
+        if (other->owner == owner)
+            return other;
+    }
+    return NULL;
+}
+
+static void note_other(struct lt_sqlite_lane *lane, sqlite3_stmt *row, double now)
+{
+    int64_t owner = sqlite3_column_int64(row, 0), mark = sqlite3_column_int64(row, 4);
+    struct lt_sqlite_other *other = find_other(lane, owner);
+    if (other == NULL) {
+        other = lt_zalloc(sizeof *other);
+        other->owner = owner;
+        other->queue = sqlite3_column_int64(row, 1);
+        other->lock = lt_strdup((const char *)sqlite3_column_text(row, 2));
+        other->lease = sqlite3_column_double(row, 3);
+        other->mark = mark - 1;
+        TAILQ_INSERT_TAIL(&lane->others, other, link);
+    }
+    if (other->mark != mark) {
+        other->mark = mark;
+        other->mark_seen = now;
+    }
+    other->seen = true;
+}
+
+static struct lt_sqlite_member *member_of(struct lt_sqlite_lane *lane, int64_t owner)
+{
+    struct lt_sqlite_member *member;
+    TAILQ_FOREACH(member, &lane->members, link) {
+        if (member->standing.owner == owner)
+            return member;
+    }
+    return NULL;
+}
+
+/* All owners as they are in the file now. Of this process: which are still there. */
+static int read_owners(struct lt_sqlite_lane *lane)
+{
+    double now = lt_sqlite_monotonic();
+    sqlite3_stmt *row = lt_database_statement(&lane->db, LT_ST_OWNERS);
+    struct lt_sqlite_other *other, *next;
+    struct lt_sqlite_member *member;
+    int code;
+    if (row == NULL)
+        return statement_fails(lane);
+    TAILQ_FOREACH(other, &lane->others, link)
+        other->seen = false;
+    TAILQ_FOREACH(member, &lane->members, link)
+        member->seen = false;
+    while ((code = sqlite3_step(row)) == SQLITE_ROW) {
+        const char *lock = (const char *)sqlite3_column_text(row, 2);
+        if (strcmp(lock, lane->lock) != 0)
+            note_other(lane, row, now);
+        else if ((member = member_of(lane, sqlite3_column_int64(row, 0))) != NULL)
+            member->seen = true;
+    }
+    sqlite3_reset(row);
+    for (other = TAILQ_FIRST(&lane->others); other != NULL; other = next) {
+        next = TAILQ_NEXT(other, link);
+        if (!other->seen)
+            forget_other(lane, other);
+    }
+    return code == SQLITE_DONE ? SQLITE_OK : lt_database_fail(&lane->db, code);
+}
+
+/* The lock file of another: whether its process is dead. That it is not there proves nothing. */
+static bool is_dead(const struct lt_sqlite_lane *lane, const struct lt_sqlite_other *other)
+{
+    char *path = lt_format("%s%s", lane->db.path, other->lock);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    bool dead = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0;
+    if (fd >= 0)
+        close(fd);
+    free(path);
+    return dead;
+}
+
+static bool is_overdue(const struct lt_sqlite_other *other, double now)
+{
+    return other->lease > 0 && now - other->mark_seen >= other->lease;
+}
+
+void lt_sqlite_ring(const struct lt_sqlite_lane *lane)
+{
+    const struct lt_sqlite_other *other, *before = NULL;
+    TAILQ_FOREACH(other, &lane->others, link) {
+        if (before != NULL && strcmp(before->lock, other->lock) == 0)
+            continue;
+        before = other;
+        char *path = lt_format("%s%s", lane->db.path, other->lock);
+        utimensat(AT_FDCWD, path, NULL, 0);
+        free(path);
+    }
+}
+
+/* Dead owners. */
+
+static int run_on_owner(struct lt_sqlite_lane *lane, enum lt_statement which, int64_t first, int64_t second)
+{
+    sqlite3_stmt *statement = lt_database_statement(&lane->db, which);
+    if (statement == NULL)
+        return statement_fails(lane);
+    sqlite3_bind_int64(statement, 1, first);
+    if (second != 0)
+        sqlite3_bind_int64(statement, 2, second);
+    return lt_database_run(&lane->db, statement);
+}
+
+/* What it ran is whose claims it next. */
+static int give_up_owner(struct lt_sqlite_lane *lane, struct lt_sqlite_other *other, bool dead)
+{
+    int code = SQLITE_OK;
+    if (!dead) /* it may be told when it moves again */
+        code = run_on_owner(lane, LT_ST_OWNER_TELL_LOST, other->queue, other->owner);
+    if (code == SQLITE_OK)
+        code = run_on_owner(lane, LT_ST_OWNER_LOST, other->queue, other->owner);
+    int lost = sqlite3_changes(lane->db.handle);
+    if (code == SQLITE_OK)
+        code = run_on_owner(lane, LT_ST_OWNER_GONE, other->owner, 0);
+    if (code == SQLITE_OK && dead)
+        code = run_on_owner(lane, LT_ST_NEWS_DROP, other->owner, 0);
+    if (code == SQLITE_OK && lost > 0)
+        lt_log(LT_LOG_WARN, dead ? "a host died, its tasks are taken over" : "a host does not move, its tasks are taken over",
+               LT_S("database", lane->db.path), LT_I("tasks", lost));
+    return code;
+}
+
+static void remove_lock(const struct lt_sqlite_lane *lane, const char *lock)
+{
+    char *path = lt_format("%s%s", lane->db.path, lock);
+    unlink(path);
+    free(path);
+}
+
+/* The last owner of a dead process: its file goes. */
+static bool has_lock(const struct lt_sqlite_lane *lane, const char *lock)
+{
+    const struct lt_sqlite_other *other;
+    TAILQ_FOREACH(other, &lane->others, link) {
+        if (strcmp(other->lock, lock) == 0)
+            return true;
+    }
+    return false;
+}
+
+static int give_up_dead(struct lt_sqlite_lane *lane)
+{
+    struct lt_sqlite_other *other, *next;
+    double now = lt_sqlite_monotonic();
+    bool could_write = lane->db.waited < 1;
+    for (other = TAILQ_FIRST(&lane->others); other != NULL; other = next) {
+        next = TAILQ_NEXT(other, link);
+        bool dead = is_dead(lane, other);
+        if (!could_write)
+            other->mark_seen = now; /* nor could the other */
+        if (!dead && !is_overdue(other, now))
+            continue;
+        int code = give_up_owner(lane, other, dead);
+        if (code != SQLITE_OK)
+            return code;
+        char *lock = lt_strdup(other->lock);
+        forget_other(lane, other);
+        if (dead && !has_lock(lane, lock))
+            remove_lock(lane, lock);
+        free(lock);
+        lt_sqlite_tell_work(lane, NULL, NULL);
+    }
+    return SQLITE_OK;
+}
+
+/* Members. */
+
+int lt_sqlite_join(struct lt_sqlite_lane *lane, struct lt_sqlite_member *member, double wall)
+{
+    struct lt_database *db = &lane->db;
+    sqlite3_stmt *statement = lt_database_statement(db, LT_ST_OWNER_NEW);
+    if (statement == NULL)
+        return statement_fails(lane);
+    int64_t owner = lt_database_next(db);
+    sqlite3_bind_int64(statement, 1, owner);
+    sqlite3_bind_int64(statement, 2, member->queue->number);
+    sqlite3_bind_text(statement, 3, lane->host, -1, SQLITE_STATIC);
+    sqlite3_bind_text(statement, 4, lane->lock, -1, SQLITE_STATIC);
+    sqlite3_bind_double(statement, 5, member->lease);
+    sqlite3_bind_double(statement, 6, wall);
+    int code = lt_database_run(db, statement);
+    if (code == SQLITE_OK)
+        code = read_owners(lane);
+    if (code == SQLITE_OK)
+        code = give_up_dead(lane);
+    if (code != SQLITE_OK)
+        return code;
+    member->standing.owner = owner;
+    member->standing.open = true;
+    lane->rings = true;
+    if (member->queue->paused)
+        lt_sqlite_tell(lane, member, LT_NEWS_PAUSED, NULL, lt_bytes_printf("paused"));
+    member->standing.told_paused = member->queue->paused;
+    return SQLITE_OK;
+}
+
+int lt_sqlite_leave(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
+{
+    struct lt_sqlite_member *member = request->member;
+    int64_t owner = member->standing.owner;
+    member->standing.open = false;
+    member->standing.owner = 0;
+    lane->rings = true;
+    if (owner == 0)
+        return SQLITE_OK;
+    int code = run_on_owner(lane, LT_ST_OWNER_LOST, member->queue->number, owner);
+    if (code == SQLITE_OK)
+        code = run_on_owner(lane, LT_ST_OWNER_GONE, owner, 0);
+    if (code == SQLITE_OK)
+        code = run_on_owner(lane, LT_ST_NEWS_DROP, owner, 0);
+    lt_sqlite_tell_work(lane, member->queue, member);
+    return code;
+}
+
+/* News of others. */
+
+static struct lt_task *task_of_row(struct lt_sqlite_lane *lane, int64_t seq)
+{
+    sqlite3_stmt *row = lt_database_statement(&lane->db, LT_ST_GET_SEQ);
+    struct lt_task *task = NULL;
+    if (row == NULL)
+        return NULL;
+    sqlite3_bind_int64(row, 1, seq);
+    if (sqlite3_step(row) == SQLITE_ROW)
+        task = lt_row_task(&lane->db, row, lane->host);
+    sqlite3_reset(row);
+    return task;
+}
+
+static void take_news(struct lt_sqlite_lane *lane, struct lt_sqlite_member *member, sqlite3_stmt *row)
+{
+    int kind = sqlite3_column_int(row, 1);
+    struct lt_task *task = task_of_row(lane, sqlite3_column_int64(row, 2));
+    if (task == NULL)
+        return;
+    if (kind == LT_SQLITE_NEWS_ENDED) {
+        if (lt_status_ended((enum lt_status)task->status))
+            lt_sqlite_tell(lane, member, LT_NEWS_ENDED, task, NULL);
+        else
+            lt_task_unref(task); /* it was begun anew */
+        return;
+    }
+    bool stops = kind == LT_SQLITE_NEWS_STOP;
+    struct lt_bytes *reason = stops ? lt_bytes_ref(task->reason) : NULL;
+    struct lt_sqlite_news *last =
+        lt_sqlite_tell(lane, member, stops ? LT_NEWS_STOP : LT_NEWS_LEASE_LOST, task, reason);
+    last->run = (uint64_t)sqlite3_column_int64(row, 3);
+    last->token = (uint64_t)(member->standing.owner != 0 ? member->standing.owner : member->standing.former);
+}
+
+static int read_news(struct lt_sqlite_lane *lane, struct lt_sqlite_member *member, int64_t owner)
+{
+    sqlite3_stmt *row = lt_database_statement(&lane->db, LT_ST_NEWS);
+    int64_t last = 0;
+    int code;
+    if (row == NULL || owner == 0)
+        return owner == 0 ? SQLITE_OK : statement_fails(lane);
+    sqlite3_bind_int64(row, 1, owner);
+    while ((code = sqlite3_step(row)) == SQLITE_ROW) {
+        take_news(lane, member, row);
+        last = sqlite3_column_int64(row, 0);
+    }
+    sqlite3_reset(row);
+    if (code != SQLITE_DONE)
+        return lt_database_fail(&lane->db, code);
+    return last != 0 ? run_on_owner(lane, LT_ST_NEWS_READ, owner, last) : SQLITE_OK;
+}
+
+/* It was thought dead: what it ran is another's, and it is an owner anew. */
+static int join_again(struct lt_sqlite_lane *lane, struct lt_sqlite_member *member, double wall)
+{
+    member->standing.former = member->standing.owner;
+    member->standing.owner = 0;
+    lt_log(LT_LOG_WARN, "this host was taken for dead, what it ran is another's", LT_S("database", lane->db.path),
+           LT_S("queue", member->queue->name));
+    int code = read_news(lane, member, member->standing.former);
+    return code == SQLITE_OK ? lt_sqlite_join(lane, member, wall) : code;
+}
+
+static int look_for_member(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request,
+                           struct lt_sqlite_member *member)
+{
+    if (!member->standing.open)
+        return SQLITE_OK;
+    int code = lt_sqlite_queue_read(lane, member->queue);
+    if (code == SQLITE_OK && !member->seen)
+        return join_again(lane, member, request->now);
+    if (code == SQLITE_OK)
+        code = read_news(lane, member, member->standing.owner);
+    if (code == SQLITE_OK && member->queue->paused != member->standing.told_paused) {
+        member->standing.told_paused = member->queue->paused;
+        lt_sqlite_tell(lane, member, LT_NEWS_PAUSED, NULL, member->standing.told_paused ? lt_bytes_printf("paused") : NULL);
+    }
+    return code;
+}
+
+int lt_sqlite_look(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
+{
+    struct lt_sqlite_member *member;
+    int code = read_owners(lane);
+    TAILQ_FOREACH(member, &lane->members, link) {
+        if (code == SQLITE_OK)
+            code = look_for_member(lane, request, member);
+    }
+    if (code == SQLITE_OK)
+        code = give_up_dead(lane);
+    if (code == SQLITE_OK)
+        lt_sqlite_tell_work(lane, NULL, NULL);
+    return code;
+}
+
+static int64_t data_version(struct lt_sqlite_lane *lane)
+{
+    sqlite3_stmt *row = lt_database_statement(&lane->db, LT_ST_DATA_VERSION);
+    int64_t version = 0;
+    if (row != NULL && sqlite3_step(row) == SQLITE_ROW)
+        version = sqlite3_column_int64(row, 0);
+    if (row != NULL)
+        sqlite3_reset(row);
+    return version;
+}
+
+bool lt_sqlite_look_needed(struct lt_sqlite_lane *lane)
+{
+    double now = lt_sqlite_monotonic();
+    const struct lt_sqlite_other *other;
+    const struct lt_sqlite_member *member;
+    int64_t version = data_version(lane);
+    bool needed = version != lane->data_version || lane->local_news;
+    lane->data_version = version;
+    lane->local_news = false;
+    TAILQ_FOREACH(other, &lane->others, link)
+        needed = needed || is_overdue(other, now) || is_dead(lane, other);
+    TAILQ_FOREACH(member, &lane->members, link)
+        needed = needed || (member->standing.open && member->standing.told_paused != member->queue->paused);
+    return needed;
+}
+
+/* Showing that it lives, while others watch. */
+int lt_sqlite_mark(struct lt_sqlite_lane *lane)
+{
+    struct lt_sqlite_member *member;
+    double now = lt_sqlite_monotonic();
+    int code = SQLITE_OK;
+    TAILQ_FOREACH(member, &lane->members, link) {
+        if (code == SQLITE_OK && member->standing.owner != 0)
+            code = run_on_owner(lane, LT_ST_OWNER_MARK, member->standing.owner, 0);
+    }
+    lane->marked = now;
+    return code;
+}
+
+double lt_sqlite_mark_interval(const struct lt_sqlite_lane *lane)
+{
+    const struct lt_sqlite_member *member;
+    double shortest = 60;
+    TAILQ_FOREACH(member, &lane->members, link)
+        shortest = member->lease / 3 < shortest ? member->lease / 3 : shortest;
+    return shortest;
+}
+
+bool lt_sqlite_mark_due(const struct lt_sqlite_lane *lane)
+{
+    return !TAILQ_EMPTY(&lane->others) && lt_sqlite_monotonic() - lane->marked >= lt_sqlite_mark_interval(lane);
+}
+
+/* Forgetting a task. */
+
+int lt_sqlite_forget(struct lt_sqlite_lane *lane, struct lt_sqlite_member *member, int64_t seq)
+{
+    sqlite3_stmt *head = lt_database_statement(&lane->db, LT_ST_HEAD);
+    if (head == NULL)
+        return statement_fails(lane);
+    sqlite3_bind_int64(head, 1, seq);
+    if (sqlite3_step(head) == SQLITE_ROW) {
+        struct lt_task *task = lt_task_new((const char *)sqlite3_column_text(head, 6),
+                                           (size_t)sqlite3_column_bytes(head, 6), NULL, 0);
+        task->run = (uint64_t)sqlite3_column_int64(head, 1);
+        task->status = (uint8_t)lt_row_status(sqlite3_column_int(head, 0));
+        lt_sqlite_tell(lane, member, LT_NEWS_FORGOTTEN, task, NULL);
+    }
+    sqlite3_reset(head);
+    return lt_sqlite_delete_row(lane, seq, true);
+}
+
+/* The lock file. */
+
+int lt_sqlite_lock_open(const char *path, char **suffix)
+{
+    for (int tries = 0; tries < 100; tries++) {
+        uint64_t random = 0;
+        sqlite3_randomness(sizeof random, &random);
+        char *name = lt_format("-host-%016llx", (unsigned long long)random);
+        char *file = lt_format("%s%s", path, name);
+        int fd = open(file, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0660);
+        free(file);
+        if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0) {
+            *suffix = name;
+            return fd;
+        }
+        int failed = errno;
+        free(name);
+        if (fd >= 0)
+            close(fd);
+        errno = failed;
+        if (failed != EEXIST)
+            break;
+    }
+    return -1;
+}

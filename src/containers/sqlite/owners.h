@@ -1,0 +1,27 @@
+/* Owners and news, for the batch and the store. */
+#ifndef LTSH_CONTAINERS_SQLITE_OWNERS_H
+#define LTSH_CONTAINERS_SQLITE_OWNERS_H
+
+#include "containers/sqlite/store.h"
+
+/* Makes and locks a file beside the database that shows that this process lives: its descriptor, and the end of its name,
+ * the caller's to free. -1 with errno. */
+int lt_sqlite_lock_open(const char *path, char **suffix);
+
+/* The member becomes an owner; owners that died are given up. `wall`: Unix seconds. */
+int lt_sqlite_join(struct lt_sqlite_lane *lane, struct lt_sqlite_member *member, double wall);
+
+/* Whether a look may find anything. */
+bool lt_sqlite_look_needed(struct lt_sqlite_lane *lane);
+
+/* Lets others know that something changed, after the commit. */
+void lt_sqlite_ring(const struct lt_sqlite_lane *lane);
+
+/* Shows that this process lives; whether it is time; how often. */
+int lt_sqlite_mark(struct lt_sqlite_lane *lane);
+bool lt_sqlite_mark_due(const struct lt_sqlite_lane *lane);
+double lt_sqlite_mark_interval(const struct lt_sqlite_lane *lane);
+
+void lt_sqlite_forget_others(struct lt_sqlite_lane *lane);
+
+#endif
