@@ -25,8 +25,8 @@ struct lt_lane {
     unsigned under_way; /* and jobs that were handed in and not answered yet: of the loop's thread */
     pthread_t *ids;
     char name[16];
-    double every; /* seconds; 0: nothing is done now and then */
-    void (*now_and_then)(void *arg);
+    double every; /* seconds until something is done that is done now and then; 0: there is nothing */
+    double (*now_and_then)(void *arg);
     void *now_and_then_arg;
 
     pthread_mutex_t lock; /* of all below */
@@ -67,8 +67,9 @@ static void *lane_thread(void *arg)
             lane->idle--;
             if (is_time && STAILQ_EMPTY(&lane->queue) && !lane->closing) {
                 pthread_mutex_unlock(&lane->lock);
-                lane->now_and_then(lane->now_and_then_arg);
+                double next = lane->now_and_then(lane->now_and_then_arg);
                 pthread_mutex_lock(&lane->lock);
+                lane->every = next;
             }
         }
         if (first == NULL)
@@ -181,9 +182,9 @@ bool lt_lane_send(struct lt_lane *lane, struct lt_lane_job *job)
     return taken;
 }
 
-void lt_lane_every(struct lt_lane *lane, double seconds, void (*fn)(void *arg), void *arg)
+void lt_lane_every(struct lt_lane *lane, double (*fn)(void *arg), void *arg)
 {
-    lane->every = seconds;
+    lane->every = 0.1;
     lane->now_and_then = fn;
     lane->now_and_then_arg = arg;
 }

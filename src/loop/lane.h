@@ -29,9 +29,9 @@ struct lt_lane *lt_lane_open(struct lt_loop *loop, unsigned threads, const char 
 /* Hands in a job. False: there is no thread to do it, and none can be made (errno says why); it was not taken. */
 bool lt_lane_send(struct lt_lane *lane, struct lt_lane_job *job);
 
-/* Calls `fn` on a thread of the lane about every so many seconds, when that has nothing else to do: also while the loop is
- * held up. Before the first job, of a lane with one thread. */
-void lt_lane_every(struct lt_lane *lane, double seconds, void (*fn)(void *arg), void *arg);
+/* Calls `fn` on a thread of the lane now and then, when that has nothing else to do: also while the loop is held up. It says
+ * in how many seconds it wants to be called again, first after a moment. Before the first job, of a lane with one thread. */
+void lt_lane_every(struct lt_lane *lane, double (*fn)(void *arg), void *arg);
 
 /* Ends the threads when they have done what was handed in, and frees the lane; what was not answered yet is not answered any
  * more. With `leave`, threads and lane stay until the process ends: for work that must not outlive its thread. */

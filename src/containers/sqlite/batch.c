@@ -327,15 +327,16 @@ void lt_sqlite_batch(struct lt_sqlite_lane *lane, struct lt_sqlite_requests *req
     struct lt_sqlite_request *request;
     do_batch(lane, requests);
     STAILQ_FOREACH(request, requests, link) {
-        if (request->kind == LT_SQLITE_LEAVE)
+        if (request->kind == LT_SQLITE_LEAVE && request->member->queue != NULL)
             unlist_member(lane, request->member);
     }
 }
 
-void lt_sqlite_show_life(struct lt_sqlite_lane *lane)
+double lt_sqlite_show_life(struct lt_sqlite_lane *lane)
 {
+    double next = lt_sqlite_mark_interval(lane);
     if (lane->db.handle == NULL || !lt_sqlite_mark_due(lane))
-        return;
+        return next;
     int code = lt_database_begin(&lane->db, true);
     if (code == SQLITE_OK)
         code = lt_sqlite_mark(lane);
@@ -343,6 +344,7 @@ void lt_sqlite_show_life(struct lt_sqlite_lane *lane)
         code = lt_database_commit(&lane->db, true);
     if (code != SQLITE_OK)
         lt_database_rollback(&lane->db);
+    return next;
 }
 
 void lt_sqlite_lane_clear(struct lt_sqlite_lane *lane)

@@ -7,8 +7,9 @@
 /* Does all of them; each says what came of it. News that come of it are in lane->committed_news. */
 void lt_sqlite_batch(struct lt_sqlite_lane *lane, struct lt_sqlite_requests *requests);
 
-/* Nothing was asked for a while: others are to see that this process lives. */
-void lt_sqlite_show_life(struct lt_sqlite_lane *lane);
+/* Nothing was asked for a while: others are to see that this process lives. Returns the seconds until that is to be shown
+ * again. */
+double lt_sqlite_show_life(struct lt_sqlite_lane *lane);
 
 /* Lets go of what a request found. */
 void lt_sqlite_request_clear(struct lt_sqlite_request *request);

@@ -271,25 +271,24 @@ static void sqlite_open(struct lt_container *container, const struct lt_containe
 
 static void free_sqlite(struct sqlite *sqlite)
 {
-    lt_sqlite_member_free(sqlite->member);
-    lt_sqlite_store_release(sqlite->store);
+    if (sqlite->store != NULL) {
+        lt_sqlite_member_free(sqlite->member);
+        lt_sqlite_store_release(sqlite->store);
+    }
     free(sqlite);
 }
 
-static void answer_leave(struct lt_sqlite_request *request)
-{
-    struct sqlite *sqlite = request->op;
-    lt_sqlite_unwatch(sqlite->store);
-    sqlite->base.in_use = false;
-    if (request->code != LT_OK)
-        lt_log(LT_LOG_WARN, "the store could not be told that this host leaves; others will find that out",
-               LT_S("error", request->message));
-}
-
+/* It is no member any more. The object may live on for a while, and does nothing: the file is let go of now. */
 static void after_leave(struct lt_sqlite_request *request)
 {
     struct sqlite *sqlite = request->op;
-    answer_leave(request);
+    lt_sqlite_unwatch(sqlite->store);
+    if (request->code != LT_OK)
+        lt_log(LT_LOG_WARN, "the store could not be told that this host leaves; others will find that out",
+               LT_S("error", request->message));
+    lt_sqlite_member_free(sqlite->member);
+    lt_sqlite_store_release(sqlite->store);
+    sqlite->store = NULL;
     if (sqlite->released)
         free_sqlite(sqlite);
 }
@@ -308,7 +307,7 @@ static void sqlite_release(struct lt_container *container)
 {
     struct sqlite *sqlite = sqlite_of(container);
     sqlite->released = true;
-    if (!sqlite->base.in_use)
+    if (!sqlite->base.in_use || sqlite->store == NULL)
         free_sqlite(sqlite);
 }
 

@@ -62,6 +62,12 @@ void lt_sqlite_tell_work(struct lt_sqlite_lane *lane, const struct lt_sqlite_que
     }
 }
 
+void lt_sqlite_tell_paused(struct lt_sqlite_lane *lane, struct lt_sqlite_member *member)
+{
+    member->standing.told_paused = member->queue->paused;
+    lt_sqlite_tell(lane, member, LT_NEWS_PAUSED, NULL, NULL)->on = member->queue->paused;
+}
+
 /* Others. */
 
 static void forget_other(struct lt_sqlite_lane *lane, struct lt_sqlite_other *other)
@@ -278,8 +284,7 @@ int lt_sqlite_join(struct lt_sqlite_lane *lane, struct lt_sqlite_member *member,
     member->standing.open = true;
     lane->rings = true;
     if (member->queue->paused)
-        lt_sqlite_tell(lane, member, LT_NEWS_PAUSED, NULL, lt_bytes_printf("paused"));
-    member->standing.told_paused = member->queue->paused;
+        lt_sqlite_tell_paused(lane, member);
     return SQLITE_OK;
 }
 
@@ -376,10 +381,8 @@ static int look_for_member(struct lt_sqlite_lane *lane, struct lt_sqlite_request
         return join_again(lane, member, request->now);
     if (code == SQLITE_OK)
         code = read_news(lane, member, member->standing.owner);
-    if (code == SQLITE_OK && member->queue->paused != member->standing.told_paused) {
-        member->standing.told_paused = member->queue->paused;
-        lt_sqlite_tell(lane, member, LT_NEWS_PAUSED, NULL, member->standing.told_paused ? lt_bytes_printf("paused") : NULL);
-    }
+    if (code == SQLITE_OK && member->queue->paused != member->standing.told_paused)
+        lt_sqlite_tell_paused(lane, member);
     return code;
 }
 
@@ -387,6 +390,8 @@ int lt_sqlite_look(struct lt_sqlite_lane *lane, struct lt_sqlite_request *reques
 {
     struct lt_sqlite_member *member;
     int code = read_owners(lane);
+    if (code == SQLITE_OK && lt_sqlite_mark_due(lane)) /* there are others from now on */
+        code = lt_sqlite_mark(lane);
     TAILQ_FOREACH(member, &lane->members, link) {
         if (code == SQLITE_OK)
             code = look_for_member(lane, request, member);
@@ -442,9 +447,9 @@ int lt_sqlite_mark(struct lt_sqlite_lane *lane)
 double lt_sqlite_mark_interval(const struct lt_sqlite_lane *lane)
 {
     const struct lt_sqlite_member *member;
-    double shortest = 60;
+    double shortest = TAILQ_EMPTY(&lane->members) ? 0.1 : 1;
     TAILQ_FOREACH(member, &lane->members, link)
-        shortest = member->lease / 3 < shortest ? member->lease / 3 : shortest;
+        shortest = member->lease / 4 < shortest ? member->lease / 4 : shortest;
     return shortest;
 }
 

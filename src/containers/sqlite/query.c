@@ -146,6 +146,7 @@ int lt_sqlite_count(struct lt_sqlite_lane *lane, struct lt_sqlite_request *reque
 int lt_sqlite_pause(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
 {
     struct lt_sqlite_queue *queue = request->member->queue;
+    struct lt_sqlite_member *member;
     sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_QUEUE_PAUSE);
     if (statement == NULL)
         return statement_fails(lane);
@@ -153,6 +154,10 @@ int lt_sqlite_pause(struct lt_sqlite_lane *lane, struct lt_sqlite_request *reque
     sqlite3_bind_int(statement, 2, request->paused);
     queue->paused = request->paused;
     lane->rings = true;
+    TAILQ_FOREACH(member, &lane->members, link) {
+        if (member->queue == queue && member->standing.open)
+            lt_sqlite_tell_paused(lane, member);
+    }
     return lt_database_run(&lane->db, statement);
 }
 

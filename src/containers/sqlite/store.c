@@ -99,7 +99,7 @@ static void tell_news(struct lt_sqlite_store *store)
                                .token = news->token,
                                .task = news->task,
                                .reason = news->reason,
-                               .on = news->kind == LT_NEWS_PAUSED && news->reason != NULL};
+                               .on = news->on};
         if (news->task != NULL) {
             told.id = lt_task_id(news->task);
             told.id_len = news->task->id_len;
@@ -290,9 +290,9 @@ void lt_sqlite_unwatch(struct lt_sqlite_store *store)
         end_watch(store);
 }
 
-static void show_life(void *arg)
+static double show_life(void *arg)
 {
-    lt_sqlite_show_life(&((struct lt_sqlite_store *)arg)->lane);
+    return lt_sqlite_show_life(&((struct lt_sqlite_store *)arg)->lane);
 }
 
 /* Opening and closing. */
@@ -407,7 +407,7 @@ static bool open_store(struct lt_sqlite_store *store, struct lt_error *error)
         lt_fail(error, LT_ERROR, "%s: no file can be made and locked beside it: %s", db->path, strerror(errno));
         return false;
     }
-    lt_lane_every(store->thread, 1, show_life, store);
+    lt_lane_every(store->thread, show_life, store);
     return true;
 }
 

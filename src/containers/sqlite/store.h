@@ -92,6 +92,7 @@ struct lt_sqlite_news {
     enum lt_news_kind kind;
     struct lt_task *task; /* with a reference */
     uint64_t run, token;
+    bool on;
     struct lt_bytes *reason;
     STAILQ_ENTRY(lt_sqlite_news) link;
 };
@@ -211,6 +212,9 @@ int lt_sqlite_output_of(struct lt_sqlite_lane *lane, struct lt_sqlite_request *r
 /* Tells a member, when the transaction is through. References move. */
 struct lt_sqlite_news *lt_sqlite_tell(struct lt_sqlite_lane *lane, struct lt_sqlite_member *member,
                                       enum lt_news_kind kind, struct lt_task *task, struct lt_bytes *reason);
+
+/* Tells a member whether its queue is paused. */
+void lt_sqlite_tell_paused(struct lt_sqlite_lane *lane, struct lt_sqlite_member *member);
 
 /* Tells members of this queue in this process that there may be work; but `except`. */
 void lt_sqlite_tell_work(struct lt_sqlite_lane *lane, const struct lt_sqlite_queue *queue,

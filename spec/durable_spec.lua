@@ -1,0 +1,462 @@
+-- Tasks in SQLite: that they outlive their host, whatever ends it, and that hosts share them.
+
+local ltsh = require "ltsh"
+local uv = require "luv"
+local run = require "spec.support.run"
+local scene = require "spec.support.scene"
+
+local eventually = scene.eventually
+
+local function database(options)
+  options = options or {}
+  options.path = options.path or scene.temporary ".db"
+  options.durability = options.durability or "normal"
+  return ltsh.container.sqlite(options), options.path
+end
+
+local function open(run_task, options)
+  local path
+  options = options or {}
+  options.container, path = database(options.container)
+  return scene.open(run_task, options), path
+end
+
+-- The program of another host. It gets `path` and `ltsh`.
+local function host(path, text, options)
+  return run.start({ "-e", "local ltsh = require 'ltsh'; local path = arg[1]; " .. text, path }, options)
+end
+
+local function exists(path)
+  return uv.fs_stat(path) ~= nil
+end
+
+-- Rows of a query, as one text.
+local function query(path, sql)
+  local db <close> = assert(ltsh.sqlite.open(path))
+  return db:value(sql)
+end
+
+local VALUES = {
+  { a = 1, list = { 1, 2, 3 }, nested = { deep = { true, false } }, text = "ü\0x", float = 1.5, whole = 2.0 },
+  math.maxinteger, math.mininteger, 1e300, -0.0, "text", true, 0.1, "",
+  { bytes = "\xff\xfe", inf = math.huge, [3] = "key", [2.5] = 1, [true] = false },
+  math.huge, "\xff", ltsh.json.array {}, {}, ltsh.json.null, { n = ltsh.json.null },
+  ("long "):rep(1000), { ("x"):rep(5000), "\xff" },
+}
+
+describe("ltsh.container.sqlite", function()
+  after_each(scene.close)
+
+  describe("keeps", function()
+    it("what was added when it is closed, and gives it to the next", function()
+      local scheduler, path = open(function() end)
+      scheduler:pause()
+      for i = 1, 5 do assert(scheduler:add { id = "t" .. i, item = i, priority = i % 2 }) end
+      scheduler:close()
+      assert.is_false(exists(path .. "-wal"))
+      local again = open(function(task) return task.item * 2 end, { container = { path = path } })
+      local ended = {}
+      for task in again:finished() do ended[#ended + 1] = task.id .. "=" .. task.output end
+      assert.same({ "t1=2", "t3=6", "t5=10", "t2=4", "t4=8" }, ended)
+    end)
+
+    it("values as they were given", function()
+      local scheduler = open(function(task) return task.item end)
+      for i, value in ipairs(VALUES) do assert(scheduler:add { id = "v" .. i, item = value }) end
+      for i, value in ipairs(VALUES) do
+        local task = assert(scheduler:wait("v" .. i, 10))
+        assert.equal("success", task.status)
+        for _, given in ipairs { task.item, task.output, scheduler:get("v" .. i).item, scheduler:output("v" .. i) } do
+          assert.same(value, given)
+          if math.type(value) then assert.equal(math.type(value), math.type(given)) end
+        end
+      end
+    end)
+
+    it("values as JSON where that holds them", function()
+      local scheduler, path = open(function() return { sum = 3 } end)
+      assert(scheduler:add { id = "a", item = { x = { 1, 2 } } })
+      assert(scheduler:add { id = "large", item = { x = ("y"):rep(5000) } })
+      assert(scheduler:wait("a", 10))
+      assert(scheduler:wait("large", 10))
+      assert.equal(2, query(path, "select json_extract(item, '$.x[1]') from ltsh_view where id = 'a'"))
+      assert.equal(3, query(path, "select json_extract(output, '$.sum') from ltsh_view where id = 'a'"))
+      assert.equal(5000, query(path, "select length(json_extract(item, '$.x')) from ltsh_view where id = 'large'"))
+    end)
+
+    it("the options of a task, delays and dates", function()
+      local scheduler, path = open(function() end)
+      scheduler:pause()
+      local at = ltsh.now() + 3600
+      assert(scheduler:add {
+        id = "a", run_at = at, key = "k", timeout = 5, max_retries = 7, backoff = { base = 1, factor = 3, max = 9 },
+      })
+      scheduler:close()
+      local again = open(function() end, { container = { path = path } })
+      local task = again:get "a"
+      assert.equal(at, task.run_at)
+      assert.equal("k", task.key)
+      assert.equal(5, task.timeout)
+      assert.equal(7, task.max_retries)
+      assert.equal("waiting", task.status)
+      assert.equal(1, again:stats().delayed)
+    end)
+
+    it("the history of a task, also after a restart", function()
+      local scheduler, path = open(function(task)
+        if task.attempts < 3 then return nil, "no " .. task.attempts end
+      end, { max_retries = 5 })
+      assert(scheduler:add { id = "a" })
+      assert.equal("success", scheduler:wait("a", 10).status)
+      scheduler:close()
+      local again = open(function() end, { container = { path = path } })
+      assert(again:retry "a")
+      assert.equal("success", again:wait("a", 10).status)
+      local reasons = {}
+      for i, past in ipairs(again:history "a") do reasons[i] = past.reason or "" end
+      assert.same({ "no 1", "no 2", "", "" }, reasons)
+    end)
+
+    it("a bounded history", function()
+      local tries = 0
+      local scheduler = open(function()
+        tries = tries + 1
+        if tries < 400 then return nil, { reason = "later", snooze = 0.0001 } end
+      end)
+      assert(scheduler:add { id = "a" })
+      assert.equal("success", scheduler:wait("a", 30).status)
+      local history = scheduler:history "a"
+      assert.is_true(#history >= 100 and #history <= 151, #history)
+    end)
+  end)
+
+  describe("lists", function()
+    local scheduler
+
+    before_each(function()
+      scheduler = open(function(task) if task.item == 0 then return nil, "bad" end end)
+      for i = 1, 30 do
+        assert(scheduler:add { id = "t_" .. i, item = i % 3, key = "k" .. i % 2 })
+      end
+      for i = 1, 30 do assert(scheduler:wait("t_" .. i, 10)) end
+    end)
+
+    it("page by page, by a cursor", function()
+      for _, order in ipairs { "oldest", "newest" } do
+        local seen, after = {}, nil
+        repeat
+          local tasks, cursor = scheduler:list { limit = 7, after = after, order = order }
+          for _, task in ipairs(tasks) do seen[#seen + 1] = task.id end
+          after = cursor
+        until not cursor
+        assert.equal(30, #seen)
+        assert.equal(order == "oldest" and "t_1" or "t_30", seen[1])
+      end
+    end)
+
+    it("by status, key, and a part of the id as it stands there", function()
+      assert.equal(10, #scheduler:list { status = "failed" })
+      assert.equal(20, #scheduler:list { status = "success" })
+      assert.equal(15, #scheduler:list { key = "k1" })
+      assert.equal(5, #scheduler:list { key = "k1", status = "failed" })
+      assert.equal(11, #scheduler:list { text = "t_1" })
+      assert.equal(0, #scheduler:list { text = "t%" })
+      assert.equal(0, #scheduler:list { text = "T_1" })
+      assert.equal(10, scheduler:count { status = "failed" })
+      assert.equal(30, scheduler:count())
+    end)
+  end)
+
+  it("adds all of a long list or none, and names what is wrong", function()
+    local scheduler = open(function() end)
+    scheduler:pause()
+    local list = {}
+    for i = 1, 20000 do list[i] = { id = "t" .. i } end
+    list[20001] = { id = "t5" }
+    local ids, message, code = scheduler:add_all(list)
+    assert.is_nil(ids)
+    assert.equal("exists", code)
+    assert.matches("'t5'", message, 1, true)
+    assert.equal(0, scheduler:count())
+    list[20001] = nil
+    assert.equal(20000, #scheduler:add_all(list))
+    assert.equal(20000, scheduler:count())
+  end)
+
+  it("remembers ids that were added with `once` though their tasks are forgotten", function()
+    local scheduler = open(function() end, { container = { keep = { success = 0.01, failed = 0.01, stopped = 0.01 } } })
+    assert(scheduler:add { id = "tick", once = true })
+    eventually("it is forgotten", function() return scheduler:get "tick" == nil and scheduler:count() == 0 end)
+    assert.equal("exists", select(3, scheduler:add { id = "tick", once = true }))
+    assert(scheduler:add { id = "tick" })
+  end)
+
+  it("forgets what ended long ago, and goes on claiming meanwhile", function()
+    local scheduler, path = open(function() end, { limit = 8, container = { keep = { success = 0.2 } } })
+    local list = {}
+    for i = 1, 3000 do list[i] = { id = "t" .. i } end
+    assert(scheduler:add_all(list))
+    eventually("all are done and forgotten", function() return scheduler:count() == 0 end)
+    assert.equal(0, query(path, "select count(*) from ltsh_tasks"))
+  end)
+
+  describe("when its host is killed", function()
+    local RUN = [[
+      local scheduler = ltsh.scheduler {
+        container = ltsh.container.sqlite { path = path, durability = "normal" }, limit = 4, max_lost = 2,
+        actuator = ltsh.actuator.func(function(task)
+          if task.item == "hold" then print("runs " .. task.id) ltsh.sleep(1000) end
+          return task.id
+        end),
+      }
+    ]]
+
+    it("loses nothing that was added, and runs what ran again", function()
+      local path = scene.temporary ".db"
+      local child = host(path, RUN .. [[
+        for i = 1, 20 do assert(scheduler:add { id = "t" .. i, item = i < 4 and "hold" or nil }) end
+        for i = 4, 20 do assert(scheduler:wait("t" .. i)) end
+        print "ready"
+        scheduler:run()
+      ]])
+      child:expect "ready"
+      child:kill "sigkill"
+      child:wait()
+      local scheduler = open(function(task) return task.id end, { container = { path = path } })
+      local ended = {}
+      for task in scheduler:finished() do ended[#ended + 1] = task.id end
+      table.sort(ended)
+      assert.same({ "t1", "t2", "t3" }, ended)
+      assert.equal(20, scheduler:count { status = "success" })
+      local task = scheduler:get "t1"
+      assert.equal(1, task.attempts)
+      assert.equal("lost", scheduler:history("t1")[1].reason)
+    end)
+
+    it("gives its tasks to another that lives", function()
+      local scheduler, path = open(function(task) return task.id end)
+      local child = host(path, RUN .. [[
+        scheduler:add { id = "a", item = "hold" }
+        scheduler:run()
+      ]])
+      scheduler:pause()
+      child:expect "runs a"
+      scheduler:resume()
+      child:kill "sigkill"
+      child:wait()
+      local task = assert(scheduler:wait("a", 10))
+      assert.equal("success", task.status)
+    end)
+
+    it("convicts the one that kills, and lets the others run", function()
+      local path = scene.temporary ".db"
+      local text = RUN:gsub("if task.item.-end\n", [[
+        if task.item == "kill" then require("luv").kill(require("luv").os_getpid(), "sigkill") ltsh.sleep(1) end
+        if task.item == "slow" then ltsh.sleep(0.05) end
+      ]])
+      host(path, text .. [[
+        scheduler:add_all { { id = "a", item = "slow" }, { id = "b", item = "slow" }, { id = "k", item = "kill" }, { id = "c" } }
+        scheduler:run()
+      ]]):wait()
+      local crashes = 1
+      while crashes < 10 do
+        local result = host(path, text .. "for _ in scheduler:finished() do end"):wait()
+        if not result.signal or result.signal == 0 then break end
+        crashes = crashes + 1
+      end
+      local scheduler = open(function() end, { container = { path = path } })
+      assert.equal("failed", scheduler:get("k").status)
+      assert.equal("lost", scheduler:get("k").reason)
+      for _, id in ipairs { "a", "b", "c" } do assert.equal("success", scheduler:get(id).status) end
+      assert.equal(3, crashes)
+    end)
+  end)
+
+  describe("shared by hosts", function()
+    it("gives each task to one of them", function()
+      local path = scene.temporary ".db"
+      local text = [[
+        local scheduler = ltsh.scheduler {
+          container = ltsh.container.sqlite { path = path, durability = "normal" }, limit = 8, finished_size = 10000,
+          actuator = ltsh.actuator.func(function(task) ltsh.sleep(0.001) return task.id end),
+        }
+        for task in scheduler:finished() do print(task.id .. " " .. task.attempts .. " " .. task.status) end
+      ]]
+      local scheduler = open(function() end, { container = { path = path } })
+      scheduler:pause()
+      local list = {}
+      for i = 1, 400 do list[i] = { id = "t" .. i } end
+      assert(scheduler:add_all(list))
+      scheduler:close()
+      local children, seen, count = {}, {}, 0
+      for i = 1, 3 do children[i] = host(path, text) end
+      for _, child in ipairs(children) do
+        local result = child:wait()
+        assert.equal("", result.stderr)
+        for id, attempts, status in result.stdout:gmatch "(%S+) (%d+) (%S+)" do
+          assert.is_nil(seen[id])
+          assert.equal("1 success", attempts .. " " .. status)
+          seen[id] = true
+          count = count + 1
+        end
+      end
+      assert.equal(400, count)
+    end)
+
+    it("tells who waits of ends elsewhere, and stops there what is to be stopped", function()
+      local path = scene.temporary ".db"
+      local child = host(path, [[
+        local scheduler = ltsh.scheduler {
+          container = ltsh.container.sqlite { path = path, durability = "normal" }, limit = 4,
+          actuator = ltsh.actuator.func(function(task)
+            if task.item == "hold" then print("runs " .. task.id) ltsh.sleep(1000) end
+            return "there"
+          end),
+        }
+        print "ready"
+        scheduler:run()
+      ]])
+      child:expect "ready"
+      local scheduler = open(function() return "here" end, { container = { path = path } })
+      scheduler:pause()
+      assert(scheduler:add { id = "a" })
+      assert.equal("there", assert(scheduler:wait("a", 10)).output)
+      assert(scheduler:add { id = "b", item = "hold" })
+      child:expect "runs b"
+      local task = assert(scheduler:stop "b")
+      assert.equal("stopped", task.status)
+      child:kill "sigterm"
+      child:wait()
+    end)
+
+    it("is paused and resumed for all", function()
+      local first, path = open(function() return 1 end)
+      local second = open(function() return 2 end, { container = { path = path } })
+      assert(first:pause { queue = true })
+      assert(first:add { id = "a" })
+      assert.is_nil(second:wait("a", 0.1))
+      assert.equal("paused", select(2, second:explain "a"))
+      assert(second:resume { queue = true })
+      assert(second:wait("a", 10))
+    end)
+
+    it("keeps a limit over all of them", function()
+      local now, most = 0, 0
+      local function gauge()
+        now = now + 1
+        most = math.max(most, now)
+        ltsh.sleep(0.002)
+        now = now - 1
+      end
+      local first, path = open(gauge, { limit = 10, global_limit = 3 })
+      local second = open(gauge, { limit = 10, global_limit = 3, container = { path = path } })
+      local list = {}
+      for i = 1, 60 do list[i] = { id = "t" .. i } end
+      assert(first:add_all(list))
+      for i = 1, 60 do assert(second:wait("t" .. i, 20)) end
+      assert.equal(3, most)
+    end)
+
+    it("keeps the limit of a key over all of them", function()
+      local now, most = 0, 0
+      local function gauge()
+        now = now + 1
+        most = math.max(most, now)
+        ltsh.sleep(0.002)
+        now = now - 1
+      end
+      local first, path = open(gauge, { limit = 10, key_limit = 2 })
+      local second = open(gauge, { limit = 10, key_limit = 2, container = { path = path } })
+      local list = {}
+      for i = 1, 40 do list[i] = { id = "t" .. i, key = "k" } end
+      assert(first:add_all(list))
+      for i = 1, 40 do assert(second:wait("t" .. i, 20)) end
+      assert.equal(2, most)
+    end)
+
+    it("takes over what a host that does not move has, and refuses what that says later", function()
+      local path = scene.temporary ".db"
+      local child = host(path, [[
+        local scheduler = ltsh.scheduler {
+          container = ltsh.container.sqlite { path = path, durability = "normal", lease = 1 },
+          actuator = ltsh.actuator.func(function(task) print("runs " .. task.id) ltsh.sleep(30) return "there" end),
+        }
+        scheduler:add { id = "a" }
+        scheduler:run()
+      ]])
+      child:expect "runs a"
+      local scheduler = open(function() return "here" end, { container = { path = path, lease = 1 } })
+      ltsh.sleep(2.5) -- it lives, so its tasks are its own for as long as it wants
+      assert.equal("running", scheduler:get("a").status)
+      child:kill "sigstop"
+      assert.equal("here", assert(scheduler:wait("a", 10)).output)
+      child:kill "sigcont"
+      eventually("it is told", function() return child.stderr:find("taken for dead", 1, true) end)
+      child:kill "sigterm"
+      child:wait()
+      assert.equal("here", scheduler:get("a").output)
+    end)
+  end)
+
+  describe("refuses", function()
+    local function refusal(options)
+      local ok, message = pcall(ltsh.container.sqlite, options)
+      assert.is_false(ok)
+      return message
+    end
+
+    it("what is no path", function()
+      assert.matches("path must be", refusal {})
+      assert.matches("path of a file", refusal { path = ":memory:" })
+      assert.matches("No such file or directory", refusal { path = "/nowhere/at/all/q.db" })
+      assert.matches("unable to open", refusal { path = "/tmp" })
+      assert.matches("durability must be", refusal { path = "/tmp/x.db", durability = "none" })
+    end)
+
+    it("a file that is no database, and leaves it as it is", function()
+      local path = scene.temporary ".db"
+      local file = assert(io.open(path, "w"))
+      file:write(("this is a text\n"):rep(100))
+      file:close()
+      assert.matches("not a database", refusal { path = path })
+      assert.equal(1500, uv.fs_stat(path).size)
+    end)
+
+    it("a file of a later version", function()
+      local scheduler, path = open(function() end)
+      scheduler:close()
+      local db <close> = assert(ltsh.sqlite.open(path))
+      db:exec "update ltsh_file set version = 99"
+      assert.matches("later version", refusal { path = path })
+    end)
+  end)
+
+  it("makes exactly the file that is named", function()
+    for _, name in ipairs { "jobs#1.db", "q?mode=memory.db", "a%20b.db", "file:x.db" } do
+      local path = scene.temporary "-" .. name
+      local scheduler = open(function() end, { container = { path = path } })
+      assert(scheduler:add { id = "a" })
+      assert.is_true(exists(path))
+      scheduler:close()
+    end
+  end)
+
+  it("finds what it needs by an index", function()
+    local scheduler, path = open(function() end)
+    assert(scheduler:add { id = "a" })
+    assert(scheduler:wait("a", 10))
+    local db <close> = assert(ltsh.sqlite.open(path))
+    for sql, index in pairs {
+      ["SELECT seq FROM ltsh_tasks WHERE queue = 1 AND state = 1 ORDER BY priority DESC, place LIMIT 64"] = "ltsh_due",
+      ["SELECT count(*) FROM ltsh_tasks WHERE queue = 1 AND state IN (2, 3)"] = "ltsh_running",
+      ["SELECT seq FROM ltsh_tasks WHERE queue = 1 AND state = 0 AND run_at <= 5 ORDER BY run_at"] = "ltsh_delayed",
+      ["SELECT seq FROM ltsh_tasks WHERE queue = 1 AND state = 4 AND state IN (4, 5, 6) AND seq > 5 ORDER BY seq"] = "ltsh_ended",
+    } do
+      local plan = {}
+      for row in db:rows("EXPLAIN QUERY PLAN " .. sql) do plan[#plan + 1] = row.detail end
+      plan = table.concat(plan, "; ")
+      assert.matches(index, plan, 1, true)
+      assert.not_matches("TEMP B-TREE", plan, 1, true)
+    end
+  end)
+end)
