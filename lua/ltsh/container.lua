@@ -48,15 +48,17 @@ local function text_of(where, name, value, otherwise)
   return value
 end
 
---- In an SQLite database: tasks outlive the host, and are shared by all schedulers on its `queue`, in any process of this
---- machine. What add returned is on disk: with durability "full" (the default) it survives a loss of power, with "normal"
---- the end of the process. `keep`: seconds that tasks are kept after an end, { success =, failed =, stopped = }; `lease`:
---- seconds after which the tasks of a host that lives and does not move are another's.
+--- In an SQLite database: tasks outlive the host, and are shared by all schedulers on its `queue`, in any process of
+--- this machine. What add returned is on disk: with durability "full" (the default) it survives a loss of power, with
+--- "normal" the end of the process. `keep`: seconds that tasks are kept after an end, { success =, failed =, stopped = };
+--- `lease`: seconds after which the tasks of a host that lives and does not move are another's.
 function container.sqlite(options)
   check.table(SQLITE, "options", options)
   check.names(SQLITE, options, { path = true, queue = true, durability = true, keep = true, lease = true })
   local path = text_of(SQLITE, "path", options.path)
-  if path == ":memory:" then check.fail(SQLITE, "path", "the path of a file (in memory: ltsh.container.queue)", path) end
+  if path == ":memory:" then
+    check.fail(SQLITE, "path", "the path of a file (in memory: ltsh.container.queue)", path)
+  end
   local durability = options.durability or "full"
   if durability ~= "full" and durability ~= "normal" then
     check.fail(SQLITE, "durability", [["full" or "normal"]], durability)

@@ -4,8 +4,8 @@
 --
 -- make(options) returns a new container; options.size, if given, is the number of unfinished tasks for which it has
 -- room. `supports` says how it differs: priorities = true, it has them; keeps_all = true, the scheduler's `keep` does
--- not matter to it; slow = true; unlimited = true, it has room for all that there is a disk for; durable = true, its tasks
--- outlive the host. To be loaded with the environment of the spec that applies it, where `describe` is.
+-- not matter to it; slow = true; unlimited = true, it has room for all that there is a disk for; durable = true, its
+-- tasks outlive the host. To be loaded with the environment of the spec that applies it, where `describe` is.
 
 local ltsh = require "ltsh"
 local scene = require "spec.support.scene"

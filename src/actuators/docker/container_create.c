@@ -8,9 +8,9 @@
 
 #include "actuators/docker/docker_state.h"
 #include "actuators/instance.h"
-#include "base/tree.h"
 #include "base/alloc.h"
 #include "base/container_of.h"
+#include "base/tree.h"
 
 static const double CALL_TIMEOUT = 120; /* seconds: to create it may take long on a busy machine */
 static const double NAME_PAUSE = 0.2;   /* seconds, before a name is tried again that is about to be free */

@@ -5,10 +5,10 @@
 #include <string.h>
 
 #include "actuators/docker/docker_state.h"
-#include "base/tree.h"
 #include "base/alloc.h"
 #include "base/container_of.h"
 #include "base/log.h"
+#include "base/tree.h"
 
 static const double PATIENCE = 10; /* seconds that close waits for containers to be removed */
 

@@ -6,10 +6,10 @@
 #include <string.h>
 
 #include "actuators/docker/docker_state.h"
-#include "base/tree.h"
 #include "base/alloc.h"
 #include "base/container_of.h"
 #include "base/log.h"
+#include "base/tree.h"
 
 static void free_pull(struct pull *pull)
 {

@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "actuators/result.h"
-#include "base/tree.h"
 #include "base/alloc.h"
 #include "base/container_of.h"
+#include "base/tree.h"
 
 struct process {
     struct lt_actuator base;

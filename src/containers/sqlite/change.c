@@ -261,7 +261,8 @@ static int delete_task(struct lt_sqlite_lane *lane, const struct lt_sqlite_reque
     return code == SQLITE_OK ? lt_sqlite_delete_row(lane, seq, large) : code;
 }
 
-static int move_row(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, int64_t seq, const struct head *head)
+static int move_row(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, int64_t seq,
+                    const struct head *head)
 {
     const struct lt_change_op *op = request->op;
     int code, state = (int)op->transition.to;
@@ -319,7 +320,8 @@ int lt_sqlite_change(struct lt_sqlite_lane *lane, struct lt_sqlite_request *requ
         return SQLITE_OK;
     enum lt_status status = lt_row_status(head.state);
     if (!head.there) {
-        lt_sqlite_refuse(request, op->token != 0 ? LT_STALE : LT_UNKNOWN, "task '%s' is not known any more", task->data);
+        lt_sqlite_refuse(request, op->token != 0 ? LT_STALE : LT_UNKNOWN, "task '%s' is not known any more",
+                         task->data);
     } else if (lt_status_under_way(status) && head.owner != (int64_t)op->token) {
         lt_sqlite_refuse(request, LT_STALE, "task '%s' is another host's by now", task->data);
     } else if (lt_transition_check_row(transition, task->data, head.run, status, &error) != LT_OK) {

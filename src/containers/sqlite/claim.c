@@ -173,7 +173,7 @@ static int find_room(struct lt_sqlite_lane *lane, const struct lt_sqlite_request
         *room += request->ends[i]->code == LT_OK;
     if (*room == 0 || request->global_limit == 0)
         return SQLITE_OK;
-    int64_t running, left;
+    int64_t running = 0, left;
     int code = count_in(lane, request->member, LT_ST_RUNNING_COUNT, &running);
     if (code != SQLITE_OK)
         return code;
@@ -285,7 +285,8 @@ static int claim_first(struct lt_sqlite_lane *lane, struct lt_sqlite_request *re
     return code;
 }
 
-static int claim_one(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, int64_t seq, int64_t run, int state)
+static int claim_one(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, int64_t seq, int64_t run,
+                     int state)
 {
     sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_CLAIM_ONE);
     bool found;
@@ -352,7 +353,8 @@ static int count_keys(struct lt_sqlite_lane *lane, const struct lt_sqlite_reques
     sqlite3_bind_int64(statement, 1, request->member->queue->number);
     while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
         const char *text = (const char *)sqlite3_column_text(statement, 0);
-        find_key(keys, text, (size_t)sqlite3_column_bytes(statement, 0))->running = (uint32_t)sqlite3_column_int(statement, 1);
+        find_key(keys, text, (size_t)sqlite3_column_bytes(statement, 0))->running =
+            (uint32_t)sqlite3_column_int(statement, 1);
     }
     sqlite3_reset(statement);
     return code == SQLITE_DONE ? SQLITE_OK : lt_database_fail(&lane->db, code);
@@ -412,7 +414,8 @@ static int look_at_alone(struct lt_sqlite_lane *lane, struct lt_sqlite_member *m
     sqlite3_bind_int64(head, 1, member->standing.alone);
     int code = step_one(lane, head, &found);
     int state = found ? sqlite3_column_int(head, 0) : LT_ROW_STATES;
-    bool runs = (state == LT_ROW_RUNNING || state == LT_ROW_EXPORTING) && sqlite3_column_int64(head, 2) == member->standing.owner;
+    bool runs = (state == LT_ROW_RUNNING || state == LT_ROW_EXPORTING) &&
+                sqlite3_column_int64(head, 2) == member->standing.owner;
     sqlite3_reset(head);
     if (!runs)
         member->standing.alone = 0;

@@ -28,7 +28,14 @@ void lt_bind_options(sqlite3_stmt *statement, int place, const struct lt_task_op
 struct lt_task *lt_row_task(struct lt_database *db, sqlite3_stmt *row, const char *host);
 
 /* The columns that are looked at otherwise. */
-enum { LT_COLUMN_SEQ = 0, LT_COLUMN_PRIORITY = 3, LT_COLUMN_PLACE = 4, LT_COLUMN_OWNER = 6, LT_COLUMN_STOP = 24, LT_COLUMN_ADDER = 25 };
+enum {
+    LT_COLUMN_SEQ = 0,
+    LT_COLUMN_PRIORITY = 3,
+    LT_COLUMN_PLACE = 4,
+    LT_COLUMN_OWNER = 6,
+    LT_COLUMN_STOP = 24,
+    LT_COLUMN_ADDER = 25
+};
 
 /* Adds what is known of its earlier runs. */
 int lt_row_history(struct lt_database *db, struct lt_task *task, const char *host);

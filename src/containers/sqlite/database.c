@@ -47,7 +47,8 @@ static const char schema[] =
     "CREATE INDEX ltsh_once_old ON ltsh_once(queue, added_at);"
     /* Schedulers that are at work on a queue. `lock` is the end of the name of a file that their process holds locked for
      * as long as it lives; `mark` changes while it can write. */
-    "CREATE TABLE ltsh_owners(owner INTEGER PRIMARY KEY, queue INTEGER NOT NULL, host TEXT NOT NULL, lock TEXT NOT NULL,"
+    "CREATE TABLE ltsh_owners(owner INTEGER PRIMARY KEY, queue INTEGER NOT NULL, host TEXT NOT NULL, lock TEXT NOT "
+    "NULL,"
     " lease REAL NOT NULL, mark INTEGER NOT NULL DEFAULT 0, since REAL NOT NULL);"
     /* What an owner is told: a task ended (kind 0), is to be stopped (1), or was given to
      * another (2). */
@@ -102,13 +103,15 @@ static const char *const texts[LT_STATEMENTS] = {
     [LT_ST_ONCE_DELETE] = "DELETE FROM ltsh_once WHERE queue = ?1 AND id = ?2",
     [LT_ST_ONCE_PRUNE] = "DELETE FROM ltsh_once WHERE (queue, id) IN (SELECT queue, id FROM ltsh_once WHERE queue = ?1"
                          " AND added_at < ?2 ORDER BY added_at LIMIT ?3)",
-    [LT_ST_HEAD] = "SELECT state, run, owner, adder, lost, past, id, queue, typeof(item) FROM ltsh_tasks WHERE seq = ?1",
+    [LT_ST_HEAD] =
+        "SELECT state, run, owner, adder, lost, past, id, queue, typeof(item) FROM ltsh_tasks WHERE seq = ?1",
     [LT_ST_DELAYED_DUE] = "SELECT seq, lost FROM ltsh_tasks WHERE queue = ?1 AND state = 0 AND run_at <= ?2"
                           " ORDER BY run_at LIMIT ?3",
     [LT_ST_WAKE] = "UPDATE ltsh_tasks SET state = ?2, place = ?3 WHERE seq = ?1",
     [LT_ST_NEXT_DELAYED] = "SELECT run_at FROM ltsh_tasks WHERE queue = ?1 AND state = 0 ORDER BY run_at LIMIT 1",
-    [LT_ST_EXPIRED] = "SELECT seq, state FROM ltsh_tasks WHERE queue = ?1 AND expires_at IS NOT NULL AND expires_at <= ?2"
-                      " ORDER BY expires_at LIMIT ?3",
+    [LT_ST_EXPIRED] =
+        "SELECT seq, state FROM ltsh_tasks WHERE queue = ?1 AND expires_at IS NOT NULL AND expires_at <= ?2"
+        " ORDER BY expires_at LIMIT ?3",
     [LT_ST_NEXT_EXPIRY] = "SELECT expires_at FROM ltsh_tasks WHERE queue = ?1 AND expires_at IS NOT NULL"
                           " ORDER BY expires_at LIMIT 1",
     [LT_ST_FIRST_DUE] = "SELECT priority, place, added_at, run_at FROM ltsh_tasks WHERE queue = ?1 AND state = 1"
@@ -131,9 +134,10 @@ static const char *const texts[LT_STATEMENTS] = {
     [LT_ST_END] = "UPDATE ltsh_tasks SET state = ?2, ended_at = ?3, reason = ?4, output = ?5, progress ="
                   " coalesce(?6, progress), version = coalesce(?7, version), expires_at = NULL WHERE seq = ?1",
     [LT_ST_MARK_EXPORTING] = "UPDATE ltsh_tasks SET state = 3 WHERE seq = ?1",
-    [LT_ST_WAIT] = "UPDATE ltsh_tasks SET state = ?2, place = ?3, run_at = ?4, reason = ?5, attempts = attempts - ?6,"
-                   " lost = lost + ?7, snoozes = CASE WHEN ?8 THEN min(snoozes + 1, 255) ELSE 0 END, past = ?9, version ="
-                   " coalesce(?10, version), handle = NULL, progress = NULL, output = NULL, stop = NULL WHERE seq = ?1",
+    [LT_ST_WAIT] =
+        "UPDATE ltsh_tasks SET state = ?2, place = ?3, run_at = ?4, reason = ?5, attempts = attempts - ?6,"
+        " lost = lost + ?7, snoozes = CASE WHEN ?8 THEN min(snoozes + 1, 255) ELSE 0 END, past = ?9, version ="
+        " coalesce(?10, version), handle = NULL, progress = NULL, output = NULL, stop = NULL WHERE seq = ?1",
     [LT_ST_WAIT_AS_BEFORE] =
         "UPDATE ltsh_tasks SET state = CASE WHEN lost > 0 THEN 7 ELSE 1 END, attempts = attempts - 1,"
         " run = CASE WHEN attempts = 1 AND lost = 0 AND snoozes = 0 THEN 0 ELSE run END,"
@@ -154,11 +158,13 @@ static const char *const texts[LT_STATEMENTS] = {
     [LT_ST_DELETE_RUNS] = "DELETE FROM ltsh_runs WHERE task = ?1",
     [LT_ST_GET] = "SELECT " ROW " FROM ltsh_tasks WHERE queue = ?1 AND id = ?2",
     [LT_ST_GET_SEQ] = "SELECT " ROW " FROM ltsh_tasks WHERE seq = ?1",
-    [LT_ST_RUNS] = "SELECT run, started_at, ended_at, reason, version, host FROM ltsh_runs WHERE task = ?1 ORDER BY run",
+    [LT_ST_RUNS] =
+        "SELECT run, started_at, ended_at, reason, version, host FROM ltsh_runs WHERE task = ?1 ORDER BY run",
     [LT_ST_SEQ_OF] = "SELECT seq FROM ltsh_tasks WHERE queue = ?1 AND id = ?2",
     [LT_ST_OLD_ENDED] = "SELECT seq, added_at, ended_at FROM ltsh_tasks WHERE queue = ?1 AND state = ?2"
                         " AND state IN (4, 5, 6) AND seq > ?3 ORDER BY seq LIMIT ?4",
-    [LT_ST_OWNER_NEW] = "INSERT INTO ltsh_owners(owner, queue, host, lock, lease, since) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
+    [LT_ST_OWNER_NEW] =
+        "INSERT INTO ltsh_owners(owner, queue, host, lock, lease, since) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
     [LT_ST_OWNERS] = "SELECT owner, queue, lock, lease, mark FROM ltsh_owners",
     [LT_ST_OWNER_MARK] = "UPDATE ltsh_owners SET mark = mark + 1 WHERE owner = ?1",
     [LT_ST_OWNER_GONE] = "DELETE FROM ltsh_owners WHERE owner = ?1",
@@ -401,9 +407,10 @@ static int check_health(struct lt_database *db)
 static int prepare_file(struct lt_database *db)
 {
     char settings[200];
-    snprintf(settings, sizeof settings,
-             "PRAGMA synchronous = %s; PRAGMA cache_size = -%d; PRAGMA journal_size_limit = %d; PRAGMA temp_store = MEMORY",
-             db->full_sync ? "FULL" : "NORMAL", (int)CACHE_KB, (int)LOG_KEPT);
+    snprintf(
+        settings, sizeof settings,
+        "PRAGMA synchronous = %s; PRAGMA cache_size = -%d; PRAGMA journal_size_limit = %d; PRAGMA temp_store = MEMORY",
+        db->full_sync ? "FULL" : "NORMAL", (int)CACHE_KB, (int)LOG_KEPT);
     int code = SQLITE_OK;
     if (number_of(db, "PRAGMA page_count") == 0)
         code = execute(db, "PRAGMA auto_vacuum = INCREMENTAL");

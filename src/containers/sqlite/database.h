@@ -105,18 +105,18 @@ struct lt_database {
     sqlite3 *handle; /* NULL: not open */
     sqlite3_stmt *statements[LT_STATEMENTS];
     char *path;
-    char *message; /* of the last failure */
+    char *message;               /* of the last failure */
     bool full_sync;              /* a commit is on disk, and not only with the kernel */
     atomic_bool wants_full_sync; /* from the loop's thread: with the next transaction */
     double patience;             /* seconds that it waits for others; < 0: for as long as that takes */
-    atomic_bool hurry;  /* from any thread: waits for no lock of others any more */
+    atomic_bool hurry;           /* from any thread: waits for no lock of others any more */
     double waits_since;
-    double waited;      /* seconds that the last transaction waited for others */
-    int wal_pages;      /* in the write-ahead log after the last commit */
+    double waited;         /* seconds that the last transaction waited for others */
+    int wal_pages;         /* in the write-ahead log after the last commit */
     struct stat file, wal; /* what is open */
-    int64_t last;       /* the number that was given out last, in this transaction; and as it is in the file */
+    int64_t last;          /* the number that was given out last, in this transaction; and as it is in the file */
     int64_t last_stored;
-    int64_t commits;    /* counts the transactions of everybody */
+    int64_t commits; /* counts the transactions of everybody */
 };
 
 /* Opens the file, and makes its tables where there are none. What is no database, or of a later version, or damaged, is

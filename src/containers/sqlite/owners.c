@@ -55,7 +55,8 @@ void lt_sqlite_tell_work(struct lt_sqlite_lane *lane, const struct lt_sqlite_que
 {
     struct lt_sqlite_member *member;
     TAILQ_FOREACH(member, &lane->members, link) {
-        if (member != except && member->standing.open && (queue == NULL || member->queue == queue) && !member->to_look) {
+        if (member != except && member->standing.open && (queue == NULL || member->queue == queue) &&
+            !member->to_look) {
             member->to_look = true; /* once in a transaction is enough */
             lt_sqlite_tell(lane, member, LT_NEWS_WORK, NULL, NULL);
         }
@@ -80,7 +81,8 @@ static void forget_other(struct lt_sqlite_lane *lane, struct lt_sqlite_other *ot
 void lt_sqlite_forget_others(struct lt_sqlite_lane *lane)
 {
     while (!TAILQ_EMPTY(&lane->others))
-        forget_other(lane, TAILQ_FIRST(&lane->others));
+        forget_other(lane,
+                     TAILQ_FIRST(&lane->others)); /* NOLINT(clang-analyzer-unix.Malloc): it is off the list then */
 }
 
 static struct lt_sqlite_other *find_other(struct lt_sqlite_lane *lane, int64_t owner)
@@ -210,7 +212,8 @@ static int give_up_owner(struct lt_sqlite_lane *lane, struct lt_sqlite_other *ot
     if (code == SQLITE_OK && dead)
         code = run_on_owner(lane, LT_ST_NEWS_DROP, other->owner, 0);
     if (code == SQLITE_OK && lost > 0)
-        lt_log(LT_LOG_WARN, dead ? "a host died, its tasks are taken over" : "a host does not move, its tasks are taken over",
+        lt_log(LT_LOG_WARN,
+               dead ? "a host died, its tasks are taken over" : "a host does not move, its tasks are taken over",
                LT_S("database", lane->db.path), LT_I("tasks", lost));
     return code;
 }
@@ -336,8 +339,7 @@ static void take_news(struct lt_sqlite_lane *lane, struct lt_sqlite_member *memb
     }
     bool stops = kind == LT_SQLITE_NEWS_STOP;
     struct lt_bytes *reason = stops ? lt_bytes_ref(task->reason) : NULL;
-    struct lt_sqlite_news *last =
-        lt_sqlite_tell(lane, member, stops ? LT_NEWS_STOP : LT_NEWS_LEASE_LOST, task, reason);
+    struct lt_sqlite_news *last = lt_sqlite_tell(lane, member, stops ? LT_NEWS_STOP : LT_NEWS_LEASE_LOST, task, reason);
     last->run = (uint64_t)sqlite3_column_int64(row, 3);
     last->token = (uint64_t)(member->standing.owner != 0 ? member->standing.owner : member->standing.former);
 }
@@ -467,8 +469,8 @@ int lt_sqlite_forget(struct lt_sqlite_lane *lane, struct lt_sqlite_member *membe
         return statement_fails(lane);
     sqlite3_bind_int64(head, 1, seq);
     if (sqlite3_step(head) == SQLITE_ROW) {
-        struct lt_task *task = lt_task_new((const char *)sqlite3_column_text(head, 6),
-                                           (size_t)sqlite3_column_bytes(head, 6), NULL, 0);
+        struct lt_task *task =
+            lt_task_new((const char *)sqlite3_column_text(head, 6), (size_t)sqlite3_column_bytes(head, 6), NULL, 0);
         task->run = (uint64_t)sqlite3_column_int64(head, 1);
         task->status = (uint8_t)lt_row_status(sqlite3_column_int(head, 0));
         lt_sqlite_tell(lane, member, LT_NEWS_FORGOTTEN, task, NULL);

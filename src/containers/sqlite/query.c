@@ -287,7 +287,8 @@ int lt_sqlite_prune(struct lt_sqlite_lane *lane, struct lt_sqlite_request *reque
     }
     if (code == SQLITE_OK)
         code = forget_once(lane, request);
-    if (code == SQLITE_OK && sqlite3_exec(lane->db.handle, "PRAGMA incremental_vacuum(64)", NULL, NULL, NULL) != SQLITE_OK)
+    if (code == SQLITE_OK &&
+        sqlite3_exec(lane->db.handle, "PRAGMA incremental_vacuum(64)", NULL, NULL, NULL) != SQLITE_OK)
         code = statement_fails(lane);
     return code;
 }

@@ -311,9 +311,7 @@ static char *resolve_path(const char *path)
         folder[slash - path] = '\0';
     char *resolved = realpath(folder, NULL);
     const char *base = slash != NULL ? slash + 1 : path;
-    char *whole = resolved != NULL
-                      ? lt_format("%s%s%s", resolved, strcmp(resolved, "/") == 0 ? "" : "/", base)
-                      : NULL;
+    char *whole = resolved != NULL ? lt_format("%s%s%s", resolved, strcmp(resolved, "/") == 0 ? "" : "/", base) : NULL;
     free(folder);
     free(resolved);
     return whole;

@@ -15,9 +15,9 @@
 
 #include <sys/queue.h>
 
+#include "base/log.h"
 #include "containers/sqlite/columns.h"
 #include "containers/sqlite/database.h"
-#include "base/log.h"
 #include "loop/lane.h"
 #include "scheduler/container.h"
 #include "scheduler/persister.h"
@@ -56,7 +56,7 @@ struct lt_sqlite_member {
     bool to_look;                     /* it is told that there may be work, with this transaction */
     double lease;
     const char *saves_as; /* the name under which outputs are saved with a success; NULL: they are not */
-    double keep[3]; /* seconds that ended tasks are kept: success, failed, stopped; < 0: for ever */
+    double keep[3];       /* seconds that ended tasks are kept: success, failed, stopped; < 0: for ever */
     /* The latest claim: asked again with its number, its tasks are given again. */
     uint64_t claim_number;
     int64_t *claim_rows;
@@ -100,12 +100,12 @@ STAILQ_HEAD(lt_sqlite_news_list, lt_sqlite_news);
 
 struct lt_sqlite_request {
     enum lt_sqlite_kind kind;
-    struct lt_sqlite_member *member; /* NULL: of a persister */
-    void *op;                        /* the container's operation, in place until it is answered */
-    struct lt_reply *reply;          /* of that; NULL: nobody waits for it */
+    struct lt_sqlite_member *member;                   /* NULL: of a persister */
+    void *op;                                          /* the container's operation, in place until it is answered */
+    struct lt_reply *reply;                            /* of that; NULL: nobody waits for it */
     void (*answer)(struct lt_sqlite_request *request); /* copies what was found into `op`; may be NULL */
-    uint32_t refs; /* of the loop's thread */
-    double now;    /* the wall clock when it was asked */
+    uint32_t refs;                                     /* of the loop's thread */
+    double now;                                        /* the wall clock when it was asked */
 
     /* Copies of what may change meanwhile. */
     struct lt_bytes *version, *progress, *handle;
@@ -162,7 +162,7 @@ struct lt_sqlite_lane {
     bool local_news;      /* a member is to read what another of this process wrote for it */
     bool rings;           /* others are to be told that something changed */
     struct lt_log_gate log;
-    double marked;        /* monotonic: when this process last showed that it lives */
+    double marked; /* monotonic: when this process last showed that it lives */
     struct lt_sqlite_news_list news;
     struct lt_sqlite_news_list committed_news; /* for the loop's thread, with the batch */
 };

@@ -10,9 +10,9 @@
 #include <string.h>
 
 #include "actuators/process/process.h"
-#include "base/tree.h"
 #include "base/alloc.h"
 #include "base/container_of.h"
+#include "base/tree.h"
 #include "script/bind/bind_core.h"
 #include "script/flow/strand.h"
 #include "script/values/marks.h"
