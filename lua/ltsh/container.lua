@@ -50,8 +50,8 @@ end
 
 --- In an SQLite database: tasks outlive the host, and are shared by all schedulers on its `queue`, in any process of
 --- this machine. What add returned is on disk: with durability "full" (the default) it survives a loss of power, with
---- "normal" the end of the process. `keep`: seconds that tasks are kept after an end, { success =, failed =, stopped = };
---- `lease`: seconds after which the tasks of a host that lives and does not move are another's.
+--- "normal" the end of the process. `keep`: seconds for which tasks are kept after an end, { success =, failed =,
+--- stopped = }; `lease`: seconds after which the tasks of a host that lives and does not move are another's.
 function container.sqlite(options)
   check.table(SQLITE, "options", options)
   check.names(SQLITE, options, { path = true, queue = true, durability = true, keep = true, lease = true })

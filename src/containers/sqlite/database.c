@@ -46,7 +46,7 @@ static const char schema[] =
     " PRIMARY KEY(queue, id)) WITHOUT ROWID;"
     "CREATE INDEX ltsh_once_old ON ltsh_once(queue, added_at);"
     /* Schedulers that are at work on a queue. `lock` is the end of the name of a file that their process holds locked for
-     * as long as it lives; `mark` changes while it can write. */
+     * as long as it lives; `mark` changes while it can write; -1: it was given up, and what it ran is another's. */
     "CREATE TABLE ltsh_owners(owner INTEGER PRIMARY KEY, queue INTEGER NOT NULL, host TEXT NOT NULL, lock TEXT NOT "
     "NULL,"
     " lease REAL NOT NULL, mark INTEGER NOT NULL DEFAULT 0, since REAL NOT NULL);"
@@ -166,13 +166,15 @@ static const char *const texts[LT_STATEMENTS] = {
     [LT_ST_OWNER_NEW] =
         "INSERT INTO ltsh_owners(owner, queue, host, lock, lease, since) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
     [LT_ST_OWNERS] = "SELECT owner, queue, lock, lease, mark FROM ltsh_owners",
-    [LT_ST_OWNER_MARK] = "UPDATE ltsh_owners SET mark = mark + 1 WHERE owner = ?1",
+    [LT_ST_OWNER_MARK] = "UPDATE ltsh_owners SET mark = mark + 1 WHERE owner = ?1 AND mark >= 0",
+    [LT_ST_OWNER_GIVE_UP] = "UPDATE ltsh_owners SET mark = -1 WHERE owner = ?1",
     [LT_ST_OWNER_GONE] = "DELETE FROM ltsh_owners WHERE owner = ?1",
     [LT_ST_OWNER_LOST] = "UPDATE ltsh_tasks SET owner = 0 WHERE queue = ?1 AND owner = ?2 AND state IN (2, 3)",
     [LT_ST_OWNER_TELL_LOST] = "INSERT INTO ltsh_news(owner, kind, task, run) SELECT owner, 2, seq, run FROM ltsh_tasks"
                               " WHERE queue = ?1 AND owner = ?2 AND state IN (2, 3)",
     [LT_ST_NEWS_DROP] = "DELETE FROM ltsh_news WHERE owner = ?1",
-    [LT_ST_NEWS_ADD] = "INSERT INTO ltsh_news(owner, kind, task, run) VALUES(?1, ?2, ?3, ?4)",
+    [LT_ST_NEWS_ADD] = "INSERT INTO ltsh_news(owner, kind, task, run) SELECT owner, ?2, ?3, ?4 FROM ltsh_owners"
+                       " WHERE owner = ?1",
     [LT_ST_NEWS] = "SELECT news, kind, task, run FROM ltsh_news WHERE owner = ?1 ORDER BY news LIMIT 1000",
     [LT_ST_NEWS_READ] = "DELETE FROM ltsh_news WHERE owner = ?1 AND news <= ?2",
     [LT_ST_WATCH_ADD] = "INSERT OR IGNORE INTO ltsh_watchers VALUES(?1, ?2)",

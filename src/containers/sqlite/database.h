@@ -86,6 +86,7 @@ enum lt_statement {
     LT_ST_OWNERS,
     LT_ST_OWNER_MARK,
     LT_ST_OWNER_GONE,
+    LT_ST_OWNER_GIVE_UP,
     LT_ST_OWNER_LOST,
     LT_ST_OWNER_TELL_LOST,
     LT_ST_NEWS_DROP,

@@ -105,7 +105,7 @@ static void note_other(struct lt_sqlite_lane *lane, sqlite3_stmt *row, double no
         other->queue = sqlite3_column_int64(row, 1);
         other->lock = lt_strdup((const char *)sqlite3_column_text(row, 2));
         other->lease = sqlite3_column_double(row, 3);
-        other->mark = mark - 1;
+        other->mark = INT64_MIN;
         TAILQ_INSERT_TAIL(&lane->others, other, link);
     }
     if (other->mark != mark) {
@@ -144,7 +144,7 @@ static int read_owners(struct lt_sqlite_lane *lane)
         if (strcmp(lock, lane->lock) != 0)
             note_other(lane, row, now);
         else if ((member = member_of(lane, sqlite3_column_int64(row, 0))) != NULL)
-            member->seen = true;
+            member->seen = sqlite3_column_int64(row, 4) >= 0;
     }
     sqlite3_reset(row);
     for (other = TAILQ_FIRST(&lane->others); other != NULL; other = next) {
@@ -169,7 +169,7 @@ static bool is_dead(const struct lt_sqlite_lane *lane, const struct lt_sqlite_ot
 
 static bool is_overdue(const struct lt_sqlite_other *other, double now)
 {
-    return other->lease > 0 && now - other->mark_seen >= other->lease;
+    return other->mark >= 0 && now - other->mark_seen >= other->lease;
 }
 
 void lt_sqlite_ring(const struct lt_sqlite_lane *lane)
@@ -208,7 +208,7 @@ static int give_up_owner(struct lt_sqlite_lane *lane, struct lt_sqlite_other *ot
         code = run_on_owner(lane, LT_ST_OWNER_LOST, other->queue, other->owner);
     int lost = sqlite3_changes(lane->db.handle);
     if (code == SQLITE_OK)
-        code = run_on_owner(lane, LT_ST_OWNER_GONE, other->owner, 0);
+        code = run_on_owner(lane, dead ? LT_ST_OWNER_GONE : LT_ST_OWNER_GIVE_UP, other->owner, 0);
     if (code == SQLITE_OK && dead)
         code = run_on_owner(lane, LT_ST_NEWS_DROP, other->owner, 0);
     if (code == SQLITE_OK && lost > 0)
@@ -251,12 +251,16 @@ static int give_up_dead(struct lt_sqlite_lane *lane)
         int code = give_up_owner(lane, other, dead);
         if (code != SQLITE_OK)
             return code;
+        lt_sqlite_tell_work(lane, NULL, NULL);
+        if (!dead) {
+            other->mark = -1;
+            continue;
+        }
         char *lock = lt_strdup(other->lock);
         forget_other(lane, other);
-        if (dead && !has_lock(lane, lock))
+        if (!has_lock(lane, lock))
             remove_lock(lane, lock);
         free(lock);
-        lt_sqlite_tell_work(lane, NULL, NULL);
     }
     return SQLITE_OK;
 }
@@ -370,6 +374,10 @@ static int join_again(struct lt_sqlite_lane *lane, struct lt_sqlite_member *memb
     lt_log(LT_LOG_WARN, "this host was taken for dead, what it ran is another's", LT_S("database", lane->db.path),
            LT_S("queue", member->queue->name));
     int code = read_news(lane, member, member->standing.former);
+    if (code == SQLITE_OK)
+        code = run_on_owner(lane, LT_ST_OWNER_GONE, member->standing.former, 0);
+    if (code == SQLITE_OK)
+        code = run_on_owner(lane, LT_ST_NEWS_DROP, member->standing.former, 0);
     return code == SQLITE_OK ? lt_sqlite_join(lane, member, wall) : code;
 }
 
