@@ -51,6 +51,13 @@ end
 local LARGEST_INTEGER = 0x7fffffff
 
 -- A whole number of at least `least`; floats with a whole value count.
+function check.text(where, name, value)
+  if type(value) ~= "string" or value == "" or value:find "%z" then
+    check.fail(where, name, "a text that is not empty", value)
+  end
+  return value
+end
+
 function check.integer(where, name, value, least)
   local number = type(value) == "number" and value == value // 1 and value
   if not number or number < least then

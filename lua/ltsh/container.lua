@@ -40,14 +40,6 @@ local function keep_of(where, keep)
   return seconds
 end
 
-local function text_of(where, name, value, otherwise)
-  if value == nil then value = otherwise end
-  if type(value) ~= "string" or value == "" or value:find "%z" then
-    check.fail(where, name, "a text that is not empty", value)
-  end
-  return value
-end
-
 --- In an SQLite database: tasks outlive the host, and are shared by all schedulers on its `queue`, in any process of
 --- this machine. What add returned is on disk: with durability "full" (the default) it survives a loss of power, with
 --- "normal" the end of the process. `keep`: seconds for which tasks are kept after an end, { success =, failed =,
@@ -55,7 +47,7 @@ end
 function container.sqlite(options)
   check.table(SQLITE, "options", options)
   check.names(SQLITE, options, { path = true, queue = true, durability = true, keep = true, lease = true })
-  local path = text_of(SQLITE, "path", options.path)
+  local path = check.text(SQLITE, "path", options.path)
   if path == ":memory:" then
     check.fail(SQLITE, "path", "the path of a file (in memory: ltsh.container.queue)", path)
   end
@@ -65,8 +57,9 @@ function container.sqlite(options)
   end
   local lease = options.lease == nil and 15 or check.seconds(SQLITE, "lease", options.lease, true)
   local keep = keep_of(SQLITE, options.keep)
-  local made, object = pcall(core.sqlite_container, path, text_of(SQLITE, "queue", options.queue, "default"),
-    durability == "full", lease, keep[1], keep[2], keep[3])
+  local queue = options.queue == nil and "default" or check.text(SQLITE, "queue", options.queue)
+  local made, object = pcall(core.sqlite_container, path, queue, durability == "full", lease,
+    keep[1], keep[2], keep[3])
   if not made then error(SQLITE .. ": " .. tostring(object), 0) end
   return object
 end

@@ -233,6 +233,7 @@ function ltsh.scheduler(options) end
 ---What `scheduler:set` can change.
 ---@class ltsh.ChangeableOptions
 ---@field limit? integer Tasks that run or export at once (default 1).
+---@field global_limit? integer The limit over all schedulers on the queue, for containers that several hosts share.
 ---@field key_limit? integer|false|fun(key: string): number Tasks of the same key that run at once (default: no limit).
 ---@field rate? ltsh.Rate|false How many tasks start in how many seconds (default: no limit).
 ---@field timeout? number|false Seconds that a run may take (default: no limit). Then it is stopped and fails with the reason "timeout".
@@ -251,9 +252,8 @@ function ltsh.scheduler(options) end
 ---@class ltsh.SchedulerOptions: ltsh.ChangeableOptions
 ---@field container ltsh.Container|ltsh.LuaContainer Where tasks live. It serves one scheduler.
 ---@field actuator ltsh.Actuator|ltsh.LuaActuator What runs tasks.
----@field persister? ltsh.LuaPersister Where outputs are saved (default: nowhere).
+---@field persister? ltsh.Persister|ltsh.LuaPersister Where outputs are saved (default: nowhere).
 ---@field name? string In logs and metrics (default "scheduler-N").
----@field global_limit? integer The limit over all schedulers on the queue, for containers that several hosts share.
 ---@field callback? boolean|ltsh.LuaReceiver true: the actuator pushes changes (default if it has `attach`); or a receiver.
 ---@field finished_size? integer Length of the finished list; 0: none (default 10000).
 ---@field keep? ltsh.Keep Ended tasks that `get` still knows, in memory containers.
@@ -469,6 +469,23 @@ function ltsh.container.queue(options) end
 ---@return ltsh.Container
 function ltsh.container.priority(options) end
 
+---@class ltsh.KeepSeconds
+---@field success? number Seconds for which tasks that succeeded are kept (default: for ever).
+---@field failed? number Seconds for which tasks that failed are kept.
+---@field stopped? number Seconds for which tasks that were stopped are kept.
+
+---@class ltsh.SqliteOptions
+---@field path string The database file; its folder must be there.
+---@field queue? string Which of the queues in the file (default "default").
+---@field durability? "full"|"normal" "full": what add returned survives a loss of power (default); "normal": the end of the process.
+---@field keep? ltsh.KeepSeconds How long tasks are kept after their end.
+---@field lease? number Seconds after which the tasks of a host that lives and does not move are another's (default 15).
+
+---In an SQLite database: tasks outlive the host, and schedulers of any process of this machine share the queue. Raises if the file cannot be used.
+---@param options ltsh.SqliteOptions
+---@return ltsh.Container
+function ltsh.container.sqlite(options) end
+
 ---Loads a container from a Lua file that returns its methods, or a function(options) that does. Raises if it cannot.
 ---@param path string
 ---@param options? any
@@ -664,8 +681,28 @@ function ltsh.actuator.load(path, options) end
 --------------------------------------------------------------------------------------------------------------------------
 -- Persisters and receivers
 
+---A built-in persister.
+---@class ltsh.Persister
+
 ---@class ltsh.persister
 ltsh.persister = {}
+
+---@class ltsh.SqlitePersisterOptions
+---@field path string The database file; its folder must be there.
+---@field name? string Of this persister's outputs, among those in the file (default "default").
+
+---In an SQLite database. Where the container is in the same file, an output is stored with the success of its task. Raises if the file cannot be used.
+---@param options ltsh.SqlitePersisterOptions
+---@return ltsh.Persister
+function ltsh.persister.sqlite(options) end
+
+---@class ltsh.FilesOptions
+---@field dir string The folder; it is made if it is not there.
+
+---As files in a folder: NAME.json, or NAME.msgpack where JSON does not hold the value.
+---@param options ltsh.FilesOptions
+---@return ltsh.LuaPersister
+function ltsh.persister.files(options) end
 
 ---Loads a persister from a Lua file that returns its methods, or a function(options) that does. Raises if it cannot.
 ---@param path string

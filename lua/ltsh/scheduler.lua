@@ -136,6 +136,13 @@ local function read_keep(where, value, config)
   if value.bytes ~= nil then config.keep_bytes = check.size(where, "keep.bytes", value.bytes) end
 end
 
+-- What holds over all hosts needs a container that they share.
+local function check_shared(where, config)
+  if config.global_limit and not core.is_shared(config.container) then
+    error(where .. ": global_limit: only containers that several hosts share have it; use limit", 0)
+  end
+end
+
 local function make(options)
   if type(options) ~= "table" then check.fail(WHERE, "options", "a table", options) end
   check.names(WHERE, options, known)
@@ -154,17 +161,11 @@ local function make(options)
   read_poll(WHERE, options.poll_interval, config, can)
   read_callback(WHERE, options.callback, config, can)
   if options.persister ~= nil then
-    if type(options.persister) ~= "table" then
-      check.fail(WHERE, "persister", "a table of methods", options.persister)
-    end
-    require("ltsh.persister").check(WHERE .. ": persister", options.persister)
-    config.persister = core.persister(options.persister)
+    config.persister = require("ltsh.persister").object(WHERE, options.persister)
   end
   local container, taken = require("ltsh.container").object(WHERE, options.container)
-  if config.global_limit and not core.is_shared(container) then
-    error(WHERE .. ": global_limit: only containers that several hosts share have it; use limit", 0)
-  end
   config.container = container
+  check_shared(WHERE, config)
   config.actuator = make_actuator()
   config.name = options.name or ("scheduler-" .. core.number())
   local scheduler = core.scheduler(config)
@@ -190,6 +191,7 @@ function methods:set(options)
   local config = {}
   for name, value in pairs(core.config(self)) do config[name] = value end
   read(where, options, config)
+  check_shared(where, config)
   if options.poll_interval ~= nil then
     config.poll_interval = options.poll_interval and check.seconds(where, "poll_interval", options.poll_interval, true)
       or nil

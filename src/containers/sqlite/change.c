@@ -327,9 +327,7 @@ int lt_sqlite_change(struct lt_sqlite_lane *lane, struct lt_sqlite_request *requ
     } else if (lt_transition_check_row(transition, task->data, head.run, status, &error) != LT_OK) {
         lt_sqlite_refuse(request, LT_STALE, "%s", error.message);
     } else {
-        code = move_row(lane, request, seq, &head);
-        if (code == SQLITE_OK && transition->save)
-            code = lt_sqlite_output_of(lane, request);
+        code = move_row(lane, request, seq, &head); /* with `save` too: the output is in the row */
     }
     return code;
 }

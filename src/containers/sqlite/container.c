@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/container_of.h"
 #include "base/log.h"
+#include "containers/sqlite/container.h"
 #include "containers/sqlite/sqlite.h"
 #include "containers/sqlite/store.h"
 
@@ -332,6 +333,13 @@ static const struct lt_container_ops sqlite_ops = {
     .close = sqlite_close,
     .release = sqlite_release,
 };
+
+const char *lt_sqlite_queue_in(struct lt_container *container, const struct lt_sqlite_store *store)
+{
+    if (container->ops != &sqlite_ops || sqlite_of(container)->store != store)
+        return NULL;
+    return sqlite_of(container)->member->name;
+}
 
 struct lt_container *lt_sqlite_container_new(struct lt_loop *loop, const struct lt_sqlite_options *options,
                                              struct lt_error *error)

@@ -182,6 +182,8 @@ static const char *const texts[LT_STATEMENTS] = {
     [LT_ST_WATCH_READ] = "DELETE FROM ltsh_watchers WHERE task = ?1",
     [LT_ST_SAVE_OUTPUT] = "INSERT OR REPLACE INTO ltsh_outputs VALUES(?1, ?2, ?3, ?4)",
     [LT_ST_LOAD_OUTPUT] = "SELECT output FROM ltsh_outputs WHERE name = ?1 AND id = ?2",
+    [LT_ST_ROW_OUTPUT] = "SELECT output FROM ltsh_tasks WHERE id = ?2 AND queue = (SELECT queue FROM ltsh_queues"
+                         " WHERE name = ?1)",
     [LT_ST_ERASE_OUTPUT] = "DELETE FROM ltsh_outputs WHERE name = ?1 AND id = ?2",
 };
 

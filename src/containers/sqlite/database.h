@@ -98,6 +98,7 @@ enum lt_statement {
     LT_ST_WATCH_READ,
     LT_ST_SAVE_OUTPUT,
     LT_ST_LOAD_OUTPUT,
+    LT_ST_ROW_OUTPUT,
     LT_ST_ERASE_OUTPUT,
     LT_STATEMENTS,
 };

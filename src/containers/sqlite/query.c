@@ -176,19 +176,14 @@ static int save_output(struct lt_sqlite_lane *lane, const char *name, const stru
     return lt_database_run(&lane->db, statement);
 }
 
-int lt_sqlite_output_of(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
-{
-    const struct lt_change_op *op = request->op;
-    return save_output(lane, request->member->saves_as, op->task, op->transition.run, op->transition.output);
-}
-
 static int load_output(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
 {
     const struct lt_load_op *op = request->op;
-    sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_LOAD_OUTPUT);
+    bool shared = request->queue != NULL;
+    sqlite3_stmt *statement = lt_database_statement(&lane->db, shared ? LT_ST_ROW_OUTPUT : LT_ST_LOAD_OUTPUT);
     if (statement == NULL)
         return statement_fails(lane);
-    sqlite3_bind_text(statement, 1, request->name, -1, SQLITE_STATIC);
+    sqlite3_bind_text(statement, 1, shared ? request->queue : request->name, -1, SQLITE_STATIC);
     lt_bind_text(statement, 2, op->task->data, op->task->id_len);
     int code = sqlite3_step(statement);
     if (code == SQLITE_ROW)

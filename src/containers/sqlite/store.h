@@ -55,7 +55,6 @@ struct lt_sqlite_member {
     bool seen;                        /* it was found among the owners in the file */
     bool to_look;                     /* it is told that there may be work, with this transaction */
     double lease;
-    const char *saves_as; /* the name under which outputs are saved with a success; NULL: they are not */
     double keep[3];       /* seconds that ended tasks are kept: success, failed, stopped; < 0: for ever */
     /* The latest claim: asked again with its number, its tasks are given again. */
     uint64_t claim_number;
@@ -109,7 +108,8 @@ struct lt_sqlite_request {
 
     /* Copies of what may change meanwhile. */
     struct lt_bytes *version, *progress, *handle;
-    const char *name; /* of a persister */
+    const char *name;  /* of a persister */
+    const char *queue; /* of the container that shares its store: outputs are in the rows of tasks; or NULL */
     struct lt_sqlite_request **ends;
     uint32_t end_count;
     uint32_t limit;        /* of a claim */
@@ -205,9 +205,6 @@ int lt_sqlite_delete_row(struct lt_sqlite_lane *lane, int64_t seq, bool large);
 /* News for an owner, wherever it is: in the file, as `run` of that row is meant. */
 enum { LT_SQLITE_NEWS_ENDED, LT_SQLITE_NEWS_STOP, LT_SQLITE_NEWS_LOST };
 int lt_sqlite_add_news(struct lt_sqlite_lane *lane, int64_t owner, int kind, int64_t seq, int64_t run);
-
-/* The output of a task that succeeds is saved with that, by the persister that shares the file. */
-int lt_sqlite_output_of(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request);
 
 /* Tells a member, when the transaction is through. References move. */
 struct lt_sqlite_news *lt_sqlite_tell(struct lt_sqlite_lane *lane, struct lt_sqlite_member *member,

@@ -201,6 +201,18 @@ static int make_persister(lua_State *L)
     return 1;
 }
 
+/* core.sqlite_persister(path, name) */
+static int make_sqlite_persister(lua_State *L)
+{
+    struct lt_error error;
+    const char *path = luaL_checkstring(L, 1), *name = luaL_checkstring(L, 2);
+    struct part *part = new_part(L, LT_PART_PERSISTER);
+    part->pointer = lt_sqlite_persister_new(lt_script_of(L)->loop, path, name, &error);
+    if (part->pointer == NULL)
+        return luaL_error(L, "%s", error.message);
+    return 1;
+}
+
 static int make_receiver(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -307,6 +319,7 @@ void lt_bind_parts(lua_State *L)
         {"process", make_process},
         {"actuator", make_actuator},
         {"persister", make_persister},
+        {"sqlite_persister", make_sqlite_persister},
         {"receiver", make_receiver},
         {"is_container", is_container},
         {"set_version", set_version},
