@@ -450,9 +450,9 @@ describe("ltsh.container.sqlite", function()
     local db <close> = assert(ltsh.sqlite.open(path))
     for sql, index in pairs {
       ["SELECT seq FROM ltsh_tasks WHERE queue = 1 AND state = 1 ORDER BY priority DESC, place LIMIT 64"] = "ltsh_due",
-      ["SELECT count(*) FROM ltsh_tasks WHERE queue = 1 AND state IN (2, 3)"] = "ltsh_running",
+      ["SELECT count(*) FROM ltsh_tasks WHERE queue = 1 AND state >= 2 AND state <= 3"] = "ltsh_running",
       ["SELECT seq FROM ltsh_tasks WHERE queue = 1 AND state = 0 AND run_at <= 5 ORDER BY run_at"] = "ltsh_delayed",
-      ["SELECT seq FROM ltsh_tasks WHERE queue = 1 AND state = 4 AND state IN (4, 5, 6) ORDER BY seq"] = "ltsh_ended",
+      ["SELECT seq FROM ltsh_tasks WHERE queue = 1 AND state = 4 AND ended_at IS NOT NULL ORDER BY seq"] = "ltsh_ended",
     } do
       local plan = {}
       for row in db:rows("EXPLAIN QUERY PLAN " .. sql) do plan[#plan + 1] = row.detail end

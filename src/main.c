@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "host.h"
 #include "script/values/marks.h"
+#include "sqlite/connection.h"
 #include "workers/worker.h"
 
 enum { USAGE = 2 };
@@ -162,6 +163,7 @@ LT_RUNS_LUA int main(int argc, char **argv)
     struct lt_host_options options = {.program = "ltsh", .interpreter = argv[0]};
     open_standard_files();
     reset_signals();
+    lt_sql_setup();
     srand48((long)(uv_hrtime() ^ (uint64_t)getpid() << 32)); /* of the backoff's jitter: hosts must not agree on it */
     int status = read_options(argc, argv, &options);
     return finish_output(status >= 0 ? status : lt_host_run(&options));

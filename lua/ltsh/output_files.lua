@@ -1,7 +1,7 @@
 -- Outputs as files: NAME.json where JSON holds the value exactly, else NAME.msgpack.
 --
--- What is there is whole: a file is written beside its place, brought to the disk, renamed, and its folder is brought to the
--- disk too, before the task is a success.
+-- What is there is whole: a file is written beside its place, brought to the disk, renamed, and its folder is brought to
+-- the disk too, before the task is a success.
 local core = require "ltsh.core"
 local check = require "ltsh.check_args"
 local ltsh = require "ltsh"
@@ -10,7 +10,8 @@ local uv = require "luv"
 local WHERE = "ltsh.persister.files"
 local LONGEST = 200 -- bytes of a name: an id that is longer becomes folders
 
--- The path of an id below the folder: what is no plain letter is written as %XX, so no two ids share one, and none leaves it.
+-- The path of an id below the folder: what is no plain letter is written as %XX, so no two ids share one, and none
+-- leaves it.
 local function name_of(id)
   local plain = id:gsub("[^%w_-]", function(byte) return string.format("%%%02X", byte:byte()) end)
   local parts = {}

@@ -396,6 +396,12 @@ static void closed(struct lt_sql_call *call)
     free(sql);
 }
 
+/* Its own statistics of memory would cost a lock with each allocation. */
+void lt_sql_setup(void)
+{
+    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
 struct lt_sql *lt_sql_new(struct lt_loop *loop, double patience)
 {
     struct lt_lane *lane = lt_lane_open(loop, 1, "ltsh-sqlite");

@@ -44,6 +44,9 @@ struct lt_sql_call {
     struct lt_sql *sql;
 };
 
+/* What all of SQLite in this process is set to; before anything of it is used, by main. */
+void lt_sql_setup(void);
+
 /* A connection that is not open yet: the first call opens it. `patience` is how many seconds it waits for a lock; negative:
  * as long as it takes. NULL: there is no descriptor for its thread. */
 struct lt_sql *lt_sql_new(struct lt_loop *loop, double patience);

@@ -85,7 +85,9 @@ static int insert_item(struct lt_sqlite_lane *lane, const struct lt_task *task, 
     return lt_database_run(&lane->db, statement);
 }
 
-static int insert_task(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, const struct lt_task *task)
+/* *done: it is in; else its id is there. */
+static int insert_task(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, const struct lt_task *task,
+                       bool *done)
 {
     struct lt_database *db = &lane->db;
     struct lt_sqlite_queue *queue = request->member->queue;
@@ -115,20 +117,25 @@ static int insert_task(struct lt_sqlite_lane *lane, struct lt_sqlite_request *re
     else
         lt_bind_value(statement, 12, lt_task_item(task), task->item_len);
     int code = lt_database_run(db, statement);
-    if (code == SQLITE_OK && large)
+    *done = code == SQLITE_OK && sqlite3_changes(db->handle) > 0;
+    if (*done && large)
         code = insert_item(lane, task, seq);
-    if (code == SQLITE_OK)
+    if (*done)
         lt_sqlite_count_move(queue, -1, state);
     return code;
 }
 
 static int add_one(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, const struct lt_task *task)
 {
-    int code = clear_id(lane, request, task);
-    if (code == SQLITE_OK)
-        code = check_once(lane, request, task);
+    bool done = false;
+    int code = check_once(lane, request, task);
     if (code == SQLITE_OK && request->code == LT_OK)
-        code = insert_task(lane, request, task);
+        code = insert_task(lane, request, task, &done);
+    if (done || code != SQLITE_OK || request->code != LT_OK)
+        return code;
+    code = clear_id(lane, request, task);
+    if (code == SQLITE_OK && request->code == LT_OK)
+        code = insert_task(lane, request, task, &done);
     return code;
 }
 

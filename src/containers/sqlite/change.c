@@ -126,12 +126,17 @@ static int tell_watchers(struct lt_sqlite_lane *lane, const struct lt_sqlite_mem
     return told > 0 ? run_with_seq(lane, LT_ST_WATCH_READ, seq) : SQLITE_OK;
 }
 
+/* Nobody else is at work on this file. */
+static bool is_alone(const struct lt_sqlite_lane *lane)
+{
+    return !lt_sqlite_has_others(lane) && TAILQ_NEXT(TAILQ_FIRST(&lane->members), link) == NULL;
+}
+
 int lt_sqlite_ended(struct lt_sqlite_lane *lane, const struct lt_sqlite_member *member, int64_t seq, int64_t adder)
 {
     const struct lt_sqlite_queue *queue = member->queue;
     const struct lt_sqlite_member *other;
-    bool alone = !lt_sqlite_has_others(lane) && TAILQ_NEXT(TAILQ_FIRST(&lane->members), link) == NULL;
-    if (alone)
+    if (is_alone(lane))
         return SQLITE_OK;
     int64_t unfinished = 0;
     for (int state = LT_ROW_DELAYED; state <= LT_ROW_EXPORTING; state++)
@@ -179,8 +184,9 @@ static int remember_run(struct lt_sqlite_lane *lane, const struct lt_sqlite_requ
     return lt_database_run(db, statement);
 }
 
-/* To an end. */
-static int end_row(struct lt_sqlite_lane *lane, const struct lt_sqlite_request *request, int64_t seq, int state)
+/* To an end, from where the task is thought to be: if it is not there, nothing is changed. */
+static int end_row(struct lt_sqlite_lane *lane, const struct lt_sqlite_request *request, int64_t seq,
+                   const struct head *head, int state)
 {
     const struct lt_change_op *op = request->op;
     sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_END);
@@ -193,6 +199,12 @@ static int end_row(struct lt_sqlite_lane *lane, const struct lt_sqlite_request *
     lt_bind_bytes_value(statement, 5, op->transition.output);
     lt_bind_bytes_value(statement, 6, request->progress);
     lt_bind_bytes_text(statement, 7, request->version);
+    sqlite3_bind_int64(statement, 8, (int64_t)head->run);
+    if (head->owner != 0)
+        sqlite3_bind_int64(statement, 9, head->owner);
+    else
+        sqlite3_bind_null(statement, 9);
+    sqlite3_bind_int(statement, 10, head->state);
     return lt_database_run(&lane->db, statement);
 }
 
@@ -280,7 +292,7 @@ static int move_row(struct lt_sqlite_lane *lane, struct lt_sqlite_request *reque
         code = delete_task(lane, request, seq, head->large);
         break;
     default:
-        code = end_row(lane, request, seq, state);
+        code = end_row(lane, request, seq, head, state);
     }
     if (code != SQLITE_OK)
         return code;
@@ -305,6 +317,24 @@ static bool was_done(const struct lt_change_op *op, const struct head *head)
            (op->token == 0 || head->owner == (int64_t)op->token);
 }
 
+/* What most changes are: the end of a run that nobody else wants to know of, where it is expected. *done: it was. */
+static int end_as_expected(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, bool *done)
+{
+    const struct lt_change_op *op = request->op;
+    const struct lt_transition *transition = &op->transition;
+    struct lt_sqlite_member *member = request->member;
+    struct head head = {.run = transition->run, .owner = (int64_t)op->token, .state = request->from};
+    bool usual = lt_status_ended(transition->to) && op->token != 0 && !op->again && !member->standing.held &&
+                 is_alone(lane) && (request->from == LT_ROW_RUNNING || request->from == LT_ROW_EXPORTING);
+    if (!usual)
+        return SQLITE_OK;
+    int code = end_row(lane, request, (int64_t)op->task->seq, &head, (int)transition->to);
+    *done = code == SQLITE_OK && sqlite3_changes(lane->db.handle) > 0;
+    if (*done)
+        lt_sqlite_count_move(member->queue, request->from, (int)transition->to);
+    return code;
+}
+
 int lt_sqlite_change(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
 {
     const struct lt_change_op *op = request->op;
@@ -313,7 +343,11 @@ int lt_sqlite_change(struct lt_sqlite_lane *lane, struct lt_sqlite_request *requ
     int64_t seq = (int64_t)task->seq;
     struct head head;
     struct lt_error error;
-    int code = read_head(lane, seq, task->data, &head);
+    bool done = false;
+    int code = end_as_expected(lane, request, &done);
+    if (code != SQLITE_OK || done)
+        return code;
+    code = read_head(lane, seq, task->data, &head);
     if (code != SQLITE_OK)
         return code;
     if (op->again && was_done(op, &head))

@@ -60,6 +60,9 @@ static int expire_one(struct lt_sqlite_lane *lane, struct lt_sqlite_request *req
     sqlite3_bind_text(end, 4, "expired", -1, SQLITE_STATIC);
     for (int i = 5; i <= 7; i++)
         sqlite3_bind_null(end, i);
+    sqlite3_bind_int64(end, 8, 0); /* it never ran */
+    sqlite3_bind_null(end, 9);
+    sqlite3_bind_int(end, 10, state);
     sqlite3_bind_int64(get, 1, seq);
     int code = lt_database_run(db, end);
     if (code == SQLITE_OK)
@@ -234,73 +237,62 @@ int lt_sqlite_recover(struct lt_sqlite_lane *lane, struct lt_sqlite_request *req
 
 /* Claiming. */
 
-/* While they are gathered, the token is the place. */
-static uint64_t a_place(const void *claimed)
+/* The row becomes running; and its object. */
+static int claim_row(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, struct lt_task *task, int64_t run,
+                     int state)
 {
-    return ((const struct lt_claimed *)claimed)->token;
-}
-
-static int by_place(const void *a, const void *b)
-{
-    const struct lt_task *left = ((const struct lt_claimed *)a)->task, *right = ((const struct lt_claimed *)b)->task;
-    if (left->priority != right->priority)
-        return left->priority > right->priority ? -1 : 1;
-    return a_place(a) < a_place(b) ? -1 : a_place(a) > a_place(b);
-}
-
-static void bind_run(struct lt_sqlite_lane *lane, const struct lt_sqlite_request *request, sqlite3_stmt *statement,
-                     int64_t run)
-{
-    sqlite3_bind_int64(statement, 2, run);
-    sqlite3_bind_int64(statement, 3, request->member->standing.owner);
-    sqlite3_bind_double(statement, 4, request->now);
-    sqlite3_bind_text(statement, 5, lane->host, -1, SQLITE_STATIC);
-}
-
-/* The first so many: they have one run number, which none of them had before. */
-static int claim_first(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, int64_t room)
-{
+    struct lt_sqlite_member *member = request->member;
     sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_CLAIM);
-    int code;
     if (statement == NULL)
         return statement_fails(lane);
-    sqlite3_bind_int64(statement, 1, request->member->queue->number);
-    bind_run(lane, request, statement, lt_database_next(&lane->db));
-    sqlite3_bind_int64(statement, 6, room);
-    while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
-        code = push_claimed(lane, request, statement, false);
-        if (code != SQLITE_OK)
-            break;
-        request->claims.items[request->claims.count - 1].token =
-            (uint64_t)sqlite3_column_int64(statement, LT_COLUMN_PLACE);
-    }
-    code = code == SQLITE_DONE ? SQLITE_OK : code == SQLITE_CORRUPT ? code : statement_fails(lane);
-    sqlite3_reset(statement);
-    for (uint32_t i = 0; i < request->claims.count; i++)
-        lt_sqlite_count_move(request->member->queue, LT_ROW_DUE, LT_ROW_RUNNING);
-    if (request->claims.count > 1)
-        qsort(request->claims.items, request->claims.count, sizeof request->claims.items[0], by_place);
-    for (uint32_t i = 0; i < request->claims.count; i++)
-        request->claims.items[i].token = (uint64_t)request->member->standing.owner;
+    sqlite3_bind_int64(statement, 1, (int64_t)task->seq);
+    sqlite3_bind_int64(statement, 2, run);
+    sqlite3_bind_int64(statement, 3, member->standing.owner);
+    sqlite3_bind_double(statement, 4, request->now);
+    sqlite3_bind_text(statement, 5, lane->host, -1, SQLITE_STATIC);
+    lt_task_apply_claimed(task, (uint64_t)run, request->now);
+    lt_sqlite_count_move(member->queue, state, LT_ROW_RUNNING);
+    return lt_database_run(&lane->db, statement);
+}
+
+static int claim_rows(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, int state)
+{
+    int64_t run = request->claims.count > 0 ? lt_database_next(&lane->db) : 0; /* which none of them had before */
+    int code = SQLITE_OK;
+    for (uint32_t i = 0; code == SQLITE_OK && i < request->claims.count; i++)
+        code = claim_row(lane, request, request->claims.items[i].task, run, state);
     return code;
 }
 
-static int claim_one(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, int64_t seq, int64_t run,
-                     int state)
+/* The first so many. */
+static int claim_first(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, int64_t room)
 {
-    sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_CLAIM_ONE);
-    bool found;
-    if (statement == NULL)
+    sqlite3_stmt *row = lt_database_statement(&lane->db, LT_ST_DUE_ROWS);
+    int code, pushed = SQLITE_OK;
+    if (row == NULL)
         return statement_fails(lane);
-    sqlite3_bind_int64(statement, 1, seq);
-    bind_run(lane, request, statement, run);
-    int code = step_one(lane, statement, &found);
+    sqlite3_bind_int64(row, 1, request->member->queue->number);
+    sqlite3_bind_int64(row, 2, room);
+    while (pushed == SQLITE_OK && (code = sqlite3_step(row)) == SQLITE_ROW)
+        pushed = push_claimed(lane, request, row, false);
+    if (pushed == SQLITE_OK && code != SQLITE_DONE)
+        pushed = statement_fails(lane);
+    sqlite3_reset(row);
+    return pushed == SQLITE_OK ? claim_rows(lane, request, LT_ROW_DUE) : pushed;
+}
+
+/* One that was chosen. */
+static int choose_row(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, int64_t seq)
+{
+    sqlite3_stmt *row = lt_database_statement(&lane->db, LT_ST_GET_SEQ);
+    bool found;
+    if (row == NULL)
+        return statement_fails(lane);
+    sqlite3_bind_int64(row, 1, seq);
+    int code = step_one(lane, row, &found);
     if (found)
-        code = push_claimed(lane, request, statement, false);
-    if (code == SQLITE_OK && sqlite3_step(statement) != SQLITE_DONE)
-        code = statement_fails(lane);
-    sqlite3_reset(statement);
-    lt_sqlite_count_move(request->member->queue, state, LT_ROW_RUNNING);
+        code = push_claimed(lane, request, row, false);
+    sqlite3_reset(row);
     return code;
 }
 
@@ -393,9 +385,10 @@ static int claim_by_keys(struct lt_sqlite_lane *lane, struct lt_sqlite_request *
         code = code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : lt_database_fail(&lane->db, code);
         sqlite3_reset(statement);
     }
-    int64_t run = count > 0 ? lt_database_next(&lane->db) : 0;
     for (int64_t i = 0; code == SQLITE_OK && i < count; i++)
-        code = claim_one(lane, request, rows[i], run, LT_ROW_DUE);
+        code = choose_row(lane, request, rows[i]);
+    if (code == SQLITE_OK)
+        code = claim_rows(lane, request, LT_ROW_DUE);
     request->member->standing.held = passed > 0;
     free_keys(&keys);
     free(rows);
@@ -468,7 +461,8 @@ static int claim_suspect(struct lt_sqlite_lane *lane, struct lt_sqlite_request *
     if (code != SQLITE_OK || running > 0)
         return code;
     member->standing.alone = suspect.seq;
-    return claim_one(lane, request, suspect.seq, lt_database_next(&lane->db), LT_ROW_SUSPECT);
+    code = choose_row(lane, request, suspect.seq);
+    return code == SQLITE_OK ? claim_rows(lane, request, LT_ROW_SUSPECT) : code;
 }
 
 /* The same claim again. */

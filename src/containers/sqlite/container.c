@@ -139,6 +139,7 @@ static void sqlite_change(struct lt_container *container, struct lt_change_op *o
 {
     struct lt_sqlite_request *request = ask(container, LT_SQLITE_CHANGE, op, &op->reply);
     const struct lt_task_extra *extra = op->task->extra;
+    request->from = op->task->status;
     if (extra != NULL) {
         request->version = lt_bytes_ref(extra->version);
         request->progress = lt_bytes_ref(extra->progress);

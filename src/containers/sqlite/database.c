@@ -34,8 +34,8 @@ static const char schema[] =
     "CREATE INDEX ltsh_suspect ON ltsh_tasks(queue, priority DESC, place) WHERE state = 7;"
     "CREATE INDEX ltsh_delayed ON ltsh_tasks(queue, run_at) WHERE state = 0;"
     "CREATE INDEX ltsh_expiring ON ltsh_tasks(queue, expires_at) WHERE expires_at IS NOT NULL;"
-    "CREATE INDEX ltsh_running ON ltsh_tasks(queue, owner, key) WHERE state IN (2, 3);"
-    "CREATE INDEX ltsh_ended ON ltsh_tasks(queue, state) WHERE state IN (4, 5, 6);"
+    "CREATE INDEX ltsh_running ON ltsh_tasks(queue, owner, key) WHERE state >= 2 AND state <= 3;"
+    "CREATE INDEX ltsh_ended ON ltsh_tasks(queue, state) WHERE ended_at IS NOT NULL;"
     /* Items that are not written anew with each transition, being large. */
     "CREATE TABLE ltsh_items(task INTEGER PRIMARY KEY, item);"
     /* Runs that are over and were not the last. */
@@ -71,10 +71,6 @@ static const char schema[] =
     "seq, id, state, priority, place, run, owner, attempts, lost, snoozes, added_at, run_at, started_at, ended_at,"    \
     " expires_at, key, reason, version, host, options, handle, progress, output, item, stop, adder"
 
-#define TO_RUNNING                                                                                                     \
-    "UPDATE ltsh_tasks SET state = 2, run = ?2, owner = ?3, attempts = attempts + 1, started_at = ?4, host = ?5,"      \
-    " expires_at = NULL, ended_at = NULL, stop = NULL, version = NULL "
-
 const char lt_row_columns[] = ROW;
 
 static const char *const texts[LT_STATEMENTS] = {
@@ -93,7 +89,7 @@ static const char *const texts[LT_STATEMENTS] = {
     [LT_ST_QUEUE_COUNTS] = "UPDATE ltsh_queues SET n0 = ?2, n1 = ?3, n2 = ?4, n3 = ?5, n4 = ?6, n5 = ?7, n6 = ?8,"
                            " n7 = ?9 WHERE queue = ?1",
     [LT_ST_QUEUE_PAUSE] = "UPDATE ltsh_queues SET paused = ?2 WHERE queue = ?1",
-    [LT_ST_ADD] = "INSERT INTO ltsh_tasks(seq, queue, id, state, priority, place, adder, added_at, run_at, expires_at,"
+    [LT_ST_ADD] = "INSERT OR IGNORE INTO ltsh_tasks(seq, queue, id, state, priority, place, adder, added_at, run_at, expires_at,"
                   " key, options, item) VALUES(?1, ?2, ?3, ?4, ?5, ?1, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     [LT_ST_ADD_ITEM] = "INSERT INTO ltsh_items VALUES(?1, ?2)",
     [LT_ST_ITEM] = "SELECT item FROM ltsh_items WHERE task = ?1",
@@ -118,21 +114,22 @@ static const char *const texts[LT_STATEMENTS] = {
                         " ORDER BY priority DESC, place LIMIT 1",
     [LT_ST_FIRST_SUSPECT] = "SELECT priority, place, seq, key FROM ltsh_tasks WHERE queue = ?1 AND state = 7"
                             " ORDER BY priority DESC, place LIMIT 1",
-    [LT_ST_CLAIM] = TO_RUNNING "WHERE seq IN (SELECT seq FROM ltsh_tasks WHERE queue = ?1 AND state = 1"
-                               " ORDER BY priority DESC, place LIMIT ?6) RETURNING " ROW,
+    [LT_ST_DUE_ROWS] = "SELECT " ROW " FROM ltsh_tasks WHERE queue = ?1 AND state = 1 ORDER BY priority DESC, place LIMIT ?2",
     [LT_ST_CLAIM_CANDIDATES] = "SELECT seq, key FROM ltsh_tasks WHERE queue = ?1 AND state = 1"
                                " ORDER BY priority DESC, place",
-    [LT_ST_CLAIM_ONE] = TO_RUNNING "WHERE seq = ?1 RETURNING " ROW,
-    [LT_ST_RUNNING_COUNT] = "SELECT count(*) FROM ltsh_tasks WHERE queue = ?1 AND state IN (2, 3)",
-    [LT_ST_RUNNING_OF] = "SELECT count(*) FROM ltsh_tasks WHERE queue = ?1 AND owner = ?2 AND state IN (2, 3)",
+    [LT_ST_CLAIM] = "UPDATE ltsh_tasks SET state = 2, run = ?2, owner = ?3, attempts = attempts + 1, started_at = ?4,"
+                    " host = ?5, expires_at = NULL, ended_at = NULL, stop = NULL, version = NULL WHERE seq = ?1",
+    [LT_ST_RUNNING_COUNT] = "SELECT count(*) FROM ltsh_tasks WHERE queue = ?1 AND state >= 2 AND state <= 3",
+    [LT_ST_RUNNING_OF] = "SELECT count(*) FROM ltsh_tasks WHERE queue = ?1 AND owner = ?2 AND state >= 2 AND state <= 3",
     [LT_ST_RUNNING_KEYS] = "SELECT key, count(*) FROM ltsh_tasks WHERE queue = ?1 AND key IS NOT NULL"
-                           " AND state IN (2, 3) GROUP BY key",
-    [LT_ST_SUSPECT_RUNS] = "SELECT 1 FROM ltsh_tasks WHERE queue = ?1 AND owner = ?2 AND state IN (2, 3) AND lost > 0"
+                           " AND state >= 2 AND state <= 3 GROUP BY key",
+    [LT_ST_SUSPECT_RUNS] = "SELECT 1 FROM ltsh_tasks WHERE queue = ?1 AND owner = ?2 AND state >= 2 AND state <= 3 AND lost > 0"
                            " LIMIT 1",
-    [LT_ST_ORPHANS] = "SELECT seq FROM ltsh_tasks WHERE queue = ?1 AND owner = 0 AND state IN (2, 3) LIMIT ?2",
+    [LT_ST_ORPHANS] = "SELECT seq FROM ltsh_tasks WHERE queue = ?1 AND owner = 0 AND state >= 2 AND state <= 3 LIMIT ?2",
     [LT_ST_TAKE_OVER] = "UPDATE ltsh_tasks SET owner = ?2 WHERE seq = ?1 RETURNING " ROW,
     [LT_ST_END] = "UPDATE ltsh_tasks SET state = ?2, ended_at = ?3, reason = ?4, output = ?5, progress ="
-                  " coalesce(?6, progress), version = coalesce(?7, version), expires_at = NULL WHERE seq = ?1",
+                  " coalesce(?6, progress), version = coalesce(?7, version), expires_at = NULL WHERE seq = ?1"
+                  " AND run = ?8 AND owner IS ?9 AND state = ?10",
     [LT_ST_MARK_EXPORTING] = "UPDATE ltsh_tasks SET state = 3 WHERE seq = ?1",
     [LT_ST_WAIT] =
         "UPDATE ltsh_tasks SET state = ?2, place = ?3, run_at = ?4, reason = ?5, attempts = attempts - ?6,"
@@ -147,7 +144,7 @@ static const char *const texts[LT_STATEMENTS] = {
                     " snoozes = 0, past = ?6, handle = NULL, progress = NULL, output = NULL, stop = NULL,"
                     " started_at = NULL, ended_at = NULL, version = NULL, owner = NULL, host = NULL WHERE seq = ?1",
     [LT_ST_UPDATE] = "UPDATE ltsh_tasks SET handle = ?4, progress = ?5 WHERE seq = ?1 AND run = ?2 AND owner = ?3"
-                     " AND state IN (2, 3)",
+                     " AND state >= 2 AND state <= 3",
     [LT_ST_ASK_STOP] = "UPDATE ltsh_tasks SET stop = ?2 WHERE seq = ?1",
     [LT_ST_REMEMBER_RUN] = "INSERT OR REPLACE INTO ltsh_runs SELECT seq, run, started_at, coalesce(?2, ended_at),"
                            " coalesce(?3, reason), coalesce(?4, version), host FROM ltsh_tasks WHERE seq = ?1",
@@ -162,16 +159,16 @@ static const char *const texts[LT_STATEMENTS] = {
         "SELECT run, started_at, ended_at, reason, version, host FROM ltsh_runs WHERE task = ?1 ORDER BY run",
     [LT_ST_SEQ_OF] = "SELECT seq FROM ltsh_tasks WHERE queue = ?1 AND id = ?2",
     [LT_ST_OLD_ENDED] = "SELECT seq, added_at, ended_at FROM ltsh_tasks WHERE queue = ?1 AND state = ?2"
-                        " AND state IN (4, 5, 6) AND seq > ?3 ORDER BY seq LIMIT ?4",
+                        " AND ended_at IS NOT NULL AND seq > ?3 ORDER BY seq LIMIT ?4",
     [LT_ST_OWNER_NEW] =
         "INSERT INTO ltsh_owners(owner, queue, host, lock, lease, since) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
     [LT_ST_OWNERS] = "SELECT owner, queue, lock, lease, mark FROM ltsh_owners",
     [LT_ST_OWNER_MARK] = "UPDATE ltsh_owners SET mark = mark + 1 WHERE owner = ?1 AND mark >= 0",
     [LT_ST_OWNER_GIVE_UP] = "UPDATE ltsh_owners SET mark = -1 WHERE owner = ?1",
     [LT_ST_OWNER_GONE] = "DELETE FROM ltsh_owners WHERE owner = ?1",
-    [LT_ST_OWNER_LOST] = "UPDATE ltsh_tasks SET owner = 0 WHERE queue = ?1 AND owner = ?2 AND state IN (2, 3)",
+    [LT_ST_OWNER_LOST] = "UPDATE ltsh_tasks SET owner = 0 WHERE queue = ?1 AND owner = ?2 AND state >= 2 AND state <= 3",
     [LT_ST_OWNER_TELL_LOST] = "INSERT INTO ltsh_news(owner, kind, task, run) SELECT owner, 2, seq, run FROM ltsh_tasks"
-                              " WHERE queue = ?1 AND owner = ?2 AND state IN (2, 3)",
+                              " WHERE queue = ?1 AND owner = ?2 AND state >= 2 AND state <= 3",
     [LT_ST_NEWS_DROP] = "DELETE FROM ltsh_news WHERE owner = ?1",
     [LT_ST_NEWS_ADD] = "INSERT INTO ltsh_news(owner, kind, task, run) SELECT owner, ?2, ?3, ?4 FROM ltsh_owners"
                        " WHERE owner = ?1",

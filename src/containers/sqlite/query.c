@@ -67,15 +67,15 @@ static const char *rows_of(int status)
     case LT_WAITING:
         return "NOT INDEXED WHERE state IN (0, 1, 7)";
     case LT_RUNNING:
-        return "INDEXED BY ltsh_running WHERE state IN (2, 3) AND state = 2";
+        return "INDEXED BY ltsh_running WHERE state >= 2 AND state <= 3 AND state = 2";
     case LT_EXPORTING:
-        return "INDEXED BY ltsh_running WHERE state IN (2, 3) AND state = 3";
+        return "INDEXED BY ltsh_running WHERE state >= 2 AND state <= 3 AND state = 3";
     case LT_SUCCESS:
-        return "INDEXED BY ltsh_ended WHERE state IN (4, 5, 6) AND state = 4";
+        return "INDEXED BY ltsh_ended WHERE state = 4 AND ended_at IS NOT NULL";
     case LT_FAILED:
-        return "INDEXED BY ltsh_ended WHERE state IN (4, 5, 6) AND state = 5";
+        return "INDEXED BY ltsh_ended WHERE state = 5 AND ended_at IS NOT NULL";
     case LT_STOPPED:
-        return "INDEXED BY ltsh_ended WHERE state IN (4, 5, 6) AND state = 6";
+        return "INDEXED BY ltsh_ended WHERE state = 6 AND ended_at IS NOT NULL";
     default:
         return "NOT INDEXED WHERE 1";
     }

@@ -108,6 +108,7 @@ struct lt_sqlite_request {
 
     /* Copies of what may change meanwhile. */
     struct lt_bytes *version, *progress, *handle;
+    int from; /* of a change: the state in which its task is thought to be */
     const char *name;  /* of a persister */
     const char *queue; /* of the container that shares its store: outputs are in the rows of tasks; or NULL */
     struct lt_sqlite_request **ends;
