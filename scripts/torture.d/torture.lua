@@ -118,7 +118,8 @@ local function round(seconds, durability)
   local journal = folder .. "/last" .. number
   journals[#journals + 1] = journal
   local result = ltsh.exec {
-    program, "--log-level", "error", host, path, journal, "last" .. number, "func", durability, "finish", timeout = 120,
+    program, "--log-level", "error", host, path, journal, "last" .. number, "func", durability, "finish",
+    timeout = 120,
   }
   if result.timed_out then problem("what was left was not done in two minutes") end
   if result.code ~= 0 then problem("the last host ended with %s: %s", tostring(result.code), result.stderr) end
@@ -131,10 +132,9 @@ local till = ltsh.now() + minutes * 60
 local rounds = 0
 while ltsh.now() < till and #problems == 0 do
   rounds = rounds + 1
-  local result = ltsh.exec {
-    program, "--log-level", "error", host, path, journal, "last" .. number, "func", durability, "finish",
-    timeout = 120,
-  }
+  round(math.min(15, math.max(1, till - ltsh.now())), rounds % 2 == 0 and "full" or "normal")
+  say("%d hosts killed, %d of them stopped for a while before; %d tasks accepted, %d runs, %d ends told", killed, frozen,
+    totals.accepted, totals.runs, totals.ends)
 end
 local log = io.open(folder .. "/log")
 local text = log and log:read "a" or ""

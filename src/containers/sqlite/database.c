@@ -89,8 +89,9 @@ static const char *const texts[LT_STATEMENTS] = {
     [LT_ST_QUEUE_COUNTS] = "UPDATE ltsh_queues SET n0 = ?2, n1 = ?3, n2 = ?4, n3 = ?5, n4 = ?6, n5 = ?7, n6 = ?8,"
                            " n7 = ?9 WHERE queue = ?1",
     [LT_ST_QUEUE_PAUSE] = "UPDATE ltsh_queues SET paused = ?2 WHERE queue = ?1",
-    [LT_ST_ADD] = "INSERT OR IGNORE INTO ltsh_tasks(seq, queue, id, state, priority, place, adder, added_at, run_at, expires_at,"
-                  " key, options, item) VALUES(?1, ?2, ?3, ?4, ?5, ?1, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+    [LT_ST_ADD] =
+        "INSERT OR IGNORE INTO ltsh_tasks(seq, queue, id, state, priority, place, adder, added_at, run_at, expires_at,"
+        " key, options, item) VALUES(?1, ?2, ?3, ?4, ?5, ?1, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     [LT_ST_ADD_ITEM] = "INSERT INTO ltsh_items VALUES(?1, ?2)",
     [LT_ST_ITEM] = "SELECT item FROM ltsh_items WHERE task = ?1",
     [LT_ST_KNOWN] = "SELECT seq, state FROM ltsh_tasks WHERE queue = ?1 AND id = ?2",
@@ -114,18 +115,22 @@ static const char *const texts[LT_STATEMENTS] = {
                         " ORDER BY priority DESC, place LIMIT 1",
     [LT_ST_FIRST_SUSPECT] = "SELECT priority, place, seq, key FROM ltsh_tasks WHERE queue = ?1 AND state = 7"
                             " ORDER BY priority DESC, place LIMIT 1",
-    [LT_ST_DUE_ROWS] = "SELECT " ROW " FROM ltsh_tasks WHERE queue = ?1 AND state = 1 ORDER BY priority DESC, place LIMIT ?2",
+    [LT_ST_DUE_ROWS] =
+        "SELECT " ROW " FROM ltsh_tasks WHERE queue = ?1 AND state = 1 ORDER BY priority DESC, place LIMIT ?2",
     [LT_ST_CLAIM_CANDIDATES] = "SELECT seq, key FROM ltsh_tasks WHERE queue = ?1 AND state = 1"
                                " ORDER BY priority DESC, place",
     [LT_ST_CLAIM] = "UPDATE ltsh_tasks SET state = 2, run = ?2, owner = ?3, attempts = attempts + 1, started_at = ?4,"
                     " host = ?5, expires_at = NULL, ended_at = NULL, stop = NULL, version = NULL WHERE seq = ?1",
     [LT_ST_RUNNING_COUNT] = "SELECT count(*) FROM ltsh_tasks WHERE queue = ?1 AND state >= 2 AND state <= 3",
-    [LT_ST_RUNNING_OF] = "SELECT count(*) FROM ltsh_tasks WHERE queue = ?1 AND owner = ?2 AND state >= 2 AND state <= 3",
+    [LT_ST_RUNNING_OF] =
+        "SELECT count(*) FROM ltsh_tasks WHERE queue = ?1 AND owner = ?2 AND state >= 2 AND state <= 3",
     [LT_ST_RUNNING_KEYS] = "SELECT key, count(*) FROM ltsh_tasks WHERE queue = ?1 AND key IS NOT NULL"
                            " AND state >= 2 AND state <= 3 GROUP BY key",
-    [LT_ST_SUSPECT_RUNS] = "SELECT 1 FROM ltsh_tasks WHERE queue = ?1 AND owner = ?2 AND state >= 2 AND state <= 3 AND lost > 0"
-                           " LIMIT 1",
-    [LT_ST_ORPHANS] = "SELECT seq FROM ltsh_tasks WHERE queue = ?1 AND owner = 0 AND state >= 2 AND state <= 3 LIMIT ?2",
+    [LT_ST_SUSPECT_RUNS] =
+        "SELECT 1 FROM ltsh_tasks WHERE queue = ?1 AND owner = ?2 AND state >= 2 AND state <= 3 AND lost > 0"
+        " LIMIT 1",
+    [LT_ST_ORPHANS] =
+        "SELECT seq FROM ltsh_tasks WHERE queue = ?1 AND owner = 0 AND state >= 2 AND state <= 3 LIMIT ?2",
     [LT_ST_TAKE_OVER] = "UPDATE ltsh_tasks SET owner = ?2 WHERE seq = ?1 RETURNING " ROW,
     [LT_ST_END] = "UPDATE ltsh_tasks SET state = ?2, ended_at = ?3, reason = ?4, output = ?5, progress ="
                   " coalesce(?6, progress), version = coalesce(?7, version), expires_at = NULL WHERE seq = ?1"
@@ -166,7 +171,8 @@ static const char *const texts[LT_STATEMENTS] = {
     [LT_ST_OWNER_MARK] = "UPDATE ltsh_owners SET mark = mark + 1 WHERE owner = ?1 AND mark >= 0",
     [LT_ST_OWNER_GIVE_UP] = "UPDATE ltsh_owners SET mark = -1 WHERE owner = ?1",
     [LT_ST_OWNER_GONE] = "DELETE FROM ltsh_owners WHERE owner = ?1",
-    [LT_ST_OWNER_LOST] = "UPDATE ltsh_tasks SET owner = 0 WHERE queue = ?1 AND owner = ?2 AND state >= 2 AND state <= 3",
+    [LT_ST_OWNER_LOST] =
+        "UPDATE ltsh_tasks SET owner = 0 WHERE queue = ?1 AND owner = ?2 AND state >= 2 AND state <= 3",
     [LT_ST_OWNER_TELL_LOST] = "INSERT INTO ltsh_news(owner, kind, task, run) SELECT owner, 2, seq, run FROM ltsh_tasks"
                               " WHERE queue = ?1 AND owner = ?2 AND state >= 2 AND state <= 3",
     [LT_ST_NEWS_DROP] = "DELETE FROM ltsh_news WHERE owner = ?1",

@@ -55,7 +55,7 @@ struct lt_sqlite_member {
     bool seen;                        /* it was found among the owners in the file */
     bool to_look;                     /* it is told that there may be work, with this transaction */
     double lease;
-    double keep[3];       /* seconds that ended tasks are kept: success, failed, stopped; < 0: for ever */
+    double keep[3]; /* seconds that ended tasks are kept: success, failed, stopped; < 0: for ever */
     /* The latest claim: asked again with its number, its tasks are given again. */
     uint64_t claim_number;
     int64_t *claim_rows;
@@ -108,7 +108,7 @@ struct lt_sqlite_request {
 
     /* Copies of what may change meanwhile. */
     struct lt_bytes *version, *progress, *handle;
-    int from; /* of a change: the state in which its task is thought to be */
+    int from;          /* of a change: the state in which its task is thought to be */
     const char *name;  /* of a persister */
     const char *queue; /* of the container that shares its store: outputs are in the rows of tasks; or NULL */
     struct lt_sqlite_request **ends;
