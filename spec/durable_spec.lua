@@ -428,7 +428,7 @@ describe("ltsh.container.sqlite", function()
       local scheduler, path = open(function() end)
       scheduler:close()
       local db <close> = assert(ltsh.sqlite.open(path))
-      db:exec "update ltsh_file set version = 99"
+      db:exec "update ltsh_queues set version = 99 where queue = 0"
       assert.matches("later version", refusal { path = path })
     end)
   end)

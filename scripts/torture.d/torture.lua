@@ -133,8 +133,8 @@ local rounds = 0
 while ltsh.now() < till and #problems == 0 do
   rounds = rounds + 1
   round(math.min(15, math.max(1, till - ltsh.now())), rounds % 2 == 0 and "full" or "normal")
-  say("%d hosts killed, %d of them stopped for a while before; %d tasks accepted, %d runs, %d ends told", killed, frozen,
-    totals.accepted, totals.runs, totals.ends)
+  say("%d hosts killed, %d of them stopped for a while before; %d tasks accepted, %d runs, %d ends told",
+    killed, frozen, totals.accepted, totals.runs, totals.ends)
 end
 local log = io.open(folder .. "/log")
 local text = log and log:read "a" or ""

@@ -14,14 +14,13 @@ enum { CHECKED_PAGES = 8192 /* of a larger file a check takes too long: its faul
 /* One file has many queues. What is under way, what waits and what has ended are found by indexes of their own, which hold
  * nothing else, so that a claim and a transition cost the same however much is there. */
 static const char schema[] =
-    /* One row. `last`: see lt_database_next. */
-    "CREATE TABLE ltsh_file(one INTEGER PRIMARY KEY, version INTEGER NOT NULL, last INTEGER NOT NULL,"
-    " commits INTEGER NOT NULL);"
-    "INSERT INTO ltsh_file VALUES(1, 1, 0, 0);"
+    /* Queues; and one row without a name that is the file's own, here so that a commit writes a page less: `last`: see
+     * lt_database_next. */
     "CREATE TABLE ltsh_queues(queue INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, paused INTEGER NOT NULL DEFAULT 0,"
     " n0 INTEGER NOT NULL DEFAULT 0, n1 INTEGER NOT NULL DEFAULT 0, n2 INTEGER NOT NULL DEFAULT 0,"
     " n3 INTEGER NOT NULL DEFAULT 0, n4 INTEGER NOT NULL DEFAULT 0, n5 INTEGER NOT NULL DEFAULT 0,"
-    " n6 INTEGER NOT NULL DEFAULT 0, n7 INTEGER NOT NULL DEFAULT 0);"
+    " n6 INTEGER NOT NULL DEFAULT 0, n7 INTEGER NOT NULL DEFAULT 0, version INTEGER, last INTEGER, commits INTEGER);"
+    "INSERT INTO ltsh_queues(queue, name, version, last, commits) VALUES(0, '', 1, 0, 0);"
     /* state: enum lt_row_state. item, output, progress, handle: JSON as text, or MessagePack as a blob where JSON cannot
      * hold the value; an item that is the integer 0 is in ltsh_items. */
     "CREATE TABLE ltsh_tasks(seq INTEGER PRIMARY KEY, queue INTEGER NOT NULL, id TEXT NOT NULL, state INTEGER NOT NULL,"
@@ -82,8 +81,8 @@ static const char *const texts[LT_STATEMENTS] = {
     [LT_ST_ROLLBACK_TO] = "ROLLBACK TO one",
     [LT_ST_RELEASE] = "RELEASE one",
     [LT_ST_DATA_VERSION] = "PRAGMA data_version",
-    [LT_ST_FILE] = "SELECT version, last, commits FROM ltsh_file",
-    [LT_ST_FILE_SET] = "UPDATE ltsh_file SET last = ?1, commits = ?2 WHERE one = 1",
+    [LT_ST_FILE] = "SELECT version, last, commits FROM ltsh_queues WHERE queue = 0",
+    [LT_ST_FILE_SET] = "UPDATE ltsh_queues SET last = ?1, commits = ?2 WHERE queue = 0",
     [LT_ST_QUEUE] = "SELECT queue, paused, n0, n1, n2, n3, n4, n5, n6, n7 FROM ltsh_queues WHERE name = ?1",
     [LT_ST_QUEUE_NEW] = "INSERT INTO ltsh_queues(name) VALUES(?1)",
     [LT_ST_QUEUE_COUNTS] = "UPDATE ltsh_queues SET n0 = ?2, n1 = ?3, n2 = ?4, n3 = ?5, n4 = ?6, n5 = ?7, n6 = ?8,"
@@ -289,12 +288,14 @@ int lt_database_begin(struct lt_database *db, bool writes)
     }
     int code = lt_database_run(db, lt_database_statement(db, writes ? LT_ST_BEGIN : LT_ST_BEGIN_READ));
     db->waited = monotonic() - since;
+    db->changes_before = sqlite3_total_changes64(db->handle);
     return code == SQLITE_OK ? read_file_row(db) : code;
 }
 
 int lt_database_commit(struct lt_database *db, bool writes)
 {
-    if (writes) {
+    if (writes &&
+        sqlite3_total_changes64(db->handle) != db->changes_before) { /* else there is nothing to bring to the disk */
         sqlite3_stmt *statement = lt_database_statement(db, LT_ST_FILE_SET);
         if (statement == NULL)
             return lt_database_fail(db, sqlite3_extended_errcode(db->handle));
@@ -385,7 +386,7 @@ static int switch_to_log(struct lt_database *db)
 static int make_tables(struct lt_database *db)
 {
     int code = execute(db, "BEGIN IMMEDIATE");
-    if (code == SQLITE_OK && number_of(db, "SELECT count(*) FROM sqlite_master WHERE name = 'ltsh_file'") == 0)
+    if (code == SQLITE_OK && number_of(db, "SELECT count(*) FROM sqlite_master WHERE name = 'ltsh_queues'") == 0)
         code = execute(db, schema);
     if (code == SQLITE_OK)
         code = execute(db, "COMMIT");

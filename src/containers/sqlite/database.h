@@ -113,10 +113,11 @@ struct lt_database {
     double patience;             /* seconds that it waits for others; < 0: for as long as that takes */
     atomic_bool hurry;           /* from any thread: waits for no lock of others any more */
     double waits_since;
-    double waited;         /* seconds that the last transaction waited for others */
-    int wal_pages;         /* in the write-ahead log after the last commit */
-    struct stat file, wal; /* what is open */
-    int64_t last;          /* the number that was given out last, in this transaction; and as it is in the file */
+    double waited;          /* seconds that the last transaction waited for others */
+    int wal_pages;          /* in the write-ahead log after the last commit */
+    struct stat file, wal;  /* what is open */
+    int64_t changes_before; /* rows that were changed before this transaction */
+    int64_t last;           /* the number that was given out last, in this transaction; and as it is in the file */
     int64_t last_stored;
     int64_t commits; /* counts the transactions of everybody */
 };

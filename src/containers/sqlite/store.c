@@ -34,6 +34,7 @@ struct lt_sqlite_store {
     struct lt_lane_job job;
     struct lt_lane_job checkpoint;
     bool at_work;
+    bool gathers; /* for one turn more */
     bool checkpointing;
     bool looking; /* a look is gathered, or under way */
     bool warned;
@@ -193,12 +194,18 @@ static void fail_gathered(struct lt_sqlite_store *store)
     }
 }
 
-/* What has come since the last batch goes with the next. */
+/* What has come since the last batch goes with the next. It waits for a turn, so that what an answer leads to (the script
+ * adds the next task, the pump claims) goes together. */
 static void gather_turn(struct lt_turn *turn)
 {
     struct lt_sqlite_store *store = lt_container_of(turn, struct lt_sqlite_store, turn);
     if (store->at_work || STAILQ_EMPTY(&store->gathered))
         return;
+    store->gathers = !store->gathers;
+    if (store->gathers) {
+        lt_loop_post(store->loop, turn);
+        return;
+    }
     STAILQ_CONCAT(&store->batch, &store->gathered);
     store->job = (struct lt_lane_job){.work = work_batch, .done = batch_done};
     store->at_work = lt_lane_send(store->thread, &store->job);
