@@ -80,8 +80,10 @@ int lt_sqlite_add_news(struct lt_sqlite_lane *lane, int64_t owner, int kind, int
     sqlite3_bind_int(statement, 2, kind);
     sqlite3_bind_int64(statement, 3, seq);
     sqlite3_bind_int64(statement, 4, run);
+    const struct lt_sqlite_member *member;
+    TAILQ_FOREACH(member, &lane->members, link)
+        lane->local_news = lane->local_news || member->standing.owner == owner;
     lane->rings = true;
-    lane->local_news = true;
     return lt_database_run(&lane->db, statement);
 }
 

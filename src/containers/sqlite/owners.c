@@ -35,6 +35,8 @@ double lt_sqlite_monotonic(void)
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
+enum { NEWS_AT_ONCE = 1000 };
+
 /* Telling members of this process. */
 
 struct lt_sqlite_news *lt_sqlite_tell(struct lt_sqlite_lane *lane, struct lt_sqlite_member *member,
@@ -356,9 +358,10 @@ static int read_news(struct lt_sqlite_lane *lane, struct lt_sqlite_member *membe
     if (row == NULL || owner == 0)
         return owner == 0 ? SQLITE_OK : statement_fails(lane);
     sqlite3_bind_int64(row, 1, owner);
-    while ((code = sqlite3_step(row)) == SQLITE_ROW) {
+    for (int count = 0; (code = sqlite3_step(row)) == SQLITE_ROW; count++) {
         take_news(lane, member, row);
         last = sqlite3_column_int64(row, 0);
+        lane->local_news = lane->local_news || count == NEWS_AT_ONCE - 1; /* there may be more */
     }
     sqlite3_reset(row);
     if (code != SQLITE_DONE)
@@ -399,6 +402,7 @@ static int look_for_member(struct lt_sqlite_lane *lane, struct lt_sqlite_request
 int lt_sqlite_look(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
 {
     struct lt_sqlite_member *member;
+    lane->local_news = false;
     int code = read_owners(lane);
     if (code == SQLITE_OK && lt_sqlite_mark_due(lane)) /* there are others from now on */
         code = lt_sqlite_mark(lane);
@@ -432,7 +436,6 @@ bool lt_sqlite_look_needed(struct lt_sqlite_lane *lane)
     int64_t version = data_version(lane);
     bool needed = version != lane->data_version || lane->local_news;
     lane->data_version = version;
-    lane->local_news = false;
     TAILQ_FOREACH(other, &lane->others, link)
         needed = needed || is_overdue(other, now) || is_dead(lane, other);
     TAILQ_FOREACH(member, &lane->members, link)

@@ -35,6 +35,7 @@ struct lt_sqlite_store {
     struct lt_lane_job checkpoint;
     bool at_work;
     bool gathers; /* for one turn more */
+    bool closed;  /* it is freed by the turn that is posted */
     bool checkpointing;
     bool looking; /* a look is gathered, or under way */
     bool warned;
@@ -199,6 +200,10 @@ static void fail_gathered(struct lt_sqlite_store *store)
 static void gather_turn(struct lt_turn *turn)
 {
     struct lt_sqlite_store *store = lt_container_of(turn, struct lt_sqlite_store, turn);
+    if (store->closed) {
+        free(store);
+        return;
+    }
     if (store->at_work || STAILQ_EMPTY(&store->gathered))
         return;
     store->gathers = !store->gathers;
@@ -357,7 +362,7 @@ static struct lt_sqlite_store *find_store(const struct lt_loop *loop, const char
     return NULL;
 }
 
-static void free_store(struct lt_sqlite_store *store)
+static void close_store(struct lt_sqlite_store *store)
 {
     if (store->thread != NULL)
         lt_lane_close(store->thread, false);
@@ -369,7 +374,14 @@ static void free_store(struct lt_sqlite_store *store)
         close(store->lock);
     }
     lt_sqlite_lane_clear(&store->lane);
-    free(store);
+    struct lt_sqlite_request *look;
+    while ((look = STAILQ_FIRST(&store->gathered)) != NULL) { /* nobody who asked for anything is left */
+        STAILQ_REMOVE_HEAD(&store->gathered, link);
+        lt_sqlite_request_unref(look);
+    }
+    store->closed = true;
+    if (!store->turn.posted)
+        free(store);
 }
 
 static struct lt_sqlite_store *new_store(struct lt_loop *loop, char *path, bool full_sync)
@@ -434,7 +446,7 @@ struct lt_sqlite_store *lt_sqlite_store_get(struct lt_loop *loop, const char *pa
     }
     store = new_store(loop, whole, full_sync);
     if (!open_store(store, error)) {
-        free_store(store);
+        close_store(store);
         return NULL;
     }
     LIST_INSERT_HEAD(&stores, store, link);
@@ -448,7 +460,7 @@ void lt_sqlite_store_release(struct lt_sqlite_store *store)
     LIST_REMOVE(store, link);
     if (store->watchers > 0)
         end_watch(store);
-    free_store(store);
+    close_store(store);
 }
 
 struct lt_sqlite_member *lt_sqlite_member_new(struct lt_sqlite_store *store, const char *queue)
