@@ -1,5 +1,6 @@
 -- Each example runs as a user would run it, and says what it should.
 local run = require "spec.support.run"
+local scene = require "spec.support.scene"
 
 local function example(...)
   local result = run.ltsh { ... }
@@ -37,6 +38,22 @@ describe("examples/priorities.lua", function()
     assert.same({ "allergy", "steak", "soup", "bread", "dessert" }, started)
     assert.matches("special  failed: expired\n", text)
     assert.equal(5, count(text, "success: served\n"))
+  end)
+end)
+
+describe("examples/durable.lua", function()
+  after_each(scene.close)
+
+  it("goes on after it was killed, and does nothing twice", function()
+    local path = scene.temporary ".db"
+    local child = run.start { "examples/durable.lua", path }
+    child:expect "invoice %d+ is sent"
+    child:kill "sigkill"
+    child:wait()
+    local text = example("examples/durable.lua", path)
+    assert.matches("^0 new, %d+ wait, %d+ were done before\n", text)
+    assert.matches("\nall 40 are sent\n$", text)
+    assert.matches("^0 new, 0 wait, 40 were done before\nall 40 are sent\n$", example("examples/durable.lua", path))
   end)
 end)
 

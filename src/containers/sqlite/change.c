@@ -140,13 +140,12 @@ int lt_sqlite_ended(struct lt_sqlite_lane *lane, const struct lt_sqlite_member *
     const struct lt_sqlite_member *other;
     if (is_alone(lane))
         return SQLITE_OK;
+    lane->rings = lane->rings || lt_sqlite_has_others(lane); /* they may have waited for a place */
     int64_t unfinished = 0;
     for (int state = LT_ROW_DELAYED; state <= LT_ROW_EXPORTING; state++)
         unfinished += queue->counts[state];
-    if (unfinished + queue->counts[LT_ROW_SUSPECT] == 0) { /* who waits for the queue to be done */
-        lane->rings = true;
+    if (unfinished + queue->counts[LT_ROW_SUSPECT] == 0) /* who waits for the queue to be done */
         lt_sqlite_tell_work(lane, queue, member);
-    }
     TAILQ_FOREACH(other, &lane->members, link) {
         if (other->standing.held && other->queue == queue)
             lt_sqlite_tell_work(lane, queue, NULL);

@@ -446,6 +446,9 @@ static int claim_suspect(struct lt_sqlite_lane *lane, struct lt_sqlite_request *
     int code = member->standing.alone != 0 ? look_at_alone(lane, member) : SQLITE_OK;
     if (member->standing.alone != 0)
         *room = 0;
+    /* Whatever ends makes room for one, or for those that wait for it. */
+    member->standing.held =
+        member->standing.held || member->standing.alone != 0 || member->queue->counts[LT_ROW_SUSPECT] > 0;
     if (code != SQLITE_OK || *room == 0 || member->queue->counts[LT_ROW_SUSPECT] == 0)
         return code;
     code = first_of(lane, member->queue, LT_ST_FIRST_SUSPECT, &suspect);
@@ -456,7 +459,6 @@ static int claim_suspect(struct lt_sqlite_lane *lane, struct lt_sqlite_request *
     if (code != SQLITE_OK || !next)
         return code;
     *room = 0;
-    member->standing.held = true;
     code = count_in(lane, member, LT_ST_RUNNING_OF, &running);
     if (code != SQLITE_OK || running > 0)
         return code;
@@ -529,10 +531,9 @@ static int claim_new(struct lt_sqlite_lane *lane, struct lt_sqlite_request *requ
         return code;
     }
     code = claim_suspect(lane, request, &room);
-    bool draining = member->standing.held && room == 0;
     if (code == SQLITE_OK && room > 0 && queue->counts[LT_ROW_DUE] > 0)
         code = request->keys_limited ? claim_by_keys(lane, request, room) : claim_first(lane, request, room);
-    request->more = request->more || (!draining && !member->standing.held && queue->counts[LT_ROW_DUE] > 0);
+    request->more = request->more || (!member->standing.held && queue->counts[LT_ROW_DUE] > 0);
     return code;
 }
 

@@ -13,6 +13,7 @@
 #include "containers/sqlite/owners.h"
 
 static const double LOOK = 1;           /* seconds between two looks for news of others */
+static const double LOOK_PAUSE = 0.01;  /* and at least */
 static const double FIRST_PATIENCE = 1; /* seconds that who opens it waits for others, the loop with him */
 enum { LOG_PAGES = 2000 /* after so many the log is written back */, LOG_WARNS = 65536 };
 
@@ -37,7 +38,8 @@ struct lt_sqlite_store {
     bool gathers; /* for one turn more */
     bool closed;  /* it is freed by the turn that is posted */
     bool checkpointing;
-    bool looking; /* a look is gathered, or under way */
+    double looked_at; /* monotonic */
+    bool looking;     /* a look is gathered, or under way */
     bool warned;
     int log_pages;  /* of the log, after the batch */
     bool news_here; /* it wrote news for members of this process */
@@ -235,11 +237,21 @@ static void looked(struct lt_sqlite_request *request)
     ((struct lt_sqlite_store *)request->op)->looking = false;
 }
 
+static void look_now_and_then(struct lt_timer *timer);
+
+/* However often others say that something changed, it is looked at a hundred times a second at most. */
 static void look_soon(struct lt_sqlite_store *store)
 {
+    double now = lt_loop_now(store->loop), next = store->looked_at + LOOK_PAUSE;
     if (store->looking || store->watchers == 0)
         return;
+    if (now < next) {
+        if (store->look.due > next)
+            lt_timer_start(store->loop, &store->look, next, look_now_and_then);
+        return;
+    }
     store->looking = true;
+    store->looked_at = now;
     struct lt_sqlite_request *request = lt_sqlite_request_new(LT_SQLITE_LOOK, NULL, store, NULL);
     request->answer = looked;
     lt_sqlite_send(store, request);
