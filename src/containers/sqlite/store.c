@@ -153,7 +153,7 @@ static void look_at_log(struct lt_sqlite_store *store, int pages)
     store->checkpointing = lt_lane_send(store->thread, &store->checkpoint);
 }
 
-static void look_soon(struct lt_sqlite_store *store);
+static void look_now(struct lt_sqlite_store *store);
 
 static void work_batch(struct lt_lane_job *job)
 {
@@ -180,8 +180,8 @@ static void batch_done(struct lt_lane_job *job)
     }
     tell_news(store);
     look_at_log(store, pages);
-    if (looks)
-        look_soon(store);
+    if (looks) /* a member has news from another of this process: that is told before anybody is thought to be idle */
+        look_now(store);
     if (!STAILQ_EMPTY(&store->gathered))
         lt_loop_post(store->loop, &store->turn);
     lt_sqlite_store_release(store);
@@ -239,28 +239,31 @@ static void looked(struct lt_sqlite_request *request)
 
 static void look_now_and_then(struct lt_timer *timer);
 
-/* However often others say that something changed, it is looked at a hundred times a second at most. */
-static void look_soon(struct lt_sqlite_store *store)
+static void look_now(struct lt_sqlite_store *store)
 {
-    double now = lt_loop_now(store->loop), next = store->looked_at + LOOK_PAUSE;
     if (store->looking || store->watchers == 0)
         return;
-    if (now < next) {
-        if (store->look.due > next)
-            lt_timer_start(store->loop, &store->look, next, look_now_and_then);
-        return;
-    }
     store->looking = true;
-    store->looked_at = now;
+    store->looked_at = lt_loop_now(store->loop);
     struct lt_sqlite_request *request = lt_sqlite_request_new(LT_SQLITE_LOOK, NULL, store, NULL);
     request->answer = looked;
     lt_sqlite_send(store, request);
 }
 
+/* However often others say that something changed, it is looked at a hundred times a second at most. */
+static void look_soon(struct lt_sqlite_store *store)
+{
+    double next = store->looked_at + LOOK_PAUSE;
+    if (lt_loop_now(store->loop) >= next)
+        look_now(store);
+    else if (store->look.due > next)
+        lt_timer_start(store->loop, &store->look, next, look_now_and_then);
+}
+
 static void look_now_and_then(struct lt_timer *timer)
 {
     struct lt_sqlite_store *store = lt_container_of(timer, struct lt_sqlite_store, look);
-    look_soon(store);
+    look_now(store);
     lt_timer_start(store->loop, &store->look, lt_loop_now(store->loop) + LOOK, look_now_and_then);
 }
 
