@@ -1,5 +1,5 @@
--- Tasks in SQLite when the file, the disk or other processes do not do as they should: nothing that was accepted is lost,
--- and what cannot go on waits, and says so once.
+-- Tasks in SQLite when the file, the disk or other processes do not do as they should: nothing that was accepted is
+-- lost, and what cannot go on waits, and says so once.
 
 local ltsh = require "ltsh"
 local uv = require "luv"
@@ -67,6 +67,32 @@ describe("a durable store", function()
     assert.equal("success", scheduler:wait("a", 10).status)
     assert.is_true(uv.hrtime() - began > 0.3e9)
     child:wait()
+  end)
+
+  it("ends when it is told to though another process holds the database", function()
+    local path = scene.temporary ".db"
+    local host = run.start(program([[
+      local scheduler = ltsh.scheduler {
+        container = ltsh.container.sqlite { path = path, durability = "normal" }, shutdown_grace = 0.2,
+        actuator = ltsh.actuator.func(function() print "runs" ltsh.sleep(100) end),
+      }
+      scheduler:add { id = "a" }
+      scheduler:run()
+    ]], path))
+    host:expect "runs"
+    local holder = run.start(program([[
+      local db = ltsh.sqlite.open(path)
+      db:transaction(function() print "holds" ltsh.sleep(100) end)
+    ]], path))
+    holder:expect "holds"
+    host:kill "sigterm"
+    local result = host:wait()
+    assert.equal(143, result.code)
+    assert.matches("another process holds the database", result.stderr, 1, true)
+    holder:kill "sigkill"
+    holder:wait()
+    local scheduler = open(function() return "again" end, { path = path })
+    assert.equal("again", scheduler:wait("a", 10).output)
   end)
 
   it("may be opened by many at once", function()

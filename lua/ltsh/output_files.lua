@@ -1,7 +1,7 @@
 -- Outputs as files: NAME.json where JSON holds the value exactly, else NAME.msgpack.
 --
--- What is there is whole: a file is written beside its place, brought to the disk, renamed, and its folder is brought to
--- the disk too, before the task is a success.
+-- What is there is whole: a file is written beside its place, brought to the disk, renamed, and its folder is brought
+-- to the disk too, before the task is a success.
 local core = require "ltsh.core"
 local check = require "ltsh.check_args"
 local ltsh = require "ltsh"

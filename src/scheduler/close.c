@@ -127,6 +127,8 @@ static void stop_list(struct lt_scheduler *s, const struct lt_run_list *list)
 static void stop_all(struct lt_scheduler *s)
 {
     s->stopping = true;
+    if (s->config.container->ops->hurry != NULL)
+        s->config.container->ops->hurry(s->config.container);
     stop_list(s, &s->to_start);
     stop_list(s, &s->active);
     lt_store_retry_all(s);

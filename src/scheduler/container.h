@@ -230,6 +230,8 @@ struct lt_container_ops {
      * NULL for durable ones. */
     bool (*abandon)(struct lt_container *container, struct lt_bytes *reason, double now, uint32_t limit,
                     struct lt_tasks *stopped);
+    /* The scheduler stops: what waits for others is not to wait for more than a moment any longer, and fails. (optional) */
+    void (*hurry)(struct lt_container *container);
     /* After the last operation has been answered: lets go of everything, and of the container itself when nobody else
      * refers to it (its owner, a script's object, calls release). */
     void (*close)(struct lt_container *container, struct lt_reply *reply);

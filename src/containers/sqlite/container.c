@@ -285,14 +285,23 @@ static void after_leave(struct lt_sqlite_request *request)
 {
     struct sqlite *sqlite = request->op;
     lt_sqlite_unwatch(sqlite->store);
-    if (request->code != LT_OK)
+    lt_sqlite_hurry(sqlite->store, false);
+    if (request->code != LT_OK) {
+        lt_sqlite_stranded(sqlite->store);
         lt_log(LT_LOG_WARN, "the store could not be told that this host leaves; others will find that out",
                LT_S("error", request->message));
+    }
+    request->code = LT_OK; /* it is closed all the same */
     lt_sqlite_member_free(sqlite->member);
     lt_sqlite_store_release(sqlite->store);
     sqlite->store = NULL;
     if (sqlite->released)
         free_sqlite(sqlite);
+}
+
+static void sqlite_hurry(struct lt_container *container)
+{
+    lt_sqlite_hurry(sqlite_of(container)->store, true);
 }
 
 static void sqlite_close(struct lt_container *container, struct lt_reply *reply)
@@ -331,6 +340,7 @@ static const struct lt_container_ops sqlite_ops = {
     .ask_stop = sqlite_ask_stop,
     .pause_all = sqlite_pause_all,
     .oldest = sqlite_oldest,
+    .hurry = sqlite_hurry,
     .close = sqlite_close,
     .release = sqlite_release,
 };

@@ -11,6 +11,8 @@
 enum { VERSION = 1, CACHE_KB = 64 << 10, LOG_KEPT = 16 << 20 /* bytes that the log keeps when it begins anew */ };
 enum { CHECKED_PAGES = 8192 /* of a larger file a check takes too long: its faults are found when they are met */ };
 
+static const double HURRIED_PATIENCE = 0.5; /* seconds */
+
 /* One file has many queues. What is under way, what waits and what has ended are found by indexes of their own, which hold
  * nothing else, so that a claim and a transition cost the same however much is there. */
 static const char schema[] =
@@ -203,7 +205,7 @@ int lt_database_fail(struct lt_database *db, int code)
     if (db->handle == NULL)
         return fail_with(db, code, "not enough memory");
     if (code == SQLITE_BUSY)
-        return fail_with(db, code, "another process holds the database");
+        return fail_with(db, code, "another process holds the database, it cannot be written");
     return fail_with(db, code, sqlite3_errmsg(db->handle));
 }
 
@@ -222,7 +224,8 @@ static int database_is_busy(void *arg, int tries)
     double nap = tries < 20 ? 0.0002 : tries < 100 ? 0.002 : 0.02; /* seconds */
     if (tries == 0)
         db->waits_since = monotonic();
-    if (atomic_load(&db->hurry) || (db->patience >= 0 && monotonic() - db->waits_since > db->patience))
+    double patience = atomic_load(&db->hurry) ? HURRIED_PATIENCE : db->patience;
+    if (monotonic() - db->waits_since > patience)
         return 0;
     struct timespec pause = {.tv_nsec = (long)(nap * 1e9)};
     nanosleep(&pause, NULL);

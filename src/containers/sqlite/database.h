@@ -110,8 +110,8 @@ struct lt_database {
     char *message;               /* of the last failure */
     bool full_sync;              /* a commit is on disk, and not only with the kernel */
     atomic_bool wants_full_sync; /* from the loop's thread: with the next transaction */
-    double patience;             /* seconds that it waits for others; < 0: for as long as that takes */
-    atomic_bool hurry;           /* from any thread: waits for no lock of others any more */
+    double patience;             /* seconds that it waits for others */
+    atomic_bool hurry;           /* from any thread: it waits for others for a moment only */
     double waits_since;
     double waited;          /* seconds that the last transaction waited for others */
     int wal_pages;          /* in the write-ahead log after the last commit */

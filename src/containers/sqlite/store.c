@@ -15,6 +15,7 @@
 static const double LOOK = 1;           /* seconds between two looks for news of others */
 static const double LOOK_PAUSE = 0.01;  /* and at least */
 static const double FIRST_PATIENCE = 1; /* seconds that who opens it waits for others, the loop with him */
+static const double PATIENCE = 30;      /* until the store is said to be down; then it is tried again and again */
 enum { LOG_PAGES = 2000 /* after so many the log is written back */, LOG_WARNS = 65536 };
 
 struct watch {
@@ -41,6 +42,7 @@ struct lt_sqlite_store {
     double looked_at; /* monotonic */
     bool looking;     /* a look is gathered, or under way */
     bool warned;
+    bool stranded;
     int log_pages;  /* of the log, after the batch */
     bool news_here; /* it wrote news for members of this process */
     struct lt_turn turn;
@@ -324,9 +326,14 @@ static double show_life(void *arg)
 
 /* Opening and closing. */
 
-void lt_sqlite_hurry(struct lt_sqlite_store *store)
+void lt_sqlite_stranded(struct lt_sqlite_store *store)
 {
-    atomic_store(&store->lane.db.hurry, true);
+    store->stranded = true;
+}
+
+void lt_sqlite_hurry(struct lt_sqlite_store *store, bool hurry)
+{
+    atomic_store(&store->lane.db.hurry, hurry);
 }
 
 /* The path without links and dots, or NULL with errno: its folder is to be there. */
@@ -384,7 +391,8 @@ static void close_store(struct lt_sqlite_store *store)
     lt_database_close(&store->lane.db);
     if (store->lock >= 0) {
         char *path = lt_format("%s%s", store->lane.db.path, store->lane.lock);
-        unlink(path);
+        if (!store->stranded)
+            unlink(path);
         free(path);
         close(store->lock);
     }
@@ -426,7 +434,7 @@ static bool open_store(struct lt_sqlite_store *store, struct lt_error *error)
     struct lt_database *db = &store->lane.db;
     db->patience = FIRST_PATIENCE;
     int code = lt_database_open(db);
-    db->patience = -1;
+    db->patience = PATIENCE;
     if (code != SQLITE_OK && (code & 0xff) != SQLITE_BUSY) {
         if (!explain_access(db->path, error))
             lt_fail(error, LT_ERROR, "%s", db->message);

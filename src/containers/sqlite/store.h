@@ -248,7 +248,10 @@ void lt_sqlite_send(struct lt_sqlite_store *store, struct lt_sqlite_request *req
 void lt_sqlite_watch(struct lt_sqlite_store *store);
 void lt_sqlite_unwatch(struct lt_sqlite_store *store);
 
-/* Waits for no lock any more: the process is told to end at once. */
-void lt_sqlite_hurry(struct lt_sqlite_store *store);
+/* A member could not say in the file that it has left: the lock file stays, from which others see that it is gone. */
+void lt_sqlite_stranded(struct lt_sqlite_store *store);
+
+/* A member is told to stop: other processes are waited for for a moment only, until it has left. */
+void lt_sqlite_hurry(struct lt_sqlite_store *store, bool hurry);
 
 #endif
