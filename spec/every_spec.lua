@@ -1,4 +1,5 @@
 -- ltsh.every: slots, calls that take long, errors, and times that were missed.
+local ltsh = require "ltsh"
 local clock = require "spec.support.clock"
 local run = require "spec.support.run"
 
@@ -99,7 +100,6 @@ describe("ltsh.every", function()
   end)
 
   it("raises for what makes no sense", function()
-    local ltsh = require "ltsh"
     local every = ltsh.every
     local function fn() end
     for message, arguments in pairs {
@@ -139,6 +139,18 @@ describe("times that were missed", function()
     assert.matches("^%d+\tinteger\t0\ttrue\n$", result.stdout)
     assert.matches("makes up for what was missed with one call.* missed=100[01]", result.stderr)
     assert.equal("", host(code:gsub("CATCH_UP", "true"), { store = store }).stdout)
+  end)
+
+  it("are found in a durable container too", function()
+    local database = run.folder {} .. "/q.db"
+    local text = code:gsub("CATCH_UP", "true"):gsub("STORE", "container")
+    text = "local container = ltsh.container.sqlite { path = STORE }\n" .. text
+    assert.equal("", host(text, { store = database }).stdout)
+    local db <close> = assert(ltsh.sqlite.open(database))
+    assert.equal("0 * * * *", db:value "select schedule from ltsh_slots where name = 'hourly'")
+    db:exec("update ltsh_slots set time = ?", old)
+    assert.matches("^%d+\tinteger\t0\ttrue\n$", host(text, { store = database }).stdout)
+    assert.equal("", host(text, { store = database }).stdout)
   end)
 
   it("are not, unless that is wanted", function()

@@ -200,9 +200,12 @@ local function read_store(where, options, words)
     check.fail(where, "name", "a text, by which its times are found again in `store`", name)
   end
   if path == nil then return nil end
-  if type(path) ~= "string" or path == "" then check.fail(where, "store", "the path of a file", path) end
-  local store, message = slots.open(path, name, words)
-  if not store then error(string.format("%s: store %q: %s", where, path, message), 0) end
+  local database = core.is_container(path) and core.database_of(path)
+  if not database and (type(path) ~= "string" or path == "") then
+    check.fail(where, "store", "the path of a file, or a durable container", path)
+  end
+  local store, message = slots[database and "in_database" or "open"](database or path, name, words)
+  if not store then error(string.format("%s: store %q: %s", where, database or path, message), 0) end
   return store
 end
 

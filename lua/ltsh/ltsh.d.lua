@@ -64,7 +64,7 @@ function database:close() end
 ---@field catch_up? boolean The newest time that was missed is made up for, with one call (default false).
 ---@field overlap? boolean Called also while the last call is at work (default false).
 ---@field name? string By which its times are found in `store`.
----@field store? string A file with the time of the last call, for `catch_up` over a restart.
+---@field store? string|ltsh.Container A file, or a durable container, with the time of the last call, for `catch_up` over a restart.
 
 ---Calls a function at the times of a schedule, in a job of its own. It holds the process.
 ---@param schedule number|string Seconds, or a cron expression: "0 3 * * *", "@daily"

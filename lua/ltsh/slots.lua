@@ -1,4 +1,5 @@
--- ltsh.slots: the last slot that ltsh.every called, by name, in a file: JSON that is replaced as a whole.
+-- ltsh.slots: the last slot that ltsh.every called, by name: in a file, JSON that is replaced as a whole; or in a
+-- database.
 local core = require "ltsh.core"
 local uv = require "luv"
 
@@ -61,6 +62,34 @@ function Store:save(time)
   if not saved then
     core.log.error("ltsh.every could not store the time of a call", { every = self.name, path = self.path,
       error = tostring(message) })
+  end
+end
+
+-- In the database of a durable container.
+
+local Row = {}
+Row.__index = Row
+
+--- The same, in a table of the database at `path`, which is there.
+function slots.in_database(path, name, schedule)
+  local db, message = require("ltsh.sqlite").open(path)
+  if not db then return nil, message end
+  local self = setmetatable({ db = db, name = name, schedule = schedule }, Row)
+  local known = db:row("select schedule, time from ltsh_slots where name = ?", name)
+  if known and known.schedule == schedule then self.time = known.time else self:put(core.now() // 1) end
+  return self
+end
+
+function Row:put(time)
+  self.db:exec("insert or replace into ltsh_slots values(?, ?, ?)", self.name, self.schedule,
+    math.tointeger(time // 1))
+end
+
+--- Stores a slot; what fails is logged.
+function Row:save(time)
+  local ok, message = pcall(self.put, self, time)
+  if not ok then
+    core.log.error("ltsh.every could not store the time of a call", { every = self.name, error = tostring(message) })
   end
 end
 

@@ -352,6 +352,12 @@ const char *lt_sqlite_queue_in(struct lt_container *container, const struct lt_s
     return sqlite_of(container)->member->name;
 }
 
+const char *lt_sqlite_path(struct lt_container *container)
+{
+    struct sqlite *sqlite = sqlite_of(container);
+    return container->ops == &sqlite_ops && sqlite->store != NULL ? lt_sqlite_store_path(sqlite->store) : NULL;
+}
+
 struct lt_container *lt_sqlite_container_new(struct lt_loop *loop, const struct lt_sqlite_options *options,
                                              struct lt_error *error)
 {

@@ -61,6 +61,8 @@ static const char schema[] =
     /* Outputs that ltsh.persister.sqlite saved. */
     "CREATE TABLE ltsh_outputs(name TEXT NOT NULL, id TEXT NOT NULL, run INTEGER NOT NULL, output,"
     " PRIMARY KEY(name, id)) WITHOUT ROWID;"
+    /* Of ltsh.every: the last slot that was called. */
+    "CREATE TABLE ltsh_slots(name TEXT PRIMARY KEY, schedule TEXT NOT NULL, time INTEGER NOT NULL) WITHOUT ROWID;"
     /* For people. */
     "CREATE VIEW ltsh_view AS SELECT q.name AS queue, t.id, CASE t.state WHEN 2 THEN 'running' WHEN 3 THEN 'exporting'"
     " WHEN 4 THEN 'success' WHEN 5 THEN 'failed' WHEN 6 THEN 'stopped' ELSE 'waiting' END AS status, t.priority, t.key,"

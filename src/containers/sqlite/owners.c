@@ -82,9 +82,10 @@ static void forget_other(struct lt_sqlite_lane *lane, struct lt_sqlite_other *ot
 
 void lt_sqlite_forget_others(struct lt_sqlite_lane *lane)
 {
-    while (!TAILQ_EMPTY(&lane->others))
-        forget_other(lane,
-                     TAILQ_FIRST(&lane->others)); /* NOLINT(clang-analyzer-unix.Malloc): it is off the list then */
+    struct lt_sqlite_other *other;
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it does not see that one which is freed is off the list */
+    while ((other = TAILQ_FIRST(&lane->others)) != NULL)
+        forget_other(lane, other);
 }
 
 static struct lt_sqlite_other *find_other(struct lt_sqlite_lane *lane, int64_t owner)

@@ -18,6 +18,9 @@ struct lt_sqlite_options {
 struct lt_container *lt_sqlite_container_new(struct lt_loop *loop, const struct lt_sqlite_options *options,
                                              struct lt_error *error);
 
+/* The path of the database of a container, as it was resolved; NULL: it is another kind, or closed. */
+const char *lt_sqlite_path(struct lt_container *container);
+
 /* `name`: of this persister's outputs, among those in the file. */
 struct lt_persister *lt_sqlite_persister_new(struct lt_loop *loop, const char *path, const char *name,
                                              struct lt_error *error);

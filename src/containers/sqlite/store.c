@@ -326,6 +326,11 @@ static double show_life(void *arg)
 
 /* Opening and closing. */
 
+const char *lt_sqlite_store_path(const struct lt_sqlite_store *store)
+{
+    return store->lane.db.path;
+}
+
 void lt_sqlite_stranded(struct lt_sqlite_store *store)
 {
     store->stranded = true;

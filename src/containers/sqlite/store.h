@@ -248,6 +248,9 @@ void lt_sqlite_send(struct lt_sqlite_store *store, struct lt_sqlite_request *req
 void lt_sqlite_watch(struct lt_sqlite_store *store);
 void lt_sqlite_unwatch(struct lt_sqlite_store *store);
 
+/* The path of its file, for as long as the store is there. */
+const char *lt_sqlite_store_path(const struct lt_sqlite_store *store);
+
 /* A member could not say in the file that it has left: the lock file stays, from which others see that it is gone. */
 void lt_sqlite_stranded(struct lt_sqlite_store *store);
 

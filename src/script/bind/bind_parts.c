@@ -296,6 +296,13 @@ static int is_shared(lua_State *L)
     return 1;
 }
 
+/* core.database_of(part): the path of the database of a durable container that is open, else nil */
+static int database_of(lua_State *L)
+{
+    lua_pushstring(L, lt_sqlite_path(lt_part_check(L, 1, LT_PART_CONTAINER)));
+    return 1;
+}
+
 static int part_to_string(lua_State *L)
 {
     const struct part *part = luaL_checkudata(L, 1, PART);
@@ -313,6 +320,7 @@ void lt_bind_parts(lua_State *L)
         {"priority", make_priority},
         {"sqlite_container", make_sqlite},
         {"is_shared", is_shared},
+        {"database_of", database_of},
         {"func", make_func},
         {"container", make_container},
         {"docker", make_docker},
