@@ -331,6 +331,32 @@ describe("ltsh.container.sqlite", function()
       child:wait()
     end)
 
+    it("shows the ends of what it added, wherever that ran", function()
+      local path = scene.temporary ".db"
+      local child = host(path, [[
+        local scheduler = ltsh.scheduler {
+          container = ltsh.container.sqlite { path = path, durability = "normal" }, limit = 4,
+          actuator = ltsh.actuator.func(function() ltsh.sleep(0.01) return "there" end),
+        }
+        print "ready"
+        scheduler:run()
+      ]])
+      child:expect "ready"
+      local scheduler = open(function() return "here" end, { container = { path = path } })
+      scheduler:pause()
+      for i = 1, 20 do assert(scheduler:add { id = "t" .. i }) end
+      local seen, count = {}, 0
+      for task in scheduler:finished() do
+        assert.is_nil(seen[task.id])
+        seen[task.id] = true
+        assert.equal("there", task.output)
+        count = count + 1
+      end
+      assert.equal(20, count)
+      child:kill "sigterm"
+      child:wait()
+    end)
+
     it("is paused and resumed for all", function()
       local first, path = open(function() return 1 end)
       local second = open(function() return 2 end, { container = { path = path } })

@@ -45,10 +45,10 @@ local function live(path, journals, durability)
 end
 
 local function lines_of(journals, each)
-  for _, journal in ipairs(journals) do
+  for number_of_host, journal in ipairs(journals) do
     local file = io.open(journal)
     if file then
-      for line in file:lines() do each(line:match "^(%S+) (%S+) ?(%S*)$") end
+      for line in file:lines() do each(number_of_host, line:match "^(%S+) (%S+) ?(%S*)$") end
       file:close()
     end
   end
@@ -65,7 +65,7 @@ local totals = { accepted = 0, runs = 0, ends = 0 }
 -- What the journals say, held against the database.
 local function check(path, journals)
   local accepted, runs, ends = {}, {}, {}
-  lines_of(journals, function(what, id, more)
+  lines_of(journals, function(by, what, id, more)
     if what == "add" then
       accepted[id] = true
       totals.accepted = totals.accepted + 1
@@ -75,7 +75,10 @@ local function check(path, journals)
       runs[run] = true
       totals.runs = totals.runs + 1
     elseif what == "end" then
-      if ends[id] then problem("the end of task %s was told twice", id) end
+      -- By who ran it, and by who added it.
+      if ends[by .. " " .. id] then problem("the end of task %s was told twice", id) end
+      ends[by .. " " .. id] = true
+      if ends[id] and ends[id] ~= more then problem("task %s ended as %s and as %s", id, ends[id], more) end
       ends[id] = more
       totals.ends = totals.ends + 1
     end

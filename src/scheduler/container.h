@@ -159,9 +159,10 @@ enum lt_news_kind {
     LT_NEWS_LEASE_LOST, /* (id, run, token) is not ours any more, or will not be by the time its work is dead */
     LT_NEWS_STOP,       /* another host asks to stop (id, run); `reason` */
     LT_NEWS_FORGOTTEN,  /* `task` ended long ago, and is not kept any more: what was saved of it goes too */
-    LT_NEWS_ENDED,      /* `task` ended on another host, or was deleted: who waits for it is answered */
-    LT_NEWS_PAUSED,     /* the queue was paused (`on`) or resumed for all hosts */
-    LT_NEWS_AVAILABLE,  /* the store is there (`on`) or not; `why` says more */
+    LT_NEWS_ENDED,  /* `task` ended on another host, or was deleted: who waits for it is answered; `on`: it was added by
+                           this scheduler, which shows its end as its own */
+    LT_NEWS_PAUSED, /* the queue was paused (`on`) or resumed for all hosts */
+    LT_NEWS_AVAILABLE, /* the store is there (`on`) or not; `why` says more */
 };
 
 struct lt_news {

@@ -88,7 +88,10 @@ static void on_news(void *arg, const struct lt_news *news)
             lt_run_ask_stop(run, LT_WHY_STOP, news->reason);
         break;
     case LT_NEWS_ENDED:
-        lt_waits_ended(s, news->task);
+        if (news->on)
+            lt_tell_end(s, news->task);
+        else
+            lt_waits_ended(s, news->task);
         lt_requests_elsewhere(s, news->task->data, news->task->id_len);
         lt_room(s);
         look_for_work(s);

@@ -36,13 +36,15 @@ static int push_claimed(struct lt_sqlite_lane *lane, struct lt_sqlite_request *r
         lane->db.message = lt_format("the item of task '%s' cannot be read", sqlite3_column_text(row, 1));
         return SQLITE_CORRUPT;
     }
-    struct lt_bytes *stop = taken_over ? lt_column_bytes(row, LT_COLUMN_STOP) : NULL;
+    bool to_stop = taken_over && sqlite3_column_type(row, LT_COLUMN_STOP) != SQLITE_NULL;
     lt_claims_push(&request->claims, (struct lt_claimed){.task = task,
                                                          .token = (uint64_t)request->member->standing.owner,
                                                          .taken_over = taken_over});
-    if (stop != NULL)
-        lt_sqlite_tell(lane, request->member, LT_NEWS_STOP, lt_task_ref(task), stop);
-    return SQLITE_OK;
+    if (!to_stop)
+        return SQLITE_OK;
+    /* Somebody has asked for that: it is told when the answer to this has been taken. */
+    return lt_sqlite_add_news(lane, request->member->standing.owner, LT_SQLITE_NEWS_STOP, (int64_t)task->seq,
+                              (int64_t)task->run);
 }
 
 /* What is due by time. */
@@ -498,6 +500,17 @@ static void remember_claim(struct lt_sqlite_member *member, const struct lt_sqli
         member->claim_rows[i] = (int64_t)request->claims.items[i].task->seq;
 }
 
+static int has_news(struct lt_sqlite_lane *lane, int64_t owner, bool *found)
+{
+    sqlite3_stmt *row = lt_database_statement(&lane->db, LT_ST_NEWS);
+    if (row == NULL)
+        return statement_fails(lane);
+    sqlite3_bind_int64(row, 1, owner);
+    int code = step_one(lane, row, found);
+    sqlite3_reset(row);
+    return code;
+}
+
 /* What is left in the queue. */
 static int look_ahead(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
 {
@@ -510,6 +523,8 @@ static int look_ahead(struct lt_sqlite_lane *lane, struct lt_sqlite_request *req
     if (code == SQLITE_OK && waiting == 0 && running > 0)
         code = count_in(lane, request->member, LT_ST_RUNNING_OF, &own);
     request->waits = waiting > 0 || running > own;
+    if (code == SQLITE_OK && !request->waits) /* what ended elsewhere is to be told first */
+        code = has_news(lane, request->member->standing.owner, &request->waits);
     return code;
 }
 

@@ -181,7 +181,8 @@ static const char *const texts[LT_STATEMENTS] = {
     [LT_ST_NEWS_DROP] = "DELETE FROM ltsh_news WHERE owner = ?1",
     [LT_ST_NEWS_ADD] = "INSERT INTO ltsh_news(owner, kind, task, run) SELECT owner, ?2, ?3, ?4 FROM ltsh_owners"
                        " WHERE owner = ?1",
-    [LT_ST_NEWS] = "SELECT news, kind, task, run FROM ltsh_news WHERE owner = ?1 ORDER BY news LIMIT 1000",
+    [LT_ST_NEWS] = "SELECT news, kind, task, run, (SELECT adder FROM ltsh_tasks WHERE seq = task) FROM ltsh_news"
+                   " WHERE owner = ?1 ORDER BY news LIMIT 1000",
     [LT_ST_NEWS_READ] = "DELETE FROM ltsh_news WHERE owner = ?1 AND news <= ?2",
     [LT_ST_WATCH_ADD] = "INSERT OR IGNORE INTO ltsh_watchers VALUES(?1, ?2)",
     [LT_ST_WATCHERS] = "SELECT owner FROM ltsh_watchers WHERE task = ?1",

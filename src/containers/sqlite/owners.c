@@ -338,8 +338,9 @@ static void take_news(struct lt_sqlite_lane *lane, struct lt_sqlite_member *memb
     if (task == NULL)
         return;
     if (kind == LT_SQLITE_NEWS_ENDED) {
+        bool own = sqlite3_column_int64(row, 4) == member->standing.owner;
         if (lt_status_ended((enum lt_status)task->status))
-            lt_sqlite_tell(lane, member, LT_NEWS_ENDED, task, NULL);
+            lt_sqlite_tell(lane, member, LT_NEWS_ENDED, task, NULL)->on = own;
         else
             lt_task_unref(task); /* it was begun anew */
         return;
