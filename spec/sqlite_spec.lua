@@ -128,6 +128,25 @@ describe("a database", function()
     ticking:cancel()
   end)
 
+  it("may be switched to a write-ahead log by many at once", function()
+    local children = {}
+    for i = 1, 5 do
+      children[i] = run.start { "-e", [[
+        local ltsh = require "ltsh"
+        for k = 1, 10 do
+          local db <close> = ltsh.sqlite.open(arg[1] .. k)
+          db:exec "pragma journal_mode = wal"
+          db:exec "create table if not exists t(a)"
+          db:exec "insert into t values(1)"
+        end
+      ]], path .. "." }
+    end
+    for _, child in ipairs(children) do
+      local result = child:wait()
+      assert.equal("", result.stderr)
+    end
+  end)
+
   describe("in a transaction", function()
     local function count() return db:value "SELECT count(*) FROM t" end
 

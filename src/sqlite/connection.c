@@ -274,12 +274,27 @@ static void open_database(struct lt_sql_call *call)
     }
 }
 
+/* Steps one that has just begun. Some statements (a switch to a write-ahead log) do not wait for others by themselves: outside
+ * of a transaction they are begun again, for as long as the connection waits for locks. */
+static int step_first(struct lt_sql *sql, sqlite3_stmt *handle)
+{
+    int code = sqlite3_step(handle);
+    for (int tries = 0; (code & 0xff) == SQLITE_BUSY && sqlite3_get_autocommit(sql->handle) != 0; tries++) {
+        if (!database_is_busy(sql, tries))
+            break;
+        sqlite3_reset(handle);
+        code = sqlite3_step(handle);
+    }
+    return code;
+}
+
 /* Rows until there are enough, or it is over. */
 static void step_statement(struct lt_sql_call *call, struct lt_sql_statement *statement)
 {
     int code;
     for (uint32_t count = 0; count < call->limit && call->rows.len < BATCH_BYTES; count++) {
-        code = sqlite3_step(statement->handle);
+        bool begins = count == 0 && call->kind == LT_SQL_QUERY;
+        code = begins ? step_first(call->sql, statement->handle) : sqlite3_step(statement->handle);
         if (code != SQLITE_ROW) {
             if (code != SQLITE_DONE)
                 fail_by_handle(call);
@@ -319,7 +334,7 @@ static void run_statement(struct lt_sql_call *call, struct lt_sql_statement *sta
 {
     const char *why = bind_parameters(statement->handle, &call->parameters);
     int64_t before = sqlite3_total_changes64(call->sql->handle);
-    int code = why == NULL ? SQLITE_ROW : SQLITE_MISUSE;
+    int code = why == NULL ? step_first(call->sql, statement->handle) : SQLITE_MISUSE;
     while (code == SQLITE_ROW)
         code = sqlite3_step(statement->handle);
     if (why != NULL)
