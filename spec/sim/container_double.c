@@ -75,6 +75,10 @@ struct store {
     bool open;
     TAILQ_HEAD(, call) calls;
     double last_perform, last_answer; /* of an ordered one */
+    /* Of one that does batches: the one that is gathered, or was the last. */
+    double batch_at, batch_over;
+    enum fate batch_fate;
+    int batch_lost_code;
     bool down;
     bool told_down;
     struct sim_event up;
@@ -857,6 +861,29 @@ static double latency(struct store *store, uint64_t what, uint64_t nth)
     return rng_exponential(&rng, rng_chance(&rng, 0.05) ? 20 * world->options.latency : world->options.latency);
 }
 
+/* As a database does whose commits are grouped: a batch begins when the one before is over, and is one transaction. */
+static void join_batch(struct call *call, double *perform_at, double *answer_at)
+{
+    static const double LEAST = 0.0005; /* seconds that one takes */
+    struct store *store = call->store;
+    double now = world_now(store->world);
+    if (now >= store->batch_at) {
+        double takes = fmax(*answer_at - now, LEAST);
+        store->batch_at = fmax(now, store->batch_over);
+        store->batch_over = store->batch_at + takes;
+        store->batch_fate = call->fate;
+        store->batch_lost_code = call->lost_code;
+    }
+    *perform_at = store->batch_at;
+    *answer_at = store->batch_over;
+    if (call->fate == DONE || store->batch_fate != DONE) {
+        call->fate = store->batch_fate;
+        call->lost_code = store->batch_lost_code;
+    } else { /* what befell this one befalls nobody: the others are done */
+        call->fate = DONE;
+    }
+}
+
 static void submit(struct call *call, uint64_t what)
 {
     struct store *store = call->store;
@@ -867,6 +894,8 @@ static void submit(struct call *call, uint64_t what)
     double answer_at = perform_at + latency(store, what, store->asked * 2 + 1);
     if (call->lost_code == LT_TIMEOUT)
         answer_at = fmax(answer_at, now + world->config.container_timeout);
+    if (world->options.batches)
+        join_batch(call, &perform_at, &answer_at);
     if (world->options.ordered && !TAILQ_EMPTY(&store->calls)) {
         perform_at = fmax(perform_at, store->last_perform + 2e-9);
         answer_at = fmax(answer_at, store->last_answer + 2e-9);

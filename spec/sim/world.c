@@ -128,6 +128,8 @@ static void choose_shape(struct world *world)
 {
     struct options *options = &world->options;
     struct rng rng = rng_of(world->seed, 503, 0, 0);
+    struct rng store_rng = rng_of(world->seed, 504, 0, 0);
+    options->batches = options->ordered && rng_chance(&store_rng, 0.6);
     options->shape = (enum shape)rng_below(&rng, SHAPES);
     if (options->shape == ANY_SHAPE || options->shape == ANY_SHAPE_TOO)
         return;
@@ -472,10 +474,11 @@ static void tell_world(const struct world *world)
         if (world_has(world, (enum fault)i))
             trace("world      on: %s", fault_names[i]);
     }
-    trace("world    container: %s%s%s%s%s%s%s%s%s size %llu, latency %g", o->priorities ? "priority" : "queue",
+    trace("world    container: %s%s%s%s%s%s%s%s%s%s size %llu, latency %g", o->priorities ? "priority" : "queue",
           o->durable ? " durable" : "", o->announces ? " announces" : "", o->tells ? " tells" : "",
-          o->ordered ? " ordered" : "", o->remote ? " remote" : "", o->asks ? " asks" : "", o->leases ? " leases" : "",
-          o->hosts ? " hosts" : "", (unsigned long long)o->size, o->latency);
+          o->ordered ? " ordered" : "", o->batches ? " batches" : "", o->remote ? " remote" : "",
+          o->asks ? " asks" : "", o->leases ? " leases" : "", o->hosts ? " hosts" : "", (unsigned long long)o->size,
+          o->latency);
     trace("world    actuator:%s%s%s%s%s%s%s%s%s%s, persister %d, work %g", shape_names[o->shape],
           o->attach ? " attach" : "", o->poll ? " poll" : "", o->receiver ? " receiver" : "",
           o->has_output ? " output" : "", o->has_stored ? " stored" : "", o->has_front ? " front" : "",

@@ -169,6 +169,7 @@ struct options {
     bool announces;
     bool tells; /* of its availability */
     bool ordered;
+    bool batches; /* what comes while it is at work is done and answered together, and fails together */
     bool remote; /* objects of its own: no task is shared with the scheduler */
     bool asks;   /* the limiter, before it claims; else when it has the tasks */
     bool leases;
