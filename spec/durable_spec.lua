@@ -450,6 +450,45 @@ describe("ltsh.container.sqlite", function()
       assert.equal(1500, uv.fs_stat(path).size)
     end)
 
+    it("a damaged file, and leaves it as it is", function()
+      local scheduler, path = open(function() end)
+      scheduler:pause()
+      local list = {}
+      for i = 1, 3000 do list[i] = { id = "t" .. i, item = { a = i } } end
+      assert(scheduler:add_all(list))
+      scheduler:close()
+      local file = assert(io.open(path, "r+b"))
+      file:seek("set", 4096 * 20)
+      file:write(("\xff"):rep(4096 * 3))
+      file:seek "set"
+      local before = file:read "a"
+      assert.matches("Page 21", refusal { path = path })
+      file:seek "set"
+      assert.is_true(before == file:read "a")
+      file:close()
+    end)
+
+    it("a folder or a file that it may not write, and says whose it is", function()
+      if uv.getuid() ~= 0 or ltsh.exec { "setpriv", "--version" }.code ~= 0 then
+        pending "only root can become somebody else"
+        return
+      end
+      local folder = scene.temporary ".d"
+      assert(uv.fs_mkdir(folder, 493))
+      local scheduler = open(function() end, { container = { path = folder .. "/q.db" } })
+      scheduler:close()
+      local function as_other(name)
+        local result = ltsh.exec {
+          "setpriv", "--reuid", "12345", "--clear-groups", run.program, "-e",
+          "print(select(2, pcall(require('ltsh').container.sqlite, { path = arg[1] })))", folder .. "/" .. name,
+        }
+        return result.stdout .. result.stderr
+      end
+      assert.matches("q.db cannot be written: its owner is root, this process runs as user 12345", as_other "q.db", 1,
+        true)
+      assert.matches(folder .. " cannot be written: its owner is root", as_other "new.db", 1, true)
+    end)
+
     it("a file of a later version", function()
       local scheduler, path = open(function() end)
       scheduler:close()

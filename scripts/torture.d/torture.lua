@@ -120,10 +120,10 @@ local function round(seconds, durability)
   for _, job in ipairs(jobs) do assert(select("#", job:wait()) >= 0) end
   local journal = folder .. "/last" .. number
   journals[#journals + 1] = journal
-  local result = ltsh.exec {
+  local result = assert(ltsh.exec {
     program, "--log-level", "error", host, path, journal, "last" .. number, "func", durability, "finish",
     timeout = 120,
-  }
+  })
   if result.timed_out then problem("what was left was not done in two minutes") end
   if result.code ~= 0 then problem("the last host ended with %s: %s", tostring(result.code), result.stderr) end
   check(path, journals)

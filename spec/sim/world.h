@@ -170,8 +170,8 @@ struct options {
     bool tells; /* of its availability */
     bool ordered;
     bool batches; /* what comes while it is at work is done and answered together, and fails together */
-    bool remote; /* objects of its own: no task is shared with the scheduler */
-    bool asks;   /* the limiter, before it claims; else when it has the tasks */
+    bool remote;  /* objects of its own: no task is shared with the scheduler */
+    bool asks;    /* the limiter, before it claims; else when it has the tasks */
     bool leases;
     bool hosts; /* several share it */
     bool recovers;

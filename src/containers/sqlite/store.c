@@ -356,24 +356,43 @@ static char *resolve_path(const char *path)
     return whole;
 }
 
-/* Which of the files cannot be written, and whose it is. */
+/* The name of a user; the caller's to free. */
+static char *user_name(uid_t user)
+{
+    const struct passwd *entry = getpwuid(user);
+    return entry != NULL ? lt_strdup(entry->pw_name) : lt_format("user %u", (unsigned)user);
+}
+
+/* Whether this one is there and cannot be written: then that is the error, with whose it is. */
+static bool explain_file(const char *name, int mode, struct lt_error *error)
+{
+    struct stat found;
+    if (stat(name, &found) != 0 || access(name, mode) == 0)
+        return false;
+    char *owner = user_name(found.st_uid), *own = user_name(geteuid());
+    lt_fail(error, LT_ERROR, "%s cannot be written: its owner is %s, this process runs as %s", name, owner, own);
+    free(owner);
+    free(own);
+    return true;
+}
+
+/* Which of the files cannot be written, or whether the folder cannot, where the log is made. */
 static bool explain_access(const char *path, struct lt_error *error)
 {
     static const char *const suffixes[] = {"", "-wal", "-shm"};
-    for (int i = 0; i < 3; i++) {
+    bool explained = false;
+    for (int i = 0; i < 3 && !explained; i++) {
         char *name = lt_format("%s%s", path, suffixes[i]);
-        struct stat found;
-        bool bad = stat(name, &found) == 0 && access(name, R_OK | W_OK) != 0;
-        if (bad) {
-            const struct passwd *owner = getpwuid(found.st_uid), *own = getpwuid(geteuid());
-            lt_fail(error, LT_ERROR, "%s cannot be written: its owner is %s, this process runs as %s", name,
-                    owner != NULL ? owner->pw_name : "unknown", own != NULL ? own->pw_name : "unknown");
-        }
+        explained = explain_file(name, R_OK | W_OK, error);
         free(name);
-        if (bad)
-            return true;
     }
-    return false;
+    if (explained)
+        return true;
+    char *folder = lt_strdup(path);
+    *strrchr(folder, '/') = '\0';
+    explained = explain_file(folder[0] != '\0' ? folder : "/", W_OK | X_OK, error);
+    free(folder);
+    return explained;
 }
 
 static struct lt_sqlite_store *find_store(const struct lt_loop *loop, const char *path)
