@@ -19,6 +19,12 @@ contract("ltsh.container.sqlite", function()
   return ltsh.container.sqlite { path = scene.temporary ".db", durability = "normal" }
 end, { priorities = true, keeps_all = true, unlimited = true, durable = true })
 
+contract("the example in SQL", function(options)
+  return ltsh.container.load(here .. "/../examples/sql_container.lua", {
+    path = scene.temporary ".db", size = options and options.size,
+  })
+end, { priorities = true, keeps_all = true, slow = true, durable = true })
+
 contract("the example in Lua", function(options) return ltsh.container.load(EXAMPLE, options) end, {
   priorities = true,
 })

@@ -1,4 +1,5 @@
 -- Each example runs as a user would run it, and says what it should.
+local ltsh = require "ltsh"
 local run = require "spec.support.run"
 local scene = require "spec.support.scene"
 
@@ -54,6 +55,41 @@ describe("examples/durable.lua", function()
     assert.matches("^0 new, %d+ wait, %d+ were done before\n", text)
     assert.matches("\nall 40 are sent\n$", text)
     assert.matches("^0 new, 0 wait, 40 were done before\nall 40 are sent\n$", example("examples/durable.lua", path))
+  end)
+end)
+
+describe("examples/sql_container.lua", function()
+  after_each(scene.close)
+
+  it("has tasks in a table with columns of its own, which outlive the host", function()
+    local path = scene.temporary ".db"
+    local script = [[
+      local ltsh = require "ltsh"
+      local scheduler = ltsh.scheduler {
+        container = ltsh.container.load("examples/sql_container.lua", { path = arg[1] }),
+        actuator = ltsh.actuator.func(function(task)
+          if arg[2] == "hold" then print("runs " .. task.id) ltsh.sleep(100) end
+          return "sent to " .. task.item.customer
+        end),
+      }
+    ]]
+    local child = run.start { "-e", script .. [[
+      for i, name in ipairs { "Ada", "Bob", "Cid" } do
+        assert(scheduler:add { id = "order " .. i, item = { customer = name } })
+      end
+      print "all are in"
+      scheduler:run()
+    ]], path, "hold" }
+    child:expect "runs order 1"
+    child:expect "all are in"
+    child:kill "sigkill"
+    child:wait()
+    local text = example("-e", script .. "for task in scheduler:finished() do print(task.id, task.output) end", path)
+    for i, name in ipairs { "Ada", "Bob", "Cid" } do
+      assert.matches(string.format("order %d\tsent to %s\n", i, name), text, 1, true)
+    end
+    local db <close> = assert(ltsh.sqlite.open(path))
+    assert.equal("success", db:value "select status from orders where customer = 'Bob'")
   end)
 end)
 
