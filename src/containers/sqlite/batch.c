@@ -144,6 +144,7 @@ static void give_up_transaction(struct lt_sqlite_lane *lane)
 {
     struct lt_sqlite_member *member;
     lt_database_rollback(&lane->db);
+    lt_sqlite_remove_locks(lane, false);
     drop_news(&lane->news);
     TAILQ_FOREACH(member, &lane->members, link) {
         member->standing = member->before;
@@ -289,9 +290,11 @@ static void finish_batch(struct lt_sqlite_lane *lane, struct lt_sqlite_request *
 {
     if (!lt_database_in_place(&lane->db) && !come_back(lane)) {
         drop_news(&lane->news);
+        lt_sqlite_remove_locks(lane, false);
         fail_requests(lane, first, count);
         return;
     }
+    lt_sqlite_remove_locks(lane, true);
     STAILQ_CONCAT(&lane->committed_news, &lane->news);
     if (lane->rings)
         lt_sqlite_ring(lane);

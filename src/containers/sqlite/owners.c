@@ -158,11 +158,12 @@ static int read_owners(struct lt_sqlite_lane *lane)
     return code == SQLITE_DONE ? SQLITE_OK : lt_database_fail(&lane->db, code);
 }
 
-/* The lock file of another: whether its process is dead. That it is not there proves nothing. */
-static bool is_dead(const struct lt_sqlite_lane *lane, const struct lt_sqlite_other *other)
+/* The lock file of another: whether its process is dead. That the file is not there proves nothing by itself. */
+static bool is_dead(const struct lt_sqlite_lane *lane, const struct lt_sqlite_other *other, bool *missing)
 {
     char *path = lt_format("%s%s", lane->db.path, other->lock);
     int fd = open(path, O_RDWR | O_CLOEXEC);
+    *missing = fd < 0 && errno == ENOENT;
     bool dead = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0;
     if (fd >= 0)
         close(fd);
@@ -221,11 +222,24 @@ static int give_up_owner(struct lt_sqlite_lane *lane, struct lt_sqlite_other *ot
     return code;
 }
 
-static void remove_lock(const struct lt_sqlite_lane *lane, const char *lock)
+/* The lock file of a dead process goes when it is stored that its owners are given up, and not before: without it the next
+ * who looks could not know. */
+static void remove_lock_later(struct lt_sqlite_lane *lane, const char *lock)
 {
-    char *path = lt_format("%s%s", lane->db.path, lock);
-    unlink(path);
-    free(path);
+    lane->dead_locks = lt_realloc(lane->dead_locks, (lane->dead_count + 1) * sizeof *lane->dead_locks);
+    lane->dead_locks[lane->dead_count++] = lt_format("%s%s", lane->db.path, lock);
+}
+
+void lt_sqlite_remove_locks(struct lt_sqlite_lane *lane, bool stored)
+{
+    for (unsigned i = 0; i < lane->dead_count; i++) {
+        if (stored)
+            unlink(lane->dead_locks[i]);
+        free(lane->dead_locks[i]);
+    }
+    free(lane->dead_locks);
+    lane->dead_locks = NULL;
+    lane->dead_count = 0;
 }
 
 /* The last owner of a dead process: its file goes. */
@@ -246,7 +260,8 @@ static int give_up_dead(struct lt_sqlite_lane *lane)
     bool could_write = lane->db.waited < 1;
     for (other = TAILQ_FIRST(&lane->others); other != NULL; other = next) {
         next = TAILQ_NEXT(other, link);
-        bool dead = is_dead(lane, other);
+        bool missing, dead = is_dead(lane, other, &missing);
+        dead = dead || (missing && (other->mark < 0 || is_overdue(other, now)));
         if (!could_write)
             other->mark_seen = now; /* nor could the other */
         if (!dead && !is_overdue(other, now))
@@ -262,7 +277,7 @@ static int give_up_dead(struct lt_sqlite_lane *lane)
         char *lock = lt_strdup(other->lock);
         forget_other(lane, other);
         if (!has_lock(lane, lock))
-            remove_lock(lane, lock);
+            remove_lock_later(lane, lock);
         free(lock);
     }
     return SQLITE_OK;
@@ -438,8 +453,10 @@ bool lt_sqlite_look_needed(struct lt_sqlite_lane *lane)
     int64_t version = data_version(lane);
     bool needed = version != lane->data_version || lane->local_news;
     lane->data_version = version;
-    TAILQ_FOREACH(other, &lane->others, link)
-        needed = needed || is_overdue(other, now) || is_dead(lane, other);
+    TAILQ_FOREACH(other, &lane->others, link) {
+        bool missing;
+        needed = needed || is_overdue(other, now) || is_dead(lane, other, &missing) || (missing && other->mark < 0);
+    }
     TAILQ_FOREACH(member, &lane->members, link)
         needed = needed || (member->standing.open && member->standing.told_paused != member->queue->paused);
     return needed;

@@ -14,6 +14,9 @@ int lt_sqlite_join(struct lt_sqlite_lane *lane, struct lt_sqlite_member *member,
 /* Whether a look may find anything. */
 bool lt_sqlite_look_needed(struct lt_sqlite_lane *lane);
 
+/* The transaction is over, and was stored or not: lock files of processes that are dead go. */
+void lt_sqlite_remove_locks(struct lt_sqlite_lane *lane, bool stored);
+
 /* Lets others know that something changed, after the commit. */
 void lt_sqlite_ring(const struct lt_sqlite_lane *lane);
 

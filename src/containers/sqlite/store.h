@@ -161,7 +161,9 @@ struct lt_sqlite_lane {
     TAILQ_HEAD(, lt_sqlite_other) others;
     int64_t data_version; /* of the file: it changes with what others commit */
     bool local_news;      /* a member is to read what another of this process wrote for it */
-    bool rings;           /* others are to be told that something changed */
+    char **dead_locks;    /* paths of lock files that go with this transaction */
+    unsigned dead_count;
+    bool rings; /* others are to be told that something changed */
     struct lt_log_gate log;
     double marked; /* monotonic: when this process last showed that it lives */
     struct lt_sqlite_news_list news;
