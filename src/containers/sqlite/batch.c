@@ -145,6 +145,7 @@ static void give_up_transaction(struct lt_sqlite_lane *lane)
     struct lt_sqlite_member *member;
     lt_database_rollback(&lane->db);
     lt_sqlite_remove_locks(lane, false);
+    lane->data_version = -1; /* what was found out of others is to be found out again */
     drop_news(&lane->news);
     TAILQ_FOREACH(member, &lane->members, link) {
         member->standing = member->before;
