@@ -402,6 +402,32 @@ describe("ltsh.container.sqlite", function()
       assert.equal(2, most)
     end)
 
+    it("finds the tasks of other keys behind a long line of one that is full", function()
+      local order, gate = {}, scene.door()
+      local scheduler = open(function(task)
+        order[#order + 1] = task.id
+        if task.key == "full" then gate.pass() end
+      end, { limit = 10, key_limit = 1 })
+      local list = {}
+      for i = 1, 3000 do list[i] = { id = "full" .. i, key = "full" } end
+      for i = 1, 6 do
+        list[#list + 1] = { id = "b" .. i, key = "b", priority = i > 3 and 1 or 0 }
+        list[#list + 1] = { id = "c" .. i, key = "c" }
+      end
+      assert(scheduler:add_all(list))
+      for i = 1, 6 do
+        assert(scheduler:wait("b" .. i, 20))
+        assert(scheduler:wait("c" .. i, 20))
+      end
+      assert.equal(13, #order)
+      local of_b = {}
+      for id in table.concat(order, " "):gmatch "b%d" do of_b[#of_b + 1] = id end
+      assert.equal("b4 b5 b6 b1 b2 b3", table.concat(of_b, " "))
+      assert.equal("key", select(2, scheduler:explain "full2"))
+      for i = 2, 3000 do assert(scheduler:delete("full" .. i)) end
+      gate.is_open = true
+    end)
+
     it("takes over what a host that does not move has, and refuses what that says later", function()
       local path = scene.temporary ".db"
       local child = host(path, [[

@@ -5,11 +5,11 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "base/map.h"
+#include "containers/sqlite/claim_keys.h"
 #include "containers/sqlite/owners.h"
 #include "containers/sqlite/store.h"
 
-enum { BATCH = 512, MOST_PASSED = 100000 /* tasks of full keys that a claim looks at, and passes over */ };
+enum { BATCH = 512 };
 
 static int statement_fails(struct lt_sqlite_lane *lane)
 {
@@ -298,102 +298,17 @@ static int choose_row(struct lt_sqlite_lane *lane, struct lt_sqlite_request *req
     return code;
 }
 
-/* With limits for keys: what runs of each is counted from the rows. */
-
-struct key {
-    uint32_t running;
-    bool full;
-    size_t len;
-    char text[];
-};
-
-static const char *key_text(const void *object, size_t *len)
-{
-    const struct key *key = object;
-    *len = key->len;
-    return key->text;
-}
-
-static struct key *find_key(struct lt_map *keys, const char *text, size_t len)
-{
-    uint32_t hash = lt_hash(text, len);
-    struct key *key = lt_map_find(keys, hash, text, len);
-    if (key == NULL) {
-        key = lt_zalloc(sizeof *key + len);
-        key->len = len;
-        memcpy(key->text, text, len);
-        lt_map_put(keys, hash, key);
-    }
-    return key;
-}
-
-static void free_keys(struct lt_map *keys)
-{
-    uint32_t position = 0;
-    struct key *key;
-    while ((key = lt_map_next(keys, &position)) != NULL)
-        free(key);
-    lt_map_free(keys);
-}
-
-static int count_keys(struct lt_sqlite_lane *lane, const struct lt_sqlite_request *request, struct lt_map *keys)
-{
-    sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_RUNNING_KEYS);
-    int code;
-    for (uint32_t i = 0; i < request->full_count; i++)
-        find_key(keys, request->full_keys[i]->data, request->full_keys[i]->len)->full = true;
-    if (statement == NULL)
-        return statement_fails(lane);
-    sqlite3_bind_int64(statement, 1, request->member->queue->number);
-    while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
-        const char *text = (const char *)sqlite3_column_text(statement, 0);
-        find_key(keys, text, (size_t)sqlite3_column_bytes(statement, 0))->running =
-            (uint32_t)sqlite3_column_int(statement, 1);
-    }
-    sqlite3_reset(statement);
-    return code == SQLITE_DONE ? SQLITE_OK : lt_database_fail(&lane->db, code);
-}
-
-static bool admits(const struct lt_sqlite_request *request, struct key *key)
-{
-    if (key->full || (request->key_limit > 0 && key->running >= request->key_limit))
-        return false;
-    key->running++;
-    key->full = request->key_once;
-    return true;
-}
-
-/* Whether the task in the row of a candidate may start. */
-static bool may_start(const struct lt_sqlite_request *request, struct lt_map *keys, sqlite3_stmt *row)
-{
-    const char *text = (const char *)sqlite3_column_text(row, 1);
-    return text == NULL || admits(request, find_key(keys, text, (size_t)sqlite3_column_bytes(row, 1)));
-}
-
+/* With limits for keys. */
 static int claim_by_keys(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, int64_t room)
 {
-    struct lt_map keys = {.key = key_text};
-    int64_t *rows = lt_alloc((size_t)room * sizeof *rows), count = 0, passed = 0;
-    int code = count_keys(lane, request, &keys);
-    sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_CLAIM_CANDIDATES);
-    if (code == SQLITE_OK && statement != NULL) {
-        sqlite3_bind_int64(statement, 1, request->member->queue->number);
-        while (count < room && passed < MOST_PASSED && (code = sqlite3_step(statement)) == SQLITE_ROW) {
-            if (may_start(request, &keys, statement))
-                rows[count++] = sqlite3_column_int64(statement, 0);
-            else
-                passed++;
-        }
-        code = code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : lt_database_fail(&lane->db, code);
-        sqlite3_reset(statement);
-    }
-    for (int64_t i = 0; code == SQLITE_OK && i < count; i++)
-        code = choose_row(lane, request, rows[i]);
+    struct lt_sqlite_chosen chosen = {.room = room};
+    int code = lt_sqlite_choose_by_keys(lane, request, &chosen);
+    for (int64_t i = 0; code == SQLITE_OK && i < chosen.count; i++)
+        code = choose_row(lane, request, chosen.rows[i].seq);
     if (code == SQLITE_OK)
         code = claim_rows(lane, request, LT_ROW_DUE);
-    request->member->standing.held = passed > 0;
-    free_keys(&keys);
-    free(rows);
+    request->member->standing.held = chosen.passed_over;
+    free(chosen.rows);
     return code;
 }
 

@@ -32,6 +32,7 @@ static const char schema[] =
     " expires_at REAL, key TEXT, stop TEXT, reason TEXT, version TEXT, host TEXT, options TEXT, handle, progress,"
     " output, item, UNIQUE(queue, id));"
     "CREATE INDEX ltsh_due ON ltsh_tasks(queue, priority DESC, place, key) WHERE state = 1;"
+    "CREATE INDEX ltsh_keyed ON ltsh_tasks(queue, key, priority DESC, place) WHERE state = 1 AND key IS NOT NULL;"
     "CREATE INDEX ltsh_suspect ON ltsh_tasks(queue, priority DESC, place) WHERE state = 7;"
     "CREATE INDEX ltsh_delayed ON ltsh_tasks(queue, run_at) WHERE state = 0;"
     "CREATE INDEX ltsh_expiring ON ltsh_tasks(queue, expires_at) WHERE expires_at IS NOT NULL;"
@@ -120,8 +121,13 @@ static const char *const texts[LT_STATEMENTS] = {
                             " ORDER BY priority DESC, place LIMIT 1",
     [LT_ST_DUE_ROWS] =
         "SELECT " ROW " FROM ltsh_tasks WHERE queue = ?1 AND state = 1 ORDER BY priority DESC, place LIMIT ?2",
-    [LT_ST_CLAIM_CANDIDATES] = "SELECT seq, key FROM ltsh_tasks WHERE queue = ?1 AND state = 1"
+    [LT_ST_CLAIM_CANDIDATES] = "SELECT seq, priority, place, key FROM ltsh_tasks WHERE queue = ?1 AND state = 1"
                                " ORDER BY priority DESC, place",
+    [LT_ST_NEXT_KEY] = "SELECT key FROM ltsh_tasks INDEXED BY ltsh_keyed WHERE queue = ?1 AND state = 1"
+                       " AND key IS NOT NULL AND key > ?2 ORDER BY key LIMIT 1",
+    [LT_ST_KEY_FIRST] =
+        "SELECT seq, priority, place FROM ltsh_tasks INDEXED BY ltsh_keyed WHERE queue = ?1 AND state = 1"
+        " AND key IS NOT NULL AND key = ?2 ORDER BY priority DESC, place LIMIT ?3 OFFSET ?4",
     [LT_ST_CLAIM] = "UPDATE ltsh_tasks SET state = 2, run = ?2, owner = ?3, attempts = attempts + 1, started_at = ?4,"
                     " host = ?5, expires_at = NULL, ended_at = NULL, stop = NULL, version = NULL WHERE seq = ?1",
     [LT_ST_RUNNING_COUNT] = "SELECT count(*) FROM ltsh_tasks WHERE queue = ?1 AND state >= 2 AND state <= 3",

@@ -1,0 +1,207 @@
+/* Claims where keys have limits. What runs of each key is counted from the rows.
+ *
+ * Tasks are looked at in their order, and those of full keys passed over. When these are many (a key that is full has a long
+ * line at the front), the keys themselves are gone through, and the first tasks of those that are not full are taken: what
+ * waits of a full key costs nothing then. */
+#include "containers/sqlite/claim_keys.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/map.h"
+
+enum { MOST_PASSED = 1000, MOST_KEYS = 10000 /* that are gone through in a claim */ };
+
+struct key {
+    uint32_t running;
+    uint32_t taken; /* by this claim */
+    bool full;
+    size_t len;
+    char text[];
+};
+
+struct choice {
+    struct lt_sqlite_lane *lane;
+    const struct lt_sqlite_request *request;
+    struct lt_map keys;
+    struct lt_sqlite_chosen *chosen;
+    int64_t size;
+};
+
+static int statement_fails(struct lt_sqlite_lane *lane)
+{
+    return lt_database_fail(&lane->db, sqlite3_extended_errcode(lane->db.handle));
+}
+
+static const char *key_text(const void *object, size_t *len)
+{
+    const struct key *key = object;
+    *len = key->len;
+    return key->text;
+}
+
+static struct key *find_key(struct lt_map *keys, const char *text, size_t len)
+{
+    uint32_t hash = lt_hash(text, len);
+    struct key *key = lt_map_find(keys, hash, text, len);
+    if (key == NULL) {
+        key = lt_zalloc(sizeof *key + len);
+        key->len = len;
+        memcpy(key->text, text, len);
+        lt_map_put(keys, hash, key);
+    }
+    return key;
+}
+
+static struct key *key_in(struct choice *choice, sqlite3_stmt *row, int column)
+{
+    const char *text = (const char *)sqlite3_column_text(row, column);
+    return text != NULL ? find_key(&choice->keys, text, (size_t)sqlite3_column_bytes(row, column)) : NULL;
+}
+
+static void free_keys(struct lt_map *keys)
+{
+    uint32_t position = 0;
+    struct key *key;
+    while ((key = lt_map_next(keys, &position)) != NULL)
+        free(key);
+    lt_map_free(keys);
+}
+
+static int count_running(struct choice *choice)
+{
+    const struct lt_sqlite_request *request = choice->request;
+    sqlite3_stmt *row = lt_database_statement(&choice->lane->db, LT_ST_RUNNING_KEYS);
+    int code;
+    for (uint32_t i = 0; i < request->full_count; i++)
+        find_key(&choice->keys, request->full_keys[i]->data, request->full_keys[i]->len)->full = true;
+    if (row == NULL)
+        return statement_fails(choice->lane);
+    sqlite3_bind_int64(row, 1, request->member->queue->number);
+    while ((code = sqlite3_step(row)) == SQLITE_ROW)
+        key_in(choice, row, 0)->running = (uint32_t)sqlite3_column_int(row, 1);
+    sqlite3_reset(row);
+    return code == SQLITE_DONE ? SQLITE_OK : lt_database_fail(&choice->lane->db, code);
+}
+
+/* How many more of it may start. */
+static int64_t room_of(const struct lt_sqlite_request *request, const struct key *key)
+{
+    if (key->full || (request->key_once && key->taken > 0))
+        return 0;
+    if (request->key_once)
+        return 1;
+    int64_t limit = request->key_limit > 0 ? request->key_limit : UINT32_MAX;
+    int64_t used = (int64_t)key->running + key->taken;
+    return limit > used ? limit - used : 0;
+}
+
+static void choose(struct choice *choice, sqlite3_stmt *row)
+{
+    struct lt_sqlite_chosen *chosen = choice->chosen;
+    if (chosen->count == choice->size) {
+        choice->size = choice->size > 0 ? choice->size * 2 : 64;
+        chosen->rows = lt_realloc(chosen->rows, (size_t)choice->size * sizeof *chosen->rows);
+    }
+    chosen->rows[chosen->count++] = (struct lt_sqlite_place){sqlite3_column_int64(row, 0), sqlite3_column_int64(row, 1),
+                                                             sqlite3_column_int64(row, 2)};
+}
+
+/* In their order, as long as few are passed over. *all: there are no others. */
+static int choose_in_order(struct choice *choice, bool *all)
+{
+    struct lt_sqlite_chosen *chosen = choice->chosen;
+    sqlite3_stmt *row = lt_database_statement(&choice->lane->db, LT_ST_CLAIM_CANDIDATES);
+    int code = SQLITE_ROW, passed = 0;
+    if (row == NULL)
+        return statement_fails(choice->lane);
+    sqlite3_bind_int64(row, 1, choice->request->member->queue->number);
+    while (chosen->count < chosen->room && passed < MOST_PASSED && (code = sqlite3_step(row)) == SQLITE_ROW) {
+        struct key *key = key_in(choice, row, 3);
+        if (key != NULL && room_of(choice->request, key) == 0) {
+            passed++;
+            continue;
+        }
+        if (key != NULL)
+            key->taken++;
+        choose(choice, row);
+    }
+    sqlite3_reset(row);
+    chosen->passed_over = passed > 0;
+    *all = code == SQLITE_DONE || chosen->count == chosen->room;
+    return code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : lt_database_fail(&choice->lane->db, code);
+}
+
+/* The first tasks of a key, behind those of it that were taken. */
+static int choose_of_key(struct choice *choice, struct key *key)
+{
+    int64_t room = room_of(choice->request, key);
+    sqlite3_stmt *row = lt_database_statement(&choice->lane->db, LT_ST_KEY_FIRST);
+    int code;
+    if (row == NULL)
+        return statement_fails(choice->lane);
+    sqlite3_bind_int64(row, 1, choice->request->member->queue->number);
+    lt_bind_text(row, 2, key->text, key->len);
+    sqlite3_bind_int64(row, 3, room < choice->chosen->room ? room : choice->chosen->room);
+    sqlite3_bind_int64(row, 4, key->taken);
+    while ((code = sqlite3_step(row)) == SQLITE_ROW)
+        choose(choice, row);
+    sqlite3_reset(row);
+    return code == SQLITE_DONE ? SQLITE_OK : lt_database_fail(&choice->lane->db, code);
+}
+
+/* The key after this one (NULL: the first), in any order that does not change; NULL in *next: there is none. */
+static int next_key(struct choice *choice, const struct key *after, struct key **next)
+{
+    sqlite3_stmt *row = lt_database_statement(&choice->lane->db, LT_ST_NEXT_KEY);
+    if (row == NULL)
+        return statement_fails(choice->lane);
+    sqlite3_bind_int64(row, 1, choice->request->member->queue->number);
+    lt_bind_text(row, 2, after != NULL ? after->text : "", after != NULL ? after->len : 0);
+    int code = sqlite3_step(row);
+    *next = code == SQLITE_ROW ? key_in(choice, row, 0) : NULL;
+    sqlite3_reset(row);
+    return code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : lt_database_fail(&choice->lane->db, code);
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const struct lt_sqlite_place *left = a, *right = b;
+    if (left->priority != right->priority)
+        return left->priority > right->priority ? -1 : 1;
+    return left->place < right->place ? -1 : left->place > right->place;
+}
+
+static int choose_from_keys(struct choice *choice)
+{
+    struct lt_sqlite_chosen *chosen = choice->chosen;
+    struct key *key = NULL;
+    int code = SQLITE_OK;
+    for (int i = 0; code == SQLITE_OK && i < MOST_KEYS; i++) {
+        code = next_key(choice, key, &key);
+        if (key == NULL)
+            break;
+        if (code == SQLITE_OK && room_of(choice->request, key) > 0)
+            code = choose_of_key(choice, key);
+    }
+    if (chosen->count > 1)
+        qsort(chosen->rows, (size_t)chosen->count, sizeof *chosen->rows, by_place);
+    if (chosen->count > chosen->room)
+        chosen->count = chosen->room;
+    return code;
+}
+
+int lt_sqlite_choose_by_keys(struct lt_sqlite_lane *lane, const struct lt_sqlite_request *request,
+                             struct lt_sqlite_chosen *chosen)
+{
+    struct choice choice = {.lane = lane, .request = request, .keys = {.key = key_text}, .chosen = chosen};
+    bool all = false;
+    int code = count_running(&choice);
+    if (code == SQLITE_OK)
+        code = choose_in_order(&choice, &all);
+    if (code == SQLITE_OK && !all)
+        code = choose_from_keys(&choice);
+    free_keys(&choice.keys);
+    return code;
+}

@@ -1,0 +1,21 @@
+/* Which tasks a claim takes where keys have limits. */
+#ifndef LTSH_CONTAINERS_SQLITE_CLAIM_KEYS_H
+#define LTSH_CONTAINERS_SQLITE_CLAIM_KEYS_H
+
+#include "containers/sqlite/store.h"
+
+struct lt_sqlite_place {
+    int64_t seq, priority, place;
+};
+
+struct lt_sqlite_chosen {
+    int64_t room;                 /* so many at most */
+    struct lt_sqlite_place *rows; /* in their order; the caller's to free */
+    int64_t count;
+    bool passed_over; /* there are tasks of keys that are full */
+};
+
+int lt_sqlite_choose_by_keys(struct lt_sqlite_lane *lane, const struct lt_sqlite_request *request,
+                             struct lt_sqlite_chosen *chosen);
+
+#endif
