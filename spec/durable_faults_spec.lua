@@ -182,8 +182,9 @@ describe("a durable store", function()
     }
     assert.matches("refused: .*full", result.stdout, nil, result.stderr)
     assert.matches("all done once", result.stdout, 1, true)
-    assert.equal(1, count(result.stderr, "the store is down"))
-    assert.equal(1, count(result.stderr, "the store is back"))
+    -- Once; or twice, where a small end found room before a large one did.
+    assert.is_true(count(result.stderr, "the store is down") <= 2)
+    assert.equal(count(result.stderr, "the store is down"), count(result.stderr, "the store is back"))
   end)
 
   it("cuts its log back though somebody reads for long", function()

@@ -488,7 +488,7 @@ describe("ltsh.container.sqlite", function()
       file:write(("\xff"):rep(4096 * 3))
       file:seek "set"
       local before = file:read "a"
-      assert.matches("Page 21", refusal { path = path })
+      assert.matches("Page 2%d", refusal { path = path })
       file:seek "set"
       assert.is_true(before == file:read "a")
       file:close()

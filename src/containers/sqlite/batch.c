@@ -221,8 +221,11 @@ static int try_requests(struct lt_sqlite_lane *lane, struct lt_sqlite_request *f
         code = write_counts(lane);
     if (code == SQLITE_OK)
         code = lt_database_commit(&lane->db, writes);
-    if (code != SQLITE_OK)
+    if (code != SQLITE_OK) {
+        lane->db.failed = lane->db.failed || writes;
+        lane->db.full = lane->db.full || (code & 0xff) == SQLITE_FULL;
         give_up_transaction(lane);
+    }
     return code;
 }
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <time.h>
 
 #include "base/alloc.h"
@@ -291,8 +292,22 @@ static int read_file_row(struct lt_database *db)
     return SQLITE_OK;
 }
 
+/* A disk that was full, and is still: a small write may find a place now and then, which says nothing of the next. */
+static bool is_disk_full(const struct lt_database *db)
+{
+    enum { ROOM = 1 << 20, SHARE = 16 }; /* bytes; of a small disk that part */
+    struct statvfs disk;
+    if (statvfs(db->path, &disk) != 0)
+        return false;
+    unsigned long long whole = (unsigned long long)disk.f_blocks * disk.f_frsize;
+    unsigned long long wanted = whole / SHARE < ROOM ? whole / SHARE : ROOM;
+    return (unsigned long long)disk.f_bavail * disk.f_frsize < wanted;
+}
+
 int lt_database_begin(struct lt_database *db, bool writes)
 {
+    if (writes && db->full && is_disk_full(db))
+        return fail_with(db, SQLITE_FULL, "the disk is full");
     double since = monotonic();
     if (atomic_exchange(&db->wants_full_sync, false) && !db->full_sync) {
         db->full_sync = true;
@@ -306,8 +321,8 @@ int lt_database_begin(struct lt_database *db, bool writes)
 
 int lt_database_commit(struct lt_database *db, bool writes)
 {
-    if (writes &&
-        sqlite3_total_changes64(db->handle) != db->changes_before) { /* else there is nothing to bring to the disk */
+    bool changed = sqlite3_total_changes64(db->handle) != db->changes_before;
+    if (writes && (changed || db->failed)) { /* else there is nothing to bring to the disk */
         sqlite3_stmt *statement = lt_database_statement(db, LT_ST_FILE_SET);
         if (statement == NULL)
             return lt_database_fail(db, sqlite3_extended_errcode(db->handle));
@@ -317,7 +332,10 @@ int lt_database_commit(struct lt_database *db, bool writes)
         if (code != SQLITE_OK)
             return code;
     }
-    return lt_database_run(db, lt_database_statement(db, LT_ST_COMMIT));
+    int code = lt_database_run(db, lt_database_statement(db, LT_ST_COMMIT));
+    if (writes && code == SQLITE_OK)
+        db->failed = db->full = false;
+    return code;
 }
 
 void lt_database_rollback(struct lt_database *db)

@@ -112,8 +112,10 @@ struct lt_database {
     char *message;               /* of the last failure */
     bool full_sync;              /* a commit is on disk, and not only with the kernel */
     atomic_bool wants_full_sync; /* from the loop's thread: with the next transaction */
-    double patience;             /* seconds that it waits for others */
-    atomic_bool hurry;           /* from any thread: it waits for others for a moment only */
+    bool full;   /* and it failed since the disk is full: nothing is tried before that has some room again */
+    bool failed; /* the last transaction that writes: so the next one does write, and shows whether that can be done */
+    double patience;   /* seconds that it waits for others */
+    atomic_bool hurry; /* from any thread: it waits for others for a moment only */
     double waits_since;
     double waited;          /* seconds that the last transaction waited for others */
     int wal_pages;          /* in the write-ahead log after the last commit */
