@@ -192,7 +192,7 @@ static int inner_change(struct store *store, struct lt_task *task, const struct 
 
 static void tell(struct store *store, const struct lt_news *news)
 {
-    static const char *const names[] = {"work", "lease lost", "stop", "ended", "paused", "available"};
+    static const char *const names[] = {"work", "lease lost", "stop", "forgotten", "ended", "paused", "available"};
     if (!store->open)
         return;
     trace("store    news: %s %s run %llu token %llu%s", names[news->kind],

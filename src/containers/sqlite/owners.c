@@ -83,9 +83,8 @@ static void forget_other(struct lt_sqlite_lane *lane, struct lt_sqlite_other *ot
 void lt_sqlite_forget_others(struct lt_sqlite_lane *lane)
 {
     struct lt_sqlite_other *other;
-    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it does not see that one which is freed is off the list */
     while ((other = TAILQ_FIRST(&lane->others)) != NULL)
-        forget_other(lane, other);
+        forget_other(lane, other); /* NOLINT(clang-analyzer-unix.Malloc): the one before is off the list */
 }
 
 static struct lt_sqlite_other *find_other(struct lt_sqlite_lane *lane, int64_t owner)
