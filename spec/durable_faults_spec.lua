@@ -95,6 +95,34 @@ describe("a durable store", function()
     assert.equal("again", scheduler:wait("a", 10).output)
   end)
 
+  it("lets two schedulers end though another process holds the database", function()
+    local path = scene.temporary ".db"
+    local host = run.start(program([[
+      local schedulers = {}
+      for i = 1, 2 do
+        schedulers[i] = ltsh.scheduler {
+          container = ltsh.container.sqlite { path = path, queue = "q" .. i, durability = "normal" },
+          shutdown_grace = i * 0.3, actuator = ltsh.actuator.func(function() print("runs " .. i) ltsh.sleep(100) end),
+        }
+        schedulers[i]:add { id = "a" }
+      end
+      schedulers[2]:run()
+    ]], path))
+    host:expect "runs 1"
+    host:expect "runs 2"
+    local holder = run.start(program([[
+      local db = ltsh.sqlite.open(path)
+      db:transaction(function() print "holds" ltsh.sleep(100) end)
+    ]], path))
+    holder:expect "holds"
+    local began = uv.hrtime()
+    host:kill "sigterm"
+    assert.equal(143, host:wait().code)
+    assert.is_true(uv.hrtime() - began < 12e9)
+    holder:kill "sigkill"
+    holder:wait()
+  end)
+
   it("may be opened by many at once", function()
     local path = scene.temporary ".db"
     local children = {}

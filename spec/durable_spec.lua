@@ -200,6 +200,30 @@ describe("ltsh.container.sqlite", function()
     assert.equal(0, query(path, "select count(*) from ltsh_tasks"))
   end)
 
+  it("lets what runs wait again when its host is told to end, with no attempt used", function()
+    local path = scene.temporary ".db"
+    local child = host(path, [[
+      local scheduler = ltsh.scheduler {
+        container = ltsh.container.sqlite { path = path, durability = "normal" }, shutdown_grace = 0.1, limit = 2,
+        actuator = ltsh.actuator.func(function(task) print("runs " .. task.id) ltsh.sleep(100) end),
+      }
+      for i = 1, 3 do assert(scheduler:add { id = "t" .. i }) end
+      print "ready"
+      scheduler:run()
+    ]])
+    child:expect "runs t2"
+    child:expect "ready"
+    child:kill "sigterm"
+    assert.equal(143, child:wait().code)
+    assert.is_false(exists(path .. "-wal"))
+    assert.same({ 0, 0 }, { query(path, "select sum(attempts) from ltsh_tasks"),
+      query(path, "select count(*) from ltsh_owners") })
+    local scheduler = open(function(task) return task.attempts end, { container = { path = path } })
+    local ends = scene.ends_of(scheduler)
+    assert.equal(3, #ends)
+    for _, task in ipairs(ends) do assert.equal(1, task.output) end
+  end)
+
   describe("when its host is killed", function()
     local RUN = [[
       local scheduler = ltsh.scheduler {
@@ -366,6 +390,71 @@ describe("ltsh.container.sqlite", function()
       assert.equal("paused", select(2, second:explain "a"))
       assert(second:resume { queue = true })
       assert(second:wait("a", 10))
+    end)
+
+    it("begins at once what another scheduler of the process adds", function()
+      local first, path = open(function() return "first" end)
+      local second = open(function() return "second" end, { container = { path = path } })
+      first:pause()
+      assert(second:add { id = "warm" })
+      assert(second:wait("warm", 10))
+      assert(first:add { id = "a" })
+      assert.equal("second", assert(first:wait("a", 10)).output)
+      assert.equal("first", (function()
+        second:pause()
+        first:resume()
+        assert(second:add { id = "b" })
+        return assert(second:wait("b", 10)).output
+      end)())
+    end)
+
+    it("starts nothing that is paused for all, from the moment of the answer", function()
+      local first, path = open(function() return 1 end)
+      local child = host(path, [[
+        local scheduler = ltsh.scheduler {
+          container = ltsh.container.sqlite { path = path, durability = "normal" },
+          actuator = ltsh.actuator.func(function() return 2 end),
+        }
+        print "ready"
+        scheduler:run()
+      ]])
+      child:expect "ready"
+      for round = 1, 20 do
+        assert(first:pause { queue = true })
+        assert(first:add { id = "t" .. round })
+        ltsh.sleep(0.01)
+        assert.equal("waiting", first:get("t" .. round).status)
+        assert(first:resume { queue = true })
+        assert(first:wait("t" .. round, 10))
+      end
+      child:kill "sigterm"
+      child:wait()
+    end)
+
+    it("answers who waits for a task that another deletes", function()
+      local first, path = open(function() end)
+      local second = open(function() end, { container = { path = path } })
+      first:pause()
+      second:pause()
+      for _, by in ipairs { first, second } do
+        assert(first:add { id = "a" })
+        local job = ltsh.spawn(function() return select(3, first:wait("a", 10)) end)
+        local other = ltsh.spawn(function() return select(3, second:wait("a", 10)) end)
+        ltsh.sleep(0.02)
+        assert(by:delete "a")
+        assert.equal("unknown", job:wait())
+        assert.equal("unknown", other:wait())
+      end
+    end)
+
+    it("ends there what is to be stopped, for the reason that was given", function()
+      local first, path = open(function() ltsh.sleep(100) end)
+      local second = open(function() ltsh.sleep(100) end, { container = { path = path } })
+      second:pause()
+      assert(first:add { id = "a" })
+      eventually("it runs", function() return first:get("a").status == "running" end)
+      assert.equal("not wanted", assert(second:stop("a", "not wanted")).reason)
+      assert.equal("not wanted", first:get("a").reason)
     end)
 
     it("keeps a limit over all of them", function()

@@ -100,7 +100,7 @@ local function check(path, journals)
   end
   local sound = db:value "pragma integrity_check"
   if sound ~= "ok" then problem("the database is damaged: %s", sound) end
-  for _, name in ipairs { "owners", "news", "items", "runs" } do
+  for _, name in ipairs { "owners", "news", "watchers", "items", "runs" } do
     local what = name == "runs" and "task not in (select seq from ltsh_tasks)" or "1"
     local left = db:value("select count(*) from ltsh_" .. name .. " where " .. what)
     if left > 0 then problem("%d rows are left in ltsh_%s", left, name) end

@@ -4,21 +4,9 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "containers/sqlite/store.h"
+#include "containers/sqlite/perform.h"
 
 enum { LARGE_ITEM = 1000 /* bytes: it is not written anew with each transition */ };
-
-void lt_sqlite_refuse(struct lt_sqlite_request *request, int code, const char *format, ...)
-{
-    struct lt_error error;
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(error.message, sizeof error.message, format, arguments);
-    va_end(arguments);
-    request->code = code;
-    free(request->message);
-    request->message = lt_strdup(error.message);
-}
 
 static bool is_once(const struct lt_task *task)
 {
@@ -31,7 +19,7 @@ static int clear_id(struct lt_sqlite_lane *lane, struct lt_sqlite_request *reque
     struct lt_sqlite_queue *queue = request->member->queue;
     sqlite3_stmt *known = lt_database_statement(&lane->db, LT_ST_KNOWN);
     if (known == NULL)
-        return lt_database_fail(&lane->db, sqlite3_extended_errcode(lane->db.handle));
+        return lt_database_error(&lane->db);
     sqlite3_bind_int64(known, 1, queue->number);
     lt_bind_text(known, 2, task->data, task->id_len);
     int code = sqlite3_step(known);
@@ -60,7 +48,7 @@ static int check_once(struct lt_sqlite_lane *lane, struct lt_sqlite_request *req
     sqlite3_stmt *known = lt_database_statement(db, LT_ST_ONCE_KNOWN);
     sqlite3_stmt *add = lt_database_statement(db, LT_ST_ONCE_ADD);
     if (known == NULL || add == NULL)
-        return lt_database_fail(db, sqlite3_extended_errcode(db->handle));
+        return lt_database_error(db);
     sqlite3_bind_int64(known, 1, request->member->queue->number);
     lt_bind_text(known, 2, task->data, task->id_len);
     int code = sqlite3_step(known);
@@ -79,7 +67,7 @@ static int insert_item(struct lt_sqlite_lane *lane, const struct lt_task *task, 
 {
     sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_ADD_ITEM);
     if (statement == NULL)
-        return lt_database_fail(&lane->db, sqlite3_extended_errcode(lane->db.handle));
+        return lt_database_error(&lane->db);
     sqlite3_bind_int64(statement, 1, seq);
     lt_bind_value(statement, 2, lt_task_item(task), task->item_len);
     return lt_database_run(&lane->db, statement);
@@ -94,7 +82,7 @@ static int insert_task(struct lt_sqlite_lane *lane, struct lt_sqlite_request *re
     const struct lt_task_options *options = task->options;
     sqlite3_stmt *statement = lt_database_statement(db, LT_ST_ADD);
     if (statement == NULL)
-        return lt_database_fail(db, sqlite3_extended_errcode(db->handle));
+        return lt_database_error(db);
     int state = task->run_at > request->now ? LT_ROW_DELAYED : LT_ROW_DUE;
     bool large = task->item_len > LARGE_ITEM;
     int64_t seq = lt_database_next(db);
@@ -162,5 +150,6 @@ int lt_sqlite_add(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request
     if (request->code != LT_OK)
         return undo_add(lane, queue, counts);
     lane->rings = true;
+    lt_sqlite_tell_work(lane, queue, request->member);
     return lt_database_run(db, lt_database_statement(db, LT_ST_RELEASE));
 }

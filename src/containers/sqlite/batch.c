@@ -8,71 +8,7 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "containers/sqlite/owners.h"
-
-/* Queues. */
-
-int lt_sqlite_queue_read(struct lt_sqlite_lane *lane, struct lt_sqlite_queue *queue)
-{
-    struct lt_database *db = &lane->db;
-    int code = SQLITE_DONE;
-    if (queue->number != 0)
-        return SQLITE_OK;
-    for (int tries = 0; tries < 2; tries++) {
-        sqlite3_stmt *row = lt_database_statement(db, LT_ST_QUEUE);
-        if (row == NULL)
-            return lt_database_fail(db, sqlite3_extended_errcode(db->handle));
-        sqlite3_bind_text(row, 1, queue->name, -1, SQLITE_STATIC);
-        code = sqlite3_step(row);
-        if (code == SQLITE_ROW) {
-            queue->number = sqlite3_column_int64(row, 0);
-            queue->paused = sqlite3_column_int(row, 1) != 0;
-            for (int state = 0; state < LT_ROW_STATES; state++)
-                queue->counts[state] = sqlite3_column_int64(row, 2 + state);
-            sqlite3_reset(row);
-            return SQLITE_OK;
-        }
-        sqlite3_reset(row);
-        if (code != SQLITE_DONE)
-            return lt_database_fail(db, code);
-        row = lt_database_statement(db, LT_ST_QUEUE_NEW);
-        if (row == NULL)
-            return lt_database_fail(db, sqlite3_extended_errcode(db->handle));
-        sqlite3_bind_text(row, 1, queue->name, -1, SQLITE_STATIC);
-        code = lt_database_run(db, row);
-        if (code != SQLITE_OK)
-            return code;
-    }
-    return lt_database_fail(db, SQLITE_CORRUPT);
-}
-
-void lt_sqlite_count_move(struct lt_sqlite_queue *queue, int from, int to)
-{
-    if (from >= 0)
-        queue->counts[from]--;
-    if (to >= 0)
-        queue->counts[to]++;
-    queue->counted = true;
-}
-
-static int write_counts(struct lt_sqlite_lane *lane)
-{
-    struct lt_sqlite_queue *queue;
-    TAILQ_FOREACH(queue, &lane->queues, link) {
-        if (!queue->counted)
-            continue;
-        sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_QUEUE_COUNTS);
-        if (statement == NULL)
-            return lt_database_fail(&lane->db, sqlite3_extended_errcode(lane->db.handle));
-        sqlite3_bind_int64(statement, 1, queue->number);
-        for (int state = 0; state < LT_ROW_STATES; state++)
-            sqlite3_bind_int64(statement, 2 + state, queue->counts[state]);
-        int code = lt_database_run(&lane->db, statement);
-        if (code != SQLITE_OK)
-            return code;
-        queue->counted = false;
-    }
-    return SQLITE_OK;
-}
+#include "containers/sqlite/perform.h"
 
 static struct lt_sqlite_queue *find_queue(struct lt_sqlite_lane *lane, const char *name)
 {
@@ -104,26 +40,13 @@ static void unlist_member(struct lt_sqlite_lane *lane, struct lt_sqlite_member *
         if (news->member != member)
             continue;
         STAILQ_REMOVE(&lane->committed_news, news, lt_sqlite_news, link);
-        lt_task_unref(news->task);
-        lt_bytes_unref(news->reason);
-        free(news);
+        lt_sqlite_news_free(news);
     }
     TAILQ_REMOVE(&lane->members, member, link);
     member->queue = NULL;
 }
 
 /* What a transaction that is given up must not leave. */
-
-static void drop_news(struct lt_sqlite_news_list *list)
-{
-    struct lt_sqlite_news *news;
-    while ((news = STAILQ_FIRST(list)) != NULL) {
-        STAILQ_REMOVE_HEAD(list, link);
-        lt_task_unref(news->task);
-        lt_bytes_unref(news->reason);
-        free(news);
-    }
-}
 
 static void begin_anew(struct lt_sqlite_lane *lane)
 {
@@ -146,29 +69,11 @@ static void give_up_transaction(struct lt_sqlite_lane *lane)
     lt_database_rollback(&lane->db);
     lt_sqlite_remove_locks(lane, false);
     lane->data_version = -1; /* what was found out of others is to be found out again */
-    drop_news(&lane->news);
+    lt_sqlite_news_drop(&lane->news);
     TAILQ_FOREACH(member, &lane->members, link) {
         member->standing = member->before;
         member->claim_count = 0;
     }
-}
-
-/* Requests. */
-
-void lt_sqlite_request_clear(struct lt_sqlite_request *request)
-{
-    lt_claims_free(&request->claims);
-    lt_tasks_free(&request->tasks);
-    lt_task_unref(request->task);
-    lt_bytes_unref(request->bytes);
-    free(request->message);
-    request->task = NULL;
-    request->bytes = NULL;
-    request->message = NULL;
-    request->code = LT_OK;
-    request->next_date = request->oldest = 0;
-    request->more = request->waits = false;
-    request->after = 0;
 }
 
 static bool only_reads(const struct lt_sqlite_request *request)
@@ -218,7 +123,7 @@ static int try_requests(struct lt_sqlite_lane *lane, struct lt_sqlite_request *f
     for (unsigned i = 0; code == SQLITE_OK && i < count; i++, request = STAILQ_NEXT(request, link))
         code = perform_request(lane, request);
     if (code == SQLITE_OK && writes)
-        code = write_counts(lane);
+        code = lt_sqlite_counts_write(lane);
     if (code == SQLITE_OK)
         code = lt_database_commit(&lane->db, writes);
     if (code != SQLITE_OK) {
@@ -293,7 +198,7 @@ static bool come_back(struct lt_sqlite_lane *lane)
 static void finish_batch(struct lt_sqlite_lane *lane, struct lt_sqlite_request *first, unsigned count)
 {
     if (!lt_database_in_place(&lane->db) && !come_back(lane)) {
-        drop_news(&lane->news);
+        lt_sqlite_news_drop(&lane->news);
         lt_sqlite_remove_locks(lane, false);
         fail_requests(lane, first, count);
         return;
@@ -349,8 +254,8 @@ double lt_sqlite_show_life(struct lt_sqlite_lane *lane)
 
 void lt_sqlite_lane_clear(struct lt_sqlite_lane *lane)
 {
-    drop_news(&lane->news);
-    drop_news(&lane->committed_news);
+    lt_sqlite_news_drop(&lane->news);
+    lt_sqlite_news_drop(&lane->committed_news);
     lt_sqlite_forget_others(lane);
     struct lt_sqlite_queue *queue;
     while ((queue = TAILQ_FIRST(&lane->queues)) != NULL) {

@@ -3,7 +3,8 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "containers/sqlite/store.h"
+#include "containers/sqlite/news.h"
+#include "containers/sqlite/perform.h"
 
 enum { RUNS_KEPT = 100, RUNS_MORE = 50 /* so many more until the oldest go, for that costs more than to add one */ };
 
@@ -15,21 +16,15 @@ struct head {
     int64_t adder;
     int64_t lost;
     int64_t past;
-    int64_t queue;
     bool large;
 };
-
-static int statement_fails(struct lt_sqlite_lane *lane)
-{
-    return lt_database_fail(&lane->db, sqlite3_extended_errcode(lane->db.handle));
-}
 
 static int read_head(struct lt_sqlite_lane *lane, int64_t seq, const char *id, struct head *head)
 {
     sqlite3_stmt *row = lt_database_statement(&lane->db, LT_ST_HEAD);
     *head = (struct head){0};
     if (row == NULL)
-        return statement_fails(lane);
+        return lt_database_error(&lane->db);
     sqlite3_bind_int64(row, 1, seq);
     int code = sqlite3_step(row);
     if (code == SQLITE_ROW) {
@@ -42,116 +37,23 @@ static int read_head(struct lt_sqlite_lane *lane, int64_t seq, const char *id, s
             .adder = sqlite3_column_int64(row, 3),
             .lost = sqlite3_column_int64(row, 4),
             .past = sqlite3_column_int64(row, 5),
-            .queue = sqlite3_column_int64(row, 7),
-            .large = strcmp((const char *)sqlite3_column_text(row, 8), "integer") == 0,
+            .large = strcmp((const char *)sqlite3_column_text(row, 7), "integer") == 0,
         };
     }
     sqlite3_reset(row);
     return code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : lt_database_fail(&lane->db, code);
 }
 
-static int run_with_seq(struct lt_sqlite_lane *lane, enum lt_statement which, int64_t seq)
+/* A run is over: those who could not claim something before look again. */
+static void tell_held(struct lt_sqlite_lane *lane, const struct lt_sqlite_queue *queue)
 {
-    sqlite3_stmt *statement = lt_database_statement(&lane->db, which);
-    if (statement == NULL)
-        return statement_fails(lane);
-    sqlite3_bind_int64(statement, 1, seq);
-    return lt_database_run(&lane->db, statement);
-}
-
-int lt_sqlite_delete_row(struct lt_sqlite_lane *lane, int64_t seq, bool large)
-{
-    int code = run_with_seq(lane, LT_ST_DELETE, seq);
-    if (code == SQLITE_OK)
-        code = run_with_seq(lane, LT_ST_DELETE_RUNS, seq);
-    if (code == SQLITE_OK && large)
-        code = run_with_seq(lane, LT_ST_DELETE_ITEM, seq);
-    return code;
-}
-
-/* Telling owners elsewhere. */
-
-int lt_sqlite_add_news(struct lt_sqlite_lane *lane, int64_t owner, int kind, int64_t seq, int64_t run)
-{
-    sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_NEWS_ADD);
-    if (statement == NULL)
-        return statement_fails(lane);
-    sqlite3_bind_int64(statement, 1, owner);
-    sqlite3_bind_int(statement, 2, kind);
-    sqlite3_bind_int64(statement, 3, seq);
-    sqlite3_bind_int64(statement, 4, run);
     const struct lt_sqlite_member *member;
-    TAILQ_FOREACH(member, &lane->members, link)
-        lane->local_news = lane->local_news || member->standing.owner == owner;
-    lane->rings = true;
-    return lt_database_run(&lane->db, statement);
-}
-
-static bool is_at_work(const struct lt_sqlite_lane *lane, int64_t owner)
-{
-    const struct lt_sqlite_other *other;
-    const struct lt_sqlite_member *member;
-    TAILQ_FOREACH(other, &lane->others, link) {
-        if (other->owner == owner)
-            return true;
-    }
     TAILQ_FOREACH(member, &lane->members, link) {
-        if (member->standing.owner == owner)
-            return true;
-    }
-    return false;
-}
-
-static int tell_owner(struct lt_sqlite_lane *lane, const struct lt_sqlite_member *member, int64_t owner, int64_t seq)
-{
-    if (owner == 0 || owner == member->standing.owner || !is_at_work(lane, owner))
-        return SQLITE_OK;
-    return lt_sqlite_add_news(lane, owner, LT_SQLITE_NEWS_ENDED, seq, 0);
-}
-
-static int tell_watchers(struct lt_sqlite_lane *lane, const struct lt_sqlite_member *member, int64_t seq)
-{
-    sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_WATCHERS);
-    int code, told = 0;
-    if (statement == NULL)
-        return statement_fails(lane);
-    sqlite3_bind_int64(statement, 1, seq);
-    while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
-        int failed = tell_owner(lane, member, sqlite3_column_int64(statement, 0), seq);
-        if (failed != SQLITE_OK)
-            return failed;
-        told++;
-    }
-    sqlite3_reset(statement);
-    if (code != SQLITE_DONE)
-        return lt_database_fail(&lane->db, code);
-    return told > 0 ? run_with_seq(lane, LT_ST_WATCH_READ, seq) : SQLITE_OK;
-}
-
-/* Nobody else is at work on this file. */
-static bool is_alone(const struct lt_sqlite_lane *lane)
-{
-    return !lt_sqlite_has_others(lane) && TAILQ_NEXT(TAILQ_FIRST(&lane->members), link) == NULL;
-}
-
-int lt_sqlite_ended(struct lt_sqlite_lane *lane, const struct lt_sqlite_member *member, int64_t seq, int64_t adder)
-{
-    const struct lt_sqlite_queue *queue = member->queue;
-    const struct lt_sqlite_member *other;
-    if (is_alone(lane))
-        return SQLITE_OK;
-    lane->rings = lane->rings || lt_sqlite_has_others(lane); /* they may have waited for a place */
-    int64_t unfinished = 0;
-    for (int state = LT_ROW_DELAYED; state <= LT_ROW_EXPORTING; state++)
-        unfinished += queue->counts[state];
-    if (unfinished + queue->counts[LT_ROW_SUSPECT] == 0) /* who waits for the queue to be done */
-        lt_sqlite_tell_work(lane, queue, member);
-    TAILQ_FOREACH(other, &lane->members, link) {
-        if (other->standing.held && other->queue == queue)
+        if (member->standing.held && member->queue == queue) {
             lt_sqlite_tell_work(lane, queue, NULL);
+            return;
+        }
     }
-    int code = tell_owner(lane, member, adder, seq);
-    return code == SQLITE_OK ? tell_watchers(lane, member, seq) : code;
 }
 
 /* The run that is over goes to the history. */
@@ -163,7 +65,7 @@ static int remember_run(struct lt_sqlite_lane *lane, const struct lt_sqlite_requ
     sqlite3_stmt *statement = lt_database_statement(db, LT_ST_REMEMBER_RUN);
     *past = head->past + 1;
     if (statement == NULL)
-        return statement_fails(lane);
+        return lt_database_error(&lane->db);
     sqlite3_bind_int64(statement, 1, seq);
     if (ended) { /* the row says how it ended */
         for (int i = 2; i <= 4; i++)
@@ -178,7 +80,7 @@ static int remember_run(struct lt_sqlite_lane *lane, const struct lt_sqlite_requ
         return code;
     statement = lt_database_statement(db, LT_ST_PRUNE_RUNS);
     if (statement == NULL)
-        return statement_fails(lane);
+        return lt_database_error(&lane->db);
     sqlite3_bind_int64(statement, 1, seq);
     sqlite3_bind_int(statement, 2, RUNS_KEPT);
     *past = RUNS_KEPT;
@@ -192,7 +94,7 @@ static int end_row(struct lt_sqlite_lane *lane, const struct lt_sqlite_request *
     const struct lt_change_op *op = request->op;
     sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_END);
     if (statement == NULL)
-        return statement_fails(lane);
+        return lt_database_error(&lane->db);
     sqlite3_bind_int64(statement, 1, seq);
     sqlite3_bind_int(statement, 2, state);
     sqlite3_bind_double(statement, 3, op->transition.now);
@@ -221,12 +123,12 @@ static int make_waiting(struct lt_sqlite_lane *lane, struct lt_sqlite_request *r
     int64_t past = head->past;
     if (transition->not_begun) {
         *state = head->lost > 0 ? LT_ROW_SUSPECT : LT_ROW_DUE;
-        return run_with_seq(lane, LT_ST_WAIT_AS_BEFORE, seq);
+        return lt_sqlite_run_on(lane, LT_ST_WAIT_AS_BEFORE, seq, 0);
     }
     int code = remember_run(lane, request, seq, head, false, &past);
     sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_WAIT);
     if (code != SQLITE_OK || statement == NULL)
-        return code != SQLITE_OK ? code : statement_fails(lane);
+        return code != SQLITE_OK ? code : lt_database_error(&lane->db);
     *state = run_at > request->now ? LT_ROW_DELAYED : suspect ? LT_ROW_SUSPECT : LT_ROW_DUE;
     sqlite3_bind_int64(statement, 1, seq);
     sqlite3_bind_int(statement, 2, *state);
@@ -251,7 +153,7 @@ static int retry_row(struct lt_sqlite_lane *lane, const struct lt_sqlite_request
     int code = head->run > 0 ? remember_run(lane, request, seq, head, true, &past) : SQLITE_OK;
     sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_RETRY);
     if (code != SQLITE_OK || statement == NULL)
-        return code != SQLITE_OK ? code : statement_fails(lane);
+        return code != SQLITE_OK ? code : lt_database_error(&lane->db);
     *state = LT_ROW_DUE;
     sqlite3_bind_int64(statement, 1, seq);
     sqlite3_bind_int(statement, 2, *state);
@@ -267,7 +169,7 @@ static int delete_task(struct lt_sqlite_lane *lane, const struct lt_sqlite_reque
     const struct lt_change_op *op = request->op;
     sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_ONCE_DELETE);
     if (statement == NULL)
-        return statement_fails(lane);
+        return lt_database_error(&lane->db);
     sqlite3_bind_int64(statement, 1, request->member->queue->number);
     lt_bind_text(statement, 2, op->task->data, op->task->id_len);
     int code = lt_database_run(&lane->db, statement);
@@ -286,11 +188,11 @@ static int move_row(struct lt_sqlite_lane *lane, struct lt_sqlite_request *reque
                                                            : make_waiting(lane, request, seq, head, &state);
         break;
     case LT_EXPORTING:
-        code = run_with_seq(lane, LT_ST_MARK_EXPORTING, seq);
+        code = lt_sqlite_run_on(lane, LT_ST_MARK_EXPORTING, seq, 0);
         break;
     case LT_DELETED:
-        state = -1;
-        code = delete_task(lane, request, seq, head->large);
+        state = -1; /* the row goes when those who wait for it are told */
+        code = SQLITE_OK;
         break;
     default:
         code = end_row(lane, request, seq, head, state);
@@ -300,12 +202,16 @@ static int move_row(struct lt_sqlite_lane *lane, struct lt_sqlite_request *reque
     lt_sqlite_count_move(request->member->queue, head->state, state);
     if (state == LT_ROW_EXPORTING)
         return SQLITE_OK;
+    struct lt_sqlite_about about = {.kind = LT_SQLITE_NEWS_ENDED, .seq = seq};
+    if (state < 0)
+        about = (struct lt_sqlite_about){.kind = LT_SQLITE_NEWS_DELETED, .seq = seq, .task = op->task};
     if (state < 0 || lt_status_ended(lt_row_status(state)))
-        code = lt_sqlite_ended(lane, request->member, seq, head->adder);
+        code = lt_sqlite_news_end(lane, request->member, head->adder, &about);
     else
         lt_sqlite_tell_work(lane, request->member->queue, request->member);
-    if (request->member->standing.held)
-        lt_sqlite_tell_work(lane, request->member->queue, NULL);
+    if (code == SQLITE_OK && state < 0)
+        code = delete_task(lane, request, seq, head->large);
+    tell_held(lane, request->member->queue);
     return code;
 }
 
@@ -326,7 +232,7 @@ static int end_as_expected(struct lt_sqlite_lane *lane, struct lt_sqlite_request
     struct lt_sqlite_member *member = request->member;
     struct head head = {.run = transition->run, .owner = (int64_t)op->token, .state = request->from};
     bool usual = lt_status_ended(transition->to) && op->token != 0 && !op->again && !member->standing.held &&
-                 is_alone(lane) && (request->from == LT_ROW_RUNNING || request->from == LT_ROW_EXPORTING);
+                 lt_sqlite_is_alone(lane) && (request->from == LT_ROW_RUNNING || request->from == LT_ROW_EXPORTING);
     if (!usual)
         return SQLITE_OK;
     int code = end_row(lane, request, (int64_t)op->task->seq, &head, (int)transition->to);
@@ -372,7 +278,7 @@ int lt_sqlite_update(struct lt_sqlite_lane *lane, struct lt_sqlite_request *requ
     const struct lt_update_op *op = request->op;
     sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_UPDATE);
     if (statement == NULL)
-        return statement_fails(lane);
+        return lt_database_error(&lane->db);
     sqlite3_bind_int64(statement, 1, (int64_t)op->task->seq);
     sqlite3_bind_int64(statement, 2, (int64_t)op->run);
     sqlite3_bind_int64(statement, 3, (int64_t)op->token);
@@ -399,7 +305,7 @@ int lt_sqlite_ask_stop(struct lt_sqlite_lane *lane, struct lt_sqlite_request *re
     sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_ASK_STOP);
     sqlite3_stmt *watch = lt_database_statement(&lane->db, LT_ST_WATCH_ADD);
     if (statement == NULL || watch == NULL)
-        return statement_fails(lane);
+        return lt_database_error(&lane->db);
     sqlite3_bind_int64(statement, 1, seq);
     lt_bind_bytes_text(statement, 2, op->reason);
     sqlite3_bind_int64(watch, 1, seq);
@@ -408,6 +314,8 @@ int lt_sqlite_ask_stop(struct lt_sqlite_lane *lane, struct lt_sqlite_request *re
     if (code == SQLITE_OK)
         code = lt_database_run(&lane->db, watch);
     if (code == SQLITE_OK && head.owner != 0)
-        code = lt_sqlite_add_news(lane, head.owner, LT_SQLITE_NEWS_STOP, seq, (int64_t)head.run);
+        code = lt_sqlite_news_add(
+            lane, head.owner,
+            &(struct lt_sqlite_about){.kind = LT_SQLITE_NEWS_STOP, .seq = seq, .run = (int64_t)head.run});
     return code;
 }

@@ -6,15 +6,11 @@
 
 #include "base/alloc.h"
 #include "containers/sqlite/claim_keys.h"
+#include "containers/sqlite/news.h"
 #include "containers/sqlite/owners.h"
-#include "containers/sqlite/store.h"
+#include "containers/sqlite/perform.h"
 
 enum { BATCH = 512 };
-
-static int statement_fails(struct lt_sqlite_lane *lane)
-{
-    return lt_database_fail(&lane->db, sqlite3_extended_errcode(lane->db.handle));
-}
 
 /* One row at most; *found says whether there is one, and it is to be reset then. */
 static int step_one(struct lt_sqlite_lane *lane, sqlite3_stmt *statement, bool *found)
@@ -23,7 +19,7 @@ static int step_one(struct lt_sqlite_lane *lane, sqlite3_stmt *statement, bool *
     *found = code == SQLITE_ROW;
     if (code == SQLITE_ROW || code == SQLITE_DONE)
         return SQLITE_OK;
-    return statement_fails(lane);
+    return lt_database_error(&lane->db);
 }
 
 /* A row of ROW becomes one of the answer. */
@@ -43,8 +39,8 @@ static int push_claimed(struct lt_sqlite_lane *lane, struct lt_sqlite_request *r
     if (!to_stop)
         return SQLITE_OK;
     /* Somebody has asked for that: it is told when the answer to this has been taken. */
-    return lt_sqlite_add_news(lane, request->member->standing.owner, LT_SQLITE_NEWS_STOP, (int64_t)task->seq,
-                              (int64_t)task->run);
+    struct lt_sqlite_about about = {.kind = LT_SQLITE_NEWS_STOP, .seq = (int64_t)task->seq, .run = (int64_t)task->run};
+    return lt_sqlite_news_add(lane, request->member->standing.owner, &about);
 }
 
 /* What is due by time. */
@@ -55,7 +51,7 @@ static int expire_one(struct lt_sqlite_lane *lane, struct lt_sqlite_request *req
     sqlite3_stmt *end = lt_database_statement(db, LT_ST_END), *get = lt_database_statement(db, LT_ST_GET_SEQ);
     bool found = false;
     if (end == NULL || get == NULL)
-        return statement_fails(lane);
+        return lt_database_error(&lane->db);
     sqlite3_bind_int64(end, 1, seq);
     sqlite3_bind_int(end, 2, LT_ROW_FAILED);
     sqlite3_bind_double(end, 3, request->now);
@@ -70,11 +66,13 @@ static int expire_one(struct lt_sqlite_lane *lane, struct lt_sqlite_request *req
     if (code == SQLITE_OK)
         code = step_one(lane, get, &found);
     struct lt_task *task = found ? lt_row_task(db, get, lane->host) : NULL;
+    int64_t adder = found ? sqlite3_column_int64(get, LT_COLUMN_ADDER) : 0;
     sqlite3_reset(get);
     if (task != NULL)
         lt_tasks_push(&request->tasks, task);
     lt_sqlite_count_move(request->member->queue, state, LT_ROW_FAILED);
-    return code == SQLITE_OK ? lt_sqlite_ended(lane, request->member, seq, 0) : code;
+    struct lt_sqlite_about about = {.kind = LT_SQLITE_NEWS_ENDED, .seq = seq};
+    return code == SQLITE_OK ? lt_sqlite_news_end(lane, request->member, adder, &about) : code;
 }
 
 struct due {
@@ -90,7 +88,7 @@ static int find_due(struct lt_sqlite_lane *lane, const struct lt_sqlite_request 
     int code = SQLITE_DONE;
     *count = 0;
     if (statement == NULL)
-        return statement_fails(lane);
+        return lt_database_error(&lane->db);
     sqlite3_bind_int64(statement, 1, request->member->queue->number);
     sqlite3_bind_double(statement, 2, request->now);
     sqlite3_bind_int(statement, 3, BATCH);
@@ -116,7 +114,7 @@ static int wake_one(struct lt_sqlite_lane *lane, struct lt_sqlite_queue *queue, 
     sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_WAKE);
     int to = due->what > 0 ? LT_ROW_SUSPECT : LT_ROW_DUE;
     if (statement == NULL)
-        return statement_fails(lane);
+        return lt_database_error(&lane->db);
     sqlite3_bind_int64(statement, 1, due->seq);
     sqlite3_bind_int(statement, 2, to);
     sqlite3_bind_int64(statement, 3, lt_database_next(&lane->db));
@@ -143,7 +141,7 @@ static int find_next(struct lt_sqlite_lane *lane, struct lt_sqlite_request *requ
     sqlite3_stmt *statement = lt_database_statement(&lane->db, which);
     bool found;
     if (statement == NULL)
-        return statement_fails(lane);
+        return lt_database_error(&lane->db);
     sqlite3_bind_int64(statement, 1, request->member->queue->number);
     int code = step_one(lane, statement, &found);
     if (found)
@@ -160,7 +158,7 @@ static int count_in(struct lt_sqlite_lane *lane, const struct lt_sqlite_member *
     sqlite3_stmt *statement = lt_database_statement(&lane->db, which);
     bool found;
     if (statement == NULL)
-        return statement_fails(lane);
+        return lt_database_error(&lane->db);
     sqlite3_bind_int64(statement, 1, member->queue->number);
     if (which == LT_ST_RUNNING_OF)
         sqlite3_bind_int64(statement, 2, member->standing.owner);
@@ -195,14 +193,14 @@ static int take_orphan(struct lt_sqlite_lane *lane, struct lt_sqlite_request *re
     sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_TAKE_OVER);
     bool found;
     if (statement == NULL)
-        return statement_fails(lane);
+        return lt_database_error(&lane->db);
     sqlite3_bind_int64(statement, 1, seq);
     sqlite3_bind_int64(statement, 2, request->member->standing.owner);
     int code = step_one(lane, statement, &found);
     if (found)
         code = push_claimed(lane, request, statement, true);
     if (code == SQLITE_OK && sqlite3_step(statement) != SQLITE_DONE)
-        code = statement_fails(lane);
+        code = lt_database_error(&lane->db);
     sqlite3_reset(statement);
     return code;
 }
@@ -215,7 +213,7 @@ static int take_orphans(struct lt_sqlite_lane *lane, struct lt_sqlite_request *r
     size_t count = 0, size = 0;
     int code = SQLITE_DONE;
     if (statement == NULL)
-        return statement_fails(lane);
+        return lt_database_error(&lane->db);
     sqlite3_bind_int64(statement, 1, request->member->queue->number);
     sqlite3_bind_int64(statement, 2, room);
     while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
@@ -246,7 +244,7 @@ static int claim_row(struct lt_sqlite_lane *lane, struct lt_sqlite_request *requ
     struct lt_sqlite_member *member = request->member;
     sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_CLAIM);
     if (statement == NULL)
-        return statement_fails(lane);
+        return lt_database_error(&lane->db);
     sqlite3_bind_int64(statement, 1, (int64_t)task->seq);
     sqlite3_bind_int64(statement, 2, run);
     sqlite3_bind_int64(statement, 3, member->standing.owner);
@@ -272,13 +270,13 @@ static int claim_first(struct lt_sqlite_lane *lane, struct lt_sqlite_request *re
     sqlite3_stmt *row = lt_database_statement(&lane->db, LT_ST_DUE_ROWS);
     int code, pushed = SQLITE_OK;
     if (row == NULL)
-        return statement_fails(lane);
+        return lt_database_error(&lane->db);
     sqlite3_bind_int64(row, 1, request->member->queue->number);
     sqlite3_bind_int64(row, 2, room);
     while (pushed == SQLITE_OK && (code = sqlite3_step(row)) == SQLITE_ROW)
         pushed = push_claimed(lane, request, row, false);
     if (pushed == SQLITE_OK && code != SQLITE_DONE)
-        pushed = statement_fails(lane);
+        pushed = lt_database_error(&lane->db);
     sqlite3_reset(row);
     return pushed == SQLITE_OK ? claim_rows(lane, request, LT_ROW_DUE) : pushed;
 }
@@ -289,7 +287,7 @@ static int choose_row(struct lt_sqlite_lane *lane, struct lt_sqlite_request *req
     sqlite3_stmt *row = lt_database_statement(&lane->db, LT_ST_GET_SEQ);
     bool found;
     if (row == NULL)
-        return statement_fails(lane);
+        return lt_database_error(&lane->db);
     sqlite3_bind_int64(row, 1, seq);
     int code = step_one(lane, row, &found);
     if (found)
@@ -320,7 +318,7 @@ static int look_at_alone(struct lt_sqlite_lane *lane, struct lt_sqlite_member *m
     sqlite3_stmt *head = lt_database_statement(&lane->db, LT_ST_HEAD);
     bool found;
     if (head == NULL)
-        return statement_fails(lane);
+        return lt_database_error(&lane->db);
     sqlite3_bind_int64(head, 1, member->standing.alone);
     int code = step_one(lane, head, &found);
     int state = found ? sqlite3_column_int(head, 0) : LT_ROW_STATES;
@@ -342,7 +340,7 @@ static int first_of(struct lt_sqlite_lane *lane, const struct lt_sqlite_queue *q
 {
     sqlite3_stmt *statement = lt_database_statement(&lane->db, which);
     if (statement == NULL)
-        return statement_fails(lane);
+        return lt_database_error(&lane->db);
     sqlite3_bind_int64(statement, 1, queue->number);
     int code = step_one(lane, statement, &first->there);
     if (first->there) {
@@ -379,6 +377,11 @@ static int claim_suspect(struct lt_sqlite_lane *lane, struct lt_sqlite_request *
     code = count_in(lane, member, LT_ST_RUNNING_OF, &running);
     if (code != SQLITE_OK || running > 0)
         return code;
+    bool may_start = true;
+    if (request->keys_limited)
+        code = lt_sqlite_key_has_room(lane, request, suspect.seq, &may_start);
+    if (code != SQLITE_OK || !may_start)
+        return code;
     member->standing.alone = suspect.seq;
     code = choose_row(lane, request, suspect.seq);
     return code == SQLITE_OK ? claim_rows(lane, request, LT_ROW_SUSPECT) : code;
@@ -393,7 +396,7 @@ static int claim_again(struct lt_sqlite_lane *lane, struct lt_sqlite_request *re
         sqlite3_stmt *row = lt_database_statement(&lane->db, LT_ST_GET_SEQ);
         bool found;
         if (row == NULL)
-            return statement_fails(lane);
+            return lt_database_error(&lane->db);
         sqlite3_bind_int64(row, 1, member->claim_rows[i]);
         code = step_one(lane, row, &found);
         int state = found ? sqlite3_column_int(row, 2) : LT_ROW_STATES;
@@ -415,17 +418,6 @@ static void remember_claim(struct lt_sqlite_member *member, const struct lt_sqli
         member->claim_rows[i] = (int64_t)request->claims.items[i].task->seq;
 }
 
-static int has_news(struct lt_sqlite_lane *lane, int64_t owner, bool *found)
-{
-    sqlite3_stmt *row = lt_database_statement(&lane->db, LT_ST_NEWS);
-    if (row == NULL)
-        return statement_fails(lane);
-    sqlite3_bind_int64(row, 1, owner);
-    int code = step_one(lane, row, found);
-    sqlite3_reset(row);
-    return code;
-}
-
 /* What is left in the queue. */
 static int look_ahead(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
 {
@@ -439,7 +431,7 @@ static int look_ahead(struct lt_sqlite_lane *lane, struct lt_sqlite_request *req
         code = count_in(lane, request->member, LT_ST_RUNNING_OF, &own);
     request->waits = waiting > 0 || running > own;
     if (code == SQLITE_OK && !request->waits) /* what ended elsewhere is to be told first */
-        code = has_news(lane, request->member->standing.owner, &request->waits);
+        code = lt_sqlite_news_any(lane, request->member->standing.owner, &request->waits);
     return code;
 }
 
@@ -452,6 +444,10 @@ static int claim_new(struct lt_sqlite_lane *lane, struct lt_sqlite_request *requ
     if (code == SQLITE_OK)
         code = wake_delayed(lane, request);
     member->standing.held = false;
+    if (queue->paused != member->standing.told_paused)
+        lt_sqlite_tell_paused(lane, member);
+    if (queue->paused) /* the scheduler may not have heard of it */
+        return code;
     if (code == SQLITE_OK)
         code = find_room(lane, request, &room);
     if (code == SQLITE_OK && room > 0 && queue->counts[LT_ROW_RUNNING] + queue->counts[LT_ROW_EXPORTING] > 0)

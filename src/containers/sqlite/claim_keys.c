@@ -29,11 +29,6 @@ struct choice {
     int64_t size;
 };
 
-static int statement_fails(struct lt_sqlite_lane *lane)
-{
-    return lt_database_fail(&lane->db, sqlite3_extended_errcode(lane->db.handle));
-}
-
 static const char *key_text(const void *object, size_t *len)
 {
     const struct key *key = object;
@@ -77,7 +72,7 @@ static int count_running(struct choice *choice)
     for (uint32_t i = 0; i < request->full_count; i++)
         find_key(&choice->keys, request->full_keys[i]->data, request->full_keys[i]->len)->full = true;
     if (row == NULL)
-        return statement_fails(choice->lane);
+        return lt_database_error(&choice->lane->db);
     sqlite3_bind_int64(row, 1, request->member->queue->number);
     while ((code = sqlite3_step(row)) == SQLITE_ROW)
         key_in(choice, row, 0)->running = (uint32_t)sqlite3_column_int(row, 1);
@@ -115,7 +110,7 @@ static int choose_in_order(struct choice *choice, bool *all)
     sqlite3_stmt *row = lt_database_statement(&choice->lane->db, LT_ST_CLAIM_CANDIDATES);
     int code = SQLITE_ROW, passed = 0;
     if (row == NULL)
-        return statement_fails(choice->lane);
+        return lt_database_error(&choice->lane->db);
     sqlite3_bind_int64(row, 1, choice->request->member->queue->number);
     while (chosen->count < chosen->room && passed < MOST_PASSED && (code = sqlite3_step(row)) == SQLITE_ROW) {
         struct key *key = key_in(choice, row, 3);
@@ -140,7 +135,7 @@ static int choose_of_key(struct choice *choice, struct key *key)
     sqlite3_stmt *row = lt_database_statement(&choice->lane->db, LT_ST_KEY_FIRST);
     int code;
     if (row == NULL)
-        return statement_fails(choice->lane);
+        return lt_database_error(&choice->lane->db);
     sqlite3_bind_int64(row, 1, choice->request->member->queue->number);
     lt_bind_text(row, 2, key->text, key->len);
     sqlite3_bind_int64(row, 3, room < choice->chosen->room ? room : choice->chosen->room);
@@ -156,7 +151,7 @@ static int next_key(struct choice *choice, const struct key *after, struct key *
 {
     sqlite3_stmt *row = lt_database_statement(&choice->lane->db, LT_ST_NEXT_KEY);
     if (row == NULL)
-        return statement_fails(choice->lane);
+        return lt_database_error(&choice->lane->db);
     sqlite3_bind_int64(row, 1, choice->request->member->queue->number);
     lt_bind_text(row, 2, after != NULL ? after->text : "", after != NULL ? after->len : 0);
     int code = sqlite3_step(row);
@@ -202,6 +197,26 @@ int lt_sqlite_choose_by_keys(struct lt_sqlite_lane *lane, const struct lt_sqlite
         code = choose_in_order(&choice, &all);
     if (code == SQLITE_OK && !all)
         code = choose_from_keys(&choice);
+    free_keys(&choice.keys);
+    return code;
+}
+
+int lt_sqlite_key_has_room(struct lt_sqlite_lane *lane, const struct lt_sqlite_request *request, int64_t seq,
+                           bool *room)
+{
+    struct choice choice = {.lane = lane, .request = request, .keys = {.key = key_text}};
+    int code = count_running(&choice);
+    sqlite3_stmt *row = lt_database_statement(&lane->db, LT_ST_KEY_OF);
+    if (code == SQLITE_OK && row == NULL)
+        code = lt_database_error(&lane->db);
+    if (code == SQLITE_OK) {
+        sqlite3_bind_int64(row, 1, seq);
+        code = sqlite3_step(row);
+        const struct key *key = code == SQLITE_ROW ? key_in(&choice, row, 0) : NULL;
+        *room = key == NULL || room_of(request, key) > 0;
+        sqlite3_reset(row);
+        code = code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : lt_database_error(&lane->db);
+    }
     free_keys(&choice.keys);
     return code;
 }

@@ -2,7 +2,7 @@
 #ifndef LTSH_CONTAINERS_SQLITE_CLAIM_KEYS_H
 #define LTSH_CONTAINERS_SQLITE_CLAIM_KEYS_H
 
-#include "containers/sqlite/store.h"
+#include "containers/sqlite/lane.h"
 
 struct lt_sqlite_place {
     int64_t seq, priority, place;
@@ -14,6 +14,10 @@ struct lt_sqlite_chosen {
     int64_t count;
     bool passed_over; /* there are tasks of keys that are full */
 };
+
+/* Whether the key of the task in this row, if it has one, has room. */
+int lt_sqlite_key_has_room(struct lt_sqlite_lane *lane, const struct lt_sqlite_request *request, int64_t seq,
+                           bool *room);
 
 int lt_sqlite_choose_by_keys(struct lt_sqlite_lane *lane, const struct lt_sqlite_request *request,
                              struct lt_sqlite_chosen *chosen);

@@ -290,7 +290,7 @@ int lt_row_history(struct lt_database *db, struct lt_task *task, const char *own
     sqlite3_stmt *row = lt_database_statement(db, LT_ST_RUNS);
     int code = SQLITE_DONE;
     if (row == NULL)
-        return lt_database_fail(db, sqlite3_extended_errcode(db->handle));
+        return lt_database_error(db);
     sqlite3_bind_int64(row, 1, (int64_t)task->seq);
     while ((code = sqlite3_step(row)) == SQLITE_ROW) {
         struct lt_task_extra *extra = lt_task_extra(task);

@@ -23,6 +23,7 @@ struct sqlite {
     bool pruning;
     bool open;
     bool released;
+    bool hurries;
 };
 
 static struct sqlite *sqlite_of(struct lt_container *container)
@@ -285,7 +286,8 @@ static void after_leave(struct lt_sqlite_request *request)
 {
     struct sqlite *sqlite = request->op;
     lt_sqlite_unwatch(sqlite->store);
-    lt_sqlite_hurry(sqlite->store, false);
+    if (sqlite->hurries)
+        lt_sqlite_hurried(sqlite->store);
     if (request->code != LT_OK) {
         lt_sqlite_stranded(sqlite->store);
         lt_log(LT_LOG_WARN, "the store could not be told that this host leaves; others will find that out",
@@ -301,7 +303,10 @@ static void after_leave(struct lt_sqlite_request *request)
 
 static void sqlite_hurry(struct lt_container *container)
 {
-    lt_sqlite_hurry(sqlite_of(container)->store, true);
+    struct sqlite *sqlite = sqlite_of(container);
+    if (!sqlite->hurries)
+        lt_sqlite_hurry(sqlite->store);
+    sqlite->hurries = true;
 }
 
 static void sqlite_close(struct lt_container *container, struct lt_reply *reply)
@@ -369,7 +374,7 @@ struct lt_container *lt_sqlite_container_new(struct lt_loop *loop, const struct 
     sqlite->loop = loop;
     sqlite->store = store;
     sqlite->prune = LT_TIMER_INIT;
-    sqlite->member = lt_sqlite_member_new(store, options->queue);
+    sqlite->member = lt_sqlite_member_new(options->queue);
     sqlite->member->lease = options->lease;
     memcpy(sqlite->member->keep, options->keep, sizeof options->keep);
     return &sqlite->base;

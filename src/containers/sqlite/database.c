@@ -53,10 +53,10 @@ static const char schema[] =
     "CREATE TABLE ltsh_owners(owner INTEGER PRIMARY KEY, queue INTEGER NOT NULL, host TEXT NOT NULL, lock TEXT NOT "
     "NULL,"
     " lease REAL NOT NULL, mark INTEGER NOT NULL DEFAULT 0, since REAL NOT NULL);"
-    /* What an owner is told: a task ended (kind 0), is to be stopped (1), or was given to
-     * another (2). */
+    /* What an owner is told: a task ended (kind 0), is to be stopped (1), was given to
+     * another (2), or was deleted (3, with its id). */
     "CREATE TABLE ltsh_news(news INTEGER PRIMARY KEY, owner INTEGER NOT NULL, kind INTEGER NOT NULL,"
-    " task INTEGER NOT NULL, run INTEGER NOT NULL);"
+    " task INTEGER NOT NULL, run INTEGER NOT NULL, id TEXT);"
     "CREATE INDEX ltsh_news_of ON ltsh_news(owner);"
     /* Who waits for the end of a task that he did not add. */
     "CREATE TABLE ltsh_watchers(task INTEGER NOT NULL, owner INTEGER NOT NULL, PRIMARY KEY(task, owner)) WITHOUT ROWID;"
@@ -82,7 +82,6 @@ static const char *const texts[LT_STATEMENTS] = {
     [LT_ST_BEGIN] = "BEGIN IMMEDIATE",
     [LT_ST_BEGIN_READ] = "BEGIN",
     [LT_ST_COMMIT] = "COMMIT",
-    [LT_ST_ROLLBACK] = "ROLLBACK",
     [LT_ST_SAVEPOINT] = "SAVEPOINT one",
     [LT_ST_ROLLBACK_TO] = "ROLLBACK TO one",
     [LT_ST_RELEASE] = "RELEASE one",
@@ -105,8 +104,7 @@ static const char *const texts[LT_STATEMENTS] = {
     [LT_ST_ONCE_DELETE] = "DELETE FROM ltsh_once WHERE queue = ?1 AND id = ?2",
     [LT_ST_ONCE_PRUNE] = "DELETE FROM ltsh_once WHERE (queue, id) IN (SELECT queue, id FROM ltsh_once WHERE queue = ?1"
                          " AND added_at < ?2 ORDER BY added_at LIMIT ?3)",
-    [LT_ST_HEAD] =
-        "SELECT state, run, owner, adder, lost, past, id, queue, typeof(item) FROM ltsh_tasks WHERE seq = ?1",
+    [LT_ST_HEAD] = "SELECT state, run, owner, adder, lost, past, id, typeof(item) FROM ltsh_tasks WHERE seq = ?1",
     [LT_ST_DELAYED_DUE] = "SELECT seq, lost FROM ltsh_tasks WHERE queue = ?1 AND state = 0 AND run_at <= ?2"
                           " ORDER BY run_at LIMIT ?3",
     [LT_ST_WAKE] = "UPDATE ltsh_tasks SET state = ?2, place = ?3 WHERE seq = ?1",
@@ -118,12 +116,13 @@ static const char *const texts[LT_STATEMENTS] = {
                           " ORDER BY expires_at LIMIT 1",
     [LT_ST_FIRST_DUE] = "SELECT priority, place, added_at, run_at FROM ltsh_tasks WHERE queue = ?1 AND state = 1"
                         " ORDER BY priority DESC, place LIMIT 1",
-    [LT_ST_FIRST_SUSPECT] = "SELECT priority, place, seq, key FROM ltsh_tasks WHERE queue = ?1 AND state = 7"
+    [LT_ST_FIRST_SUSPECT] = "SELECT priority, place, seq FROM ltsh_tasks WHERE queue = ?1 AND state = 7"
                             " ORDER BY priority DESC, place LIMIT 1",
     [LT_ST_DUE_ROWS] =
         "SELECT " ROW " FROM ltsh_tasks WHERE queue = ?1 AND state = 1 ORDER BY priority DESC, place LIMIT ?2",
     [LT_ST_CLAIM_CANDIDATES] = "SELECT seq, priority, place, key FROM ltsh_tasks WHERE queue = ?1 AND state = 1"
                                " ORDER BY priority DESC, place",
+    [LT_ST_KEY_OF] = "SELECT key FROM ltsh_tasks WHERE seq = ?1",
     [LT_ST_NEXT_KEY] = "SELECT key FROM ltsh_tasks INDEXED BY ltsh_keyed WHERE queue = ?1 AND state = 1"
                        " AND key IS NOT NULL AND key > ?2 ORDER BY key LIMIT 1",
     [LT_ST_KEY_FIRST] =
@@ -136,9 +135,6 @@ static const char *const texts[LT_STATEMENTS] = {
         "SELECT count(*) FROM ltsh_tasks WHERE queue = ?1 AND owner = ?2 AND state >= 2 AND state <= 3",
     [LT_ST_RUNNING_KEYS] = "SELECT key, count(*) FROM ltsh_tasks WHERE queue = ?1 AND key IS NOT NULL"
                            " AND state >= 2 AND state <= 3 GROUP BY key",
-    [LT_ST_SUSPECT_RUNS] =
-        "SELECT 1 FROM ltsh_tasks WHERE queue = ?1 AND owner = ?2 AND state >= 2 AND state <= 3 AND lost > 0"
-        " LIMIT 1",
     [LT_ST_ORPHANS] =
         "SELECT seq FROM ltsh_tasks WHERE queue = ?1 AND owner = 0 AND state >= 2 AND state <= 3 LIMIT ?2",
     [LT_ST_TAKE_OVER] = "UPDATE ltsh_tasks SET owner = ?2 WHERE seq = ?1 RETURNING " ROW,
@@ -167,12 +163,12 @@ static const char *const texts[LT_STATEMENTS] = {
                          " (SELECT run FROM ltsh_runs WHERE task = ?1 ORDER BY run DESC LIMIT 1 OFFSET ?2)",
     [LT_ST_DELETE] = "DELETE FROM ltsh_tasks WHERE seq = ?1",
     [LT_ST_DELETE_ITEM] = "DELETE FROM ltsh_items WHERE task = ?1",
+    [LT_ST_DELETE_WATCHERS] = "DELETE FROM ltsh_watchers WHERE task = ?1",
     [LT_ST_DELETE_RUNS] = "DELETE FROM ltsh_runs WHERE task = ?1",
     [LT_ST_GET] = "SELECT " ROW " FROM ltsh_tasks WHERE queue = ?1 AND id = ?2",
     [LT_ST_GET_SEQ] = "SELECT " ROW " FROM ltsh_tasks WHERE seq = ?1",
     [LT_ST_RUNS] =
         "SELECT run, started_at, ended_at, reason, version, host FROM ltsh_runs WHERE task = ?1 ORDER BY run",
-    [LT_ST_SEQ_OF] = "SELECT seq FROM ltsh_tasks WHERE queue = ?1 AND id = ?2",
     [LT_ST_OLD_ENDED] = "SELECT seq, added_at, ended_at FROM ltsh_tasks WHERE queue = ?1 AND state = ?2"
                         " AND ended_at IS NOT NULL AND seq > ?3 ORDER BY seq LIMIT ?4",
     [LT_ST_OWNER_NEW] =
@@ -186,14 +182,15 @@ static const char *const texts[LT_STATEMENTS] = {
     [LT_ST_OWNER_TELL_LOST] = "INSERT INTO ltsh_news(owner, kind, task, run) SELECT owner, 2, seq, run FROM ltsh_tasks"
                               " WHERE queue = ?1 AND owner = ?2 AND state >= 2 AND state <= 3",
     [LT_ST_NEWS_DROP] = "DELETE FROM ltsh_news WHERE owner = ?1",
-    [LT_ST_NEWS_ADD] = "INSERT INTO ltsh_news(owner, kind, task, run) SELECT owner, ?2, ?3, ?4 FROM ltsh_owners"
+    [LT_ST_NEWS_ADD] = "INSERT INTO ltsh_news(owner, kind, task, run, id) SELECT owner, ?2, ?3, ?4, ?5 FROM ltsh_owners"
                        " WHERE owner = ?1",
-    [LT_ST_NEWS] = "SELECT news, kind, task, run, (SELECT adder FROM ltsh_tasks WHERE seq = task) FROM ltsh_news"
-                   " WHERE owner = ?1 ORDER BY news LIMIT 1000",
+    [LT_ST_NEWS] = "SELECT n.news, n.kind, n.task, n.run, t.adder, t.stop, n.id FROM ltsh_news n"
+                   " LEFT JOIN ltsh_tasks t ON t.seq = n.task WHERE n.owner = ?1 ORDER BY n.news LIMIT 1000",
     [LT_ST_NEWS_READ] = "DELETE FROM ltsh_news WHERE owner = ?1 AND news <= ?2",
     [LT_ST_WATCH_ADD] = "INSERT OR IGNORE INTO ltsh_watchers VALUES(?1, ?2)",
     [LT_ST_WATCHERS] = "SELECT owner FROM ltsh_watchers WHERE task = ?1",
-    [LT_ST_WATCH_READ] = "DELETE FROM ltsh_watchers WHERE task = ?1",
+    [LT_ST_OWNER_MOVE_WATCHES] = "UPDATE OR REPLACE ltsh_watchers SET owner = ?2 WHERE owner = ?1",
+    [LT_ST_OWNER_MOVE_TASKS] = "UPDATE ltsh_tasks SET adder = ?2 WHERE adder = ?1 AND ended_at IS NULL",
     [LT_ST_SAVE_OUTPUT] = "INSERT OR REPLACE INTO ltsh_outputs VALUES(?1, ?2, ?3, ?4)",
     [LT_ST_LOAD_OUTPUT] = "SELECT output FROM ltsh_outputs WHERE name = ?1 AND id = ?2",
     [LT_ST_ROW_OUTPUT] = "SELECT output FROM ltsh_tasks WHERE id = ?2 AND queue = (SELECT queue FROM ltsh_queues"
@@ -217,6 +214,11 @@ int lt_database_fail(struct lt_database *db, int code)
     if (code == SQLITE_BUSY)
         return fail_with(db, code, "another process holds the database, it cannot be written");
     return fail_with(db, code, sqlite3_errmsg(db->handle));
+}
+
+int lt_database_error(struct lt_database *db)
+{
+    return lt_database_fail(db, sqlite3_extended_errcode(db->handle));
 }
 
 /* Waiting for a lock that another process holds. */
@@ -257,7 +259,7 @@ sqlite3_stmt *lt_database_statement(struct lt_database *db, enum lt_statement wh
 int lt_database_run(struct lt_database *db, sqlite3_stmt *statement)
 {
     if (statement == NULL)
-        return lt_database_fail(db, sqlite3_extended_errcode(db->handle));
+        return lt_database_error(db);
     int code = sqlite3_step(statement);
     if (code != SQLITE_DONE && code != SQLITE_ROW) {
         lt_database_fail(db, code);
@@ -325,7 +327,7 @@ int lt_database_commit(struct lt_database *db, bool writes)
     if (writes && (changed || db->failed)) { /* else there is nothing to bring to the disk */
         sqlite3_stmt *statement = lt_database_statement(db, LT_ST_FILE_SET);
         if (statement == NULL)
-            return lt_database_fail(db, sqlite3_extended_errcode(db->handle));
+            return lt_database_error(db);
         sqlite3_bind_int64(statement, 1, db->last);
         sqlite3_bind_int64(statement, 2, ++db->commits);
         int code = lt_database_run(db, statement);
@@ -475,7 +477,11 @@ static int prepare_file(struct lt_database *db)
 
 int lt_database_open(struct lt_database *db)
 {
-    int how = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
+    struct stat found;
+    bool again = db->file.st_ino != 0; /* it was open before: another one is not made, nor taken for it */
+    int how = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE | (again ? 0 : SQLITE_OPEN_CREATE);
+    if (again && (!look_at(db->path, "", &found) || !is_same(&found, &db->file)))
+        return fail_with(db, SQLITE_CANTOPEN, "the file was removed or replaced; put it back, or stop this host");
     int code = sqlite3_open_v2(db->path, &db->handle, how, NULL);
     if (code != SQLITE_OK)
         lt_database_fail(db, code);

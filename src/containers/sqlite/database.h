@@ -29,7 +29,6 @@ enum lt_statement {
     LT_ST_BEGIN,
     LT_ST_BEGIN_READ,
     LT_ST_COMMIT,
-    LT_ST_ROLLBACK,
     LT_ST_SAVEPOINT,
     LT_ST_ROLLBACK_TO,
     LT_ST_RELEASE,
@@ -58,13 +57,13 @@ enum lt_statement {
     LT_ST_FIRST_SUSPECT,
     LT_ST_DUE_ROWS,
     LT_ST_CLAIM_CANDIDATES,
+    LT_ST_KEY_OF,
     LT_ST_NEXT_KEY,
     LT_ST_KEY_FIRST,
     LT_ST_CLAIM,
     LT_ST_RUNNING_COUNT,
     LT_ST_RUNNING_OF,
     LT_ST_RUNNING_KEYS,
-    LT_ST_SUSPECT_RUNS,
     LT_ST_ORPHANS,
     LT_ST_TAKE_OVER,
     LT_ST_END,
@@ -78,11 +77,11 @@ enum lt_statement {
     LT_ST_PRUNE_RUNS,
     LT_ST_DELETE,
     LT_ST_DELETE_ITEM,
+    LT_ST_DELETE_WATCHERS,
     LT_ST_DELETE_RUNS,
     LT_ST_GET,
     LT_ST_GET_SEQ,
     LT_ST_RUNS,
-    LT_ST_SEQ_OF,
     LT_ST_OLD_ENDED,
     LT_ST_OWNER_NEW,
     LT_ST_OWNERS,
@@ -97,7 +96,8 @@ enum lt_statement {
     LT_ST_NEWS_READ,
     LT_ST_WATCH_ADD,
     LT_ST_WATCHERS,
-    LT_ST_WATCH_READ,
+    LT_ST_OWNER_MOVE_WATCHES,
+    LT_ST_OWNER_MOVE_TASKS,
     LT_ST_SAVE_OUTPUT,
     LT_ST_LOAD_OUTPUT,
     LT_ST_ROW_OUTPUT,
@@ -150,6 +150,9 @@ int64_t lt_database_next(struct lt_database *db);
 
 /* Notes what SQLite says of the last failure, and returns `code`. */
 int lt_database_fail(struct lt_database *db, int code);
+
+/* Notes the failure of the last call of SQLite's, and returns its code. */
+int lt_database_error(struct lt_database *db);
 
 /* Whether the file behind the path and its log are those that are open. */
 bool lt_database_in_place(const struct lt_database *db);

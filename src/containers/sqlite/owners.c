@@ -21,55 +21,9 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "containers/sqlite/news.h"
 #include "containers/sqlite/owners.h"
-
-static int statement_fails(struct lt_sqlite_lane *lane)
-{
-    return lt_database_fail(&lane->db, sqlite3_extended_errcode(lane->db.handle));
-}
-
-double lt_sqlite_monotonic(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
-enum { NEWS_AT_ONCE = 1000 };
-
-/* Telling members of this process. */
-
-struct lt_sqlite_news *lt_sqlite_tell(struct lt_sqlite_lane *lane, struct lt_sqlite_member *member,
-                                      enum lt_news_kind kind, struct lt_task *task, struct lt_bytes *reason)
-{
-    struct lt_sqlite_news *news = lt_zalloc(sizeof *news);
-    *news = (struct lt_sqlite_news){.member = member, .kind = kind, .task = task, .reason = reason};
-    if (task != NULL) {
-        news->run = task->run;
-        news->token = (uint64_t)member->standing.owner;
-    }
-    STAILQ_INSERT_TAIL(&lane->news, news, link);
-    return news;
-}
-
-void lt_sqlite_tell_work(struct lt_sqlite_lane *lane, const struct lt_sqlite_queue *queue,
-                         const struct lt_sqlite_member *except)
-{
-    struct lt_sqlite_member *member;
-    TAILQ_FOREACH(member, &lane->members, link) {
-        if (member != except && member->standing.open && (queue == NULL || member->queue == queue) &&
-            !member->to_look) {
-            member->to_look = true; /* once in a transaction is enough */
-            lt_sqlite_tell(lane, member, LT_NEWS_WORK, NULL, NULL);
-        }
-    }
-}
-
-void lt_sqlite_tell_paused(struct lt_sqlite_lane *lane, struct lt_sqlite_member *member)
-{
-    member->standing.told_paused = member->queue->paused;
-    lt_sqlite_tell(lane, member, LT_NEWS_PAUSED, NULL, NULL)->on = member->queue->paused;
-}
+#include "containers/sqlite/perform.h"
 
 /* Others. */
 
@@ -136,7 +90,7 @@ static int read_owners(struct lt_sqlite_lane *lane)
     struct lt_sqlite_member *member;
     int code;
     if (row == NULL)
-        return statement_fails(lane);
+        return lt_database_error(&lane->db);
     TAILQ_FOREACH(other, &lane->others, link)
         other->seen = false;
     TAILQ_FOREACH(member, &lane->members, link)
@@ -190,30 +144,19 @@ void lt_sqlite_ring(const struct lt_sqlite_lane *lane)
 
 /* Dead owners. */
 
-static int run_on_owner(struct lt_sqlite_lane *lane, enum lt_statement which, int64_t first, int64_t second)
-{
-    sqlite3_stmt *statement = lt_database_statement(&lane->db, which);
-    if (statement == NULL)
-        return statement_fails(lane);
-    sqlite3_bind_int64(statement, 1, first);
-    if (second != 0)
-        sqlite3_bind_int64(statement, 2, second);
-    return lt_database_run(&lane->db, statement);
-}
-
 /* What it ran is whose claims it next. */
 static int give_up_owner(struct lt_sqlite_lane *lane, struct lt_sqlite_other *other, bool dead)
 {
     int code = SQLITE_OK;
     if (!dead) /* it may be told when it moves again */
-        code = run_on_owner(lane, LT_ST_OWNER_TELL_LOST, other->queue, other->owner);
+        code = lt_sqlite_run_on(lane, LT_ST_OWNER_TELL_LOST, other->queue, other->owner);
     if (code == SQLITE_OK)
-        code = run_on_owner(lane, LT_ST_OWNER_LOST, other->queue, other->owner);
+        code = lt_sqlite_run_on(lane, LT_ST_OWNER_LOST, other->queue, other->owner);
     int lost = sqlite3_changes(lane->db.handle);
     if (code == SQLITE_OK)
-        code = run_on_owner(lane, dead ? LT_ST_OWNER_GONE : LT_ST_OWNER_GIVE_UP, other->owner, 0);
+        code = lt_sqlite_run_on(lane, dead ? LT_ST_OWNER_GONE : LT_ST_OWNER_GIVE_UP, other->owner, 0);
     if (code == SQLITE_OK && dead)
-        code = run_on_owner(lane, LT_ST_NEWS_DROP, other->owner, 0);
+        code = lt_sqlite_run_on(lane, LT_ST_NEWS_DROP, other->owner, 0);
     if (code == SQLITE_OK && lost > 0)
         lt_log(LT_LOG_WARN,
                dead ? "a host died, its tasks are taken over" : "a host does not move, its tasks are taken over",
@@ -289,7 +232,7 @@ int lt_sqlite_join(struct lt_sqlite_lane *lane, struct lt_sqlite_member *member,
     struct lt_database *db = &lane->db;
     sqlite3_stmt *statement = lt_database_statement(db, LT_ST_OWNER_NEW);
     if (statement == NULL)
-        return statement_fails(lane);
+        return lt_database_error(&lane->db);
     int64_t owner = lt_database_next(db);
     sqlite3_bind_int64(statement, 1, owner);
     sqlite3_bind_int64(statement, 2, member->queue->number);
@@ -321,83 +264,35 @@ int lt_sqlite_leave(struct lt_sqlite_lane *lane, struct lt_sqlite_request *reque
     lane->rings = true;
     if (owner == 0)
         return SQLITE_OK;
-    int code = run_on_owner(lane, LT_ST_OWNER_LOST, member->queue->number, owner);
+    int code = lt_sqlite_run_on(lane, LT_ST_OWNER_LOST, member->queue->number, owner);
     if (code == SQLITE_OK)
-        code = run_on_owner(lane, LT_ST_OWNER_GONE, owner, 0);
+        code = lt_sqlite_run_on(lane, LT_ST_OWNER_GONE, owner, 0);
     if (code == SQLITE_OK)
-        code = run_on_owner(lane, LT_ST_NEWS_DROP, owner, 0);
+        code = lt_sqlite_run_on(lane, LT_ST_NEWS_DROP, owner, 0);
     lt_sqlite_tell_work(lane, member->queue, member);
     return code;
 }
 
-/* News of others. */
-
-static struct lt_task *task_of_row(struct lt_sqlite_lane *lane, int64_t seq)
-{
-    sqlite3_stmt *row = lt_database_statement(&lane->db, LT_ST_GET_SEQ);
-    struct lt_task *task = NULL;
-    if (row == NULL)
-        return NULL;
-    sqlite3_bind_int64(row, 1, seq);
-    if (sqlite3_step(row) == SQLITE_ROW)
-        task = lt_row_task(&lane->db, row, lane->host);
-    sqlite3_reset(row);
-    return task;
-}
-
-static void take_news(struct lt_sqlite_lane *lane, struct lt_sqlite_member *member, sqlite3_stmt *row)
-{
-    int kind = sqlite3_column_int(row, 1);
-    struct lt_task *task = task_of_row(lane, sqlite3_column_int64(row, 2));
-    if (task == NULL)
-        return;
-    if (kind == LT_SQLITE_NEWS_ENDED) {
-        bool own = sqlite3_column_int64(row, 4) == member->standing.owner;
-        if (lt_status_ended((enum lt_status)task->status))
-            lt_sqlite_tell(lane, member, LT_NEWS_ENDED, task, NULL)->on = own;
-        else
-            lt_task_unref(task); /* it was begun anew */
-        return;
-    }
-    bool stops = kind == LT_SQLITE_NEWS_STOP;
-    struct lt_bytes *reason = stops ? lt_bytes_ref(task->reason) : NULL;
-    struct lt_sqlite_news *last = lt_sqlite_tell(lane, member, stops ? LT_NEWS_STOP : LT_NEWS_LEASE_LOST, task, reason);
-    last->run = (uint64_t)sqlite3_column_int64(row, 3);
-    last->token = (uint64_t)(member->standing.owner != 0 ? member->standing.owner : member->standing.former);
-}
-
-static int read_news(struct lt_sqlite_lane *lane, struct lt_sqlite_member *member, int64_t owner)
-{
-    sqlite3_stmt *row = lt_database_statement(&lane->db, LT_ST_NEWS);
-    int64_t last = 0;
-    int code;
-    if (row == NULL || owner == 0)
-        return owner == 0 ? SQLITE_OK : statement_fails(lane);
-    sqlite3_bind_int64(row, 1, owner);
-    for (int count = 0; (code = sqlite3_step(row)) == SQLITE_ROW; count++) {
-        take_news(lane, member, row);
-        last = sqlite3_column_int64(row, 0);
-        lane->local_news = lane->local_news || count == NEWS_AT_ONCE - 1; /* there may be more */
-    }
-    sqlite3_reset(row);
-    if (code != SQLITE_DONE)
-        return lt_database_fail(&lane->db, code);
-    return last != 0 ? run_on_owner(lane, LT_ST_NEWS_READ, owner, last) : SQLITE_OK;
-}
-
-/* It was thought dead: what it ran is another's, and it is an owner anew. */
+/* It was thought dead: what it ran is another's, and it is an owner anew. What it added is its own still, and so is what it
+ * waits for. */
 static int join_again(struct lt_sqlite_lane *lane, struct lt_sqlite_member *member, double wall)
 {
     member->standing.former = member->standing.owner;
     member->standing.owner = 0;
     lt_log(LT_LOG_WARN, "this host was taken for dead, what it ran is another's", LT_S("database", lane->db.path),
            LT_S("queue", member->queue->name));
-    int code = read_news(lane, member, member->standing.former);
+    int code = lt_sqlite_news_read(lane, member, member->standing.former);
     if (code == SQLITE_OK)
-        code = run_on_owner(lane, LT_ST_OWNER_GONE, member->standing.former, 0);
+        code = lt_sqlite_run_on(lane, LT_ST_OWNER_GONE, member->standing.former, 0);
     if (code == SQLITE_OK)
-        code = run_on_owner(lane, LT_ST_NEWS_DROP, member->standing.former, 0);
-    return code == SQLITE_OK ? lt_sqlite_join(lane, member, wall) : code;
+        code = lt_sqlite_run_on(lane, LT_ST_NEWS_DROP, member->standing.former, 0);
+    if (code == SQLITE_OK)
+        code = lt_sqlite_join(lane, member, wall);
+    if (code == SQLITE_OK)
+        code = lt_sqlite_run_on(lane, LT_ST_OWNER_MOVE_TASKS, member->standing.former, member->standing.owner);
+    if (code == SQLITE_OK)
+        code = lt_sqlite_run_on(lane, LT_ST_OWNER_MOVE_WATCHES, member->standing.former, member->standing.owner);
+    return code;
 }
 
 static int look_for_member(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request,
@@ -409,7 +304,7 @@ static int look_for_member(struct lt_sqlite_lane *lane, struct lt_sqlite_request
     if (code == SQLITE_OK && !member->seen)
         return join_again(lane, member, request->now);
     if (code == SQLITE_OK)
-        code = read_news(lane, member, member->standing.owner);
+        code = lt_sqlite_news_read(lane, member, member->standing.owner);
     if (code == SQLITE_OK && member->queue->paused != member->standing.told_paused)
         lt_sqlite_tell_paused(lane, member);
     return code;
@@ -469,7 +364,7 @@ int lt_sqlite_mark(struct lt_sqlite_lane *lane)
     int code = SQLITE_OK;
     TAILQ_FOREACH(member, &lane->members, link) {
         if (code == SQLITE_OK && member->standing.owner != 0)
-            code = run_on_owner(lane, LT_ST_OWNER_MARK, member->standing.owner, 0);
+            code = lt_sqlite_run_on(lane, LT_ST_OWNER_MARK, member->standing.owner, 0);
     }
     lane->marked = now;
     return code;
@@ -487,25 +382,6 @@ double lt_sqlite_mark_interval(const struct lt_sqlite_lane *lane)
 bool lt_sqlite_mark_due(const struct lt_sqlite_lane *lane)
 {
     return !TAILQ_EMPTY(&lane->others) && lt_sqlite_monotonic() - lane->marked >= lt_sqlite_mark_interval(lane);
-}
-
-/* Forgetting a task. */
-
-int lt_sqlite_forget(struct lt_sqlite_lane *lane, struct lt_sqlite_member *member, int64_t seq)
-{
-    sqlite3_stmt *head = lt_database_statement(&lane->db, LT_ST_HEAD);
-    if (head == NULL)
-        return statement_fails(lane);
-    sqlite3_bind_int64(head, 1, seq);
-    if (sqlite3_step(head) == SQLITE_ROW) {
-        struct lt_task *task =
-            lt_task_new((const char *)sqlite3_column_text(head, 6), (size_t)sqlite3_column_bytes(head, 6), NULL, 0);
-        task->run = (uint64_t)sqlite3_column_int64(head, 1);
-        task->status = (uint8_t)lt_row_status(sqlite3_column_int(head, 0));
-        lt_sqlite_tell(lane, member, LT_NEWS_FORGOTTEN, task, NULL);
-    }
-    sqlite3_reset(head);
-    return lt_sqlite_delete_row(lane, seq, true);
 }
 
 /* The lock file. */

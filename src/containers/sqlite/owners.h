@@ -2,7 +2,7 @@
 #ifndef LTSH_CONTAINERS_SQLITE_OWNERS_H
 #define LTSH_CONTAINERS_SQLITE_OWNERS_H
 
-#include "containers/sqlite/store.h"
+#include "containers/sqlite/lane.h"
 
 /* Makes and locks a file beside the database that shows that this process lives: its descriptor, and the end of its name,
  * the caller's to free. -1 with errno. */

@@ -4,12 +4,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "containers/sqlite/store.h"
-
-static int statement_fails(struct lt_sqlite_lane *lane)
-{
-    return lt_database_fail(&lane->db, sqlite3_extended_errcode(lane->db.handle));
-}
+#include "containers/sqlite/perform.h"
 
 static int unreadable(struct lt_sqlite_lane *lane, sqlite3_stmt *row)
 {
@@ -27,7 +22,7 @@ static int watch(struct lt_sqlite_lane *lane, const struct lt_sqlite_request *re
         return SQLITE_OK;
     sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_WATCH_ADD);
     if (statement == NULL)
-        return statement_fails(lane);
+        return lt_database_error(&lane->db);
     sqlite3_bind_int64(statement, 1, (int64_t)request->task->seq);
     sqlite3_bind_int64(statement, 2, owner);
     return lt_database_run(&lane->db, statement);
@@ -38,7 +33,7 @@ int lt_sqlite_get(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request
     const struct lt_get_op *op = request->op;
     sqlite3_stmt *row = lt_database_statement(&lane->db, LT_ST_GET);
     if (row == NULL)
-        return statement_fails(lane);
+        return lt_database_error(&lane->db);
     sqlite3_bind_int64(row, 1, request->member->queue->number);
     lt_bind_text(row, 2, op->id, op->id_len);
     int code = sqlite3_step(row);
@@ -55,7 +50,7 @@ int lt_sqlite_get(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request
         code = lt_row_history(&lane->db, request->task, lane->host) == SQLITE_OK ? SQLITE_DONE : SQLITE_ERROR;
     if (code == SQLITE_DONE)
         return request->task != NULL ? watch(lane, request, adder) : SQLITE_OK;
-    return code == SQLITE_CORRUPT ? code : statement_fails(lane);
+    return code == SQLITE_CORRUPT ? code : lt_database_error(&lane->db);
 }
 
 /* Lists. */
@@ -110,7 +105,7 @@ int lt_sqlite_list(struct lt_sqlite_lane *lane, struct lt_sqlite_request *reques
     sqlite3_stmt *row = prepare_list(lane, request);
     int code;
     if (row == NULL)
-        return statement_fails(lane);
+        return lt_database_error(&lane->db);
     while ((code = sqlite3_step(row)) == SQLITE_ROW) {
         struct lt_task *task = lt_row_task(&lane->db, row, lane->host);
         if (task == NULL) {
@@ -131,16 +126,17 @@ int lt_sqlite_count(struct lt_sqlite_lane *lane, struct lt_sqlite_request *reque
     const struct lt_sqlite_queue *queue = request->member->queue;
     sqlite3_stmt *first = lt_database_statement(&lane->db, LT_ST_FIRST_DUE);
     if (first == NULL)
-        return statement_fails(lane);
+        return lt_database_error(&lane->db);
     for (int state = 0; state < LT_ROW_STATES; state++)
         request->counts[state] = (uint64_t)queue->counts[state];
     sqlite3_bind_int64(first, 1, queue->number);
-    if (sqlite3_step(first) == SQLITE_ROW) {
+    int code = sqlite3_step(first);
+    if (code == SQLITE_ROW) {
         double added = sqlite3_column_double(first, 2), due = sqlite3_column_double(first, 3);
         request->oldest = due > added ? due : added;
     }
     sqlite3_reset(first);
-    return SQLITE_OK;
+    return code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : lt_database_fail(&lane->db, code);
 }
 
 int lt_sqlite_pause(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
@@ -149,7 +145,7 @@ int lt_sqlite_pause(struct lt_sqlite_lane *lane, struct lt_sqlite_request *reque
     struct lt_sqlite_member *member;
     sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_QUEUE_PAUSE);
     if (statement == NULL)
-        return statement_fails(lane);
+        return lt_database_error(&lane->db);
     sqlite3_bind_int64(statement, 1, queue->number);
     sqlite3_bind_int(statement, 2, request->paused);
     queue->paused = request->paused;
@@ -159,131 +155,4 @@ int lt_sqlite_pause(struct lt_sqlite_lane *lane, struct lt_sqlite_request *reque
             lt_sqlite_tell_paused(lane, member);
     }
     return lt_database_run(&lane->db, statement);
-}
-
-/* Outputs. */
-
-static int save_output(struct lt_sqlite_lane *lane, const char *name, const struct lt_task *task, uint64_t run,
-                       const struct lt_bytes *output)
-{
-    sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_SAVE_OUTPUT);
-    if (statement == NULL)
-        return statement_fails(lane);
-    sqlite3_bind_text(statement, 1, name, -1, SQLITE_STATIC);
-    lt_bind_text(statement, 2, task->data, task->id_len);
-    sqlite3_bind_int64(statement, 3, (int64_t)run);
-    lt_bind_bytes_value(statement, 4, output);
-    return lt_database_run(&lane->db, statement);
-}
-
-static int load_output(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
-{
-    const struct lt_load_op *op = request->op;
-    bool shared = request->queue != NULL;
-    sqlite3_stmt *statement = lt_database_statement(&lane->db, shared ? LT_ST_ROW_OUTPUT : LT_ST_LOAD_OUTPUT);
-    if (statement == NULL)
-        return statement_fails(lane);
-    sqlite3_bind_text(statement, 1, shared ? request->queue : request->name, -1, SQLITE_STATIC);
-    lt_bind_text(statement, 2, op->task->data, op->task->id_len);
-    int code = sqlite3_step(statement);
-    if (code == SQLITE_ROW)
-        request->bytes = lt_column_value(statement, 0);
-    sqlite3_reset(statement);
-    return code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : statement_fails(lane);
-}
-
-static int erase_output(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
-{
-    const struct lt_load_op *op = request->op;
-    sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_ERASE_OUTPUT);
-    if (statement == NULL)
-        return statement_fails(lane);
-    sqlite3_bind_text(statement, 1, request->name, -1, SQLITE_STATIC);
-    lt_bind_text(statement, 2, op->task->data, op->task->id_len);
-    return lt_database_run(&lane->db, statement);
-}
-
-int lt_sqlite_output(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
-{
-    const struct lt_save_op *op = request->op;
-    if (request->kind == LT_SQLITE_SAVE)
-        return save_output(lane, request->name, op->task, op->run, op->data);
-    return request->kind == LT_SQLITE_LOAD ? load_output(lane, request) : erase_output(lane, request);
-}
-
-/* Forgetting, in steps: some hundred rows, so that claims are never far away. */
-
-enum { STEP = 200 };
-
-static int forget_rows(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, int which)
-{
-    struct lt_sqlite_member *member = request->member;
-    struct lt_sqlite_queue *queue = member->queue;
-    sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_OLD_ENDED);
-    int64_t old[STEP], seen = 0, count = 0;
-    double before = request->now - member->keep[which];
-    bool reached = false; /* what was added later cannot have ended before */
-    int code = SQLITE_DONE;
-    if (statement == NULL)
-        return statement_fails(lane);
-    sqlite3_bind_int64(statement, 1, queue->number);
-    sqlite3_bind_int(statement, 2, LT_ROW_SUCCESS + which);
-    sqlite3_bind_int64(statement, 3, queue->pruned_to[which]);
-    sqlite3_bind_int(statement, 4, STEP);
-    while (!reached && (code = sqlite3_step(statement)) == SQLITE_ROW) {
-        seen++;
-        reached = sqlite3_column_double(statement, 1) > before;
-        if (sqlite3_column_double(statement, 2) <= before)
-            old[count++] = sqlite3_column_int64(statement, 0);
-        queue->pruned_to[which] = sqlite3_column_int64(statement, 0);
-    }
-    sqlite3_reset(statement);
-    if (code != SQLITE_ROW && code != SQLITE_DONE)
-        return lt_database_fail(&lane->db, code);
-    if (reached || seen < STEP)
-        queue->pruned_to[which] = 0;
-    else
-        request->more = true;
-    code = SQLITE_OK;
-    for (int64_t i = 0; code == SQLITE_OK && i < count; i++) {
-        lt_sqlite_count_move(queue, LT_ROW_SUCCESS + which, -1);
-        code = lt_sqlite_forget(lane, member, old[i]);
-    }
-    return code;
-}
-
-/* Ids of `once` are remembered for a day at least, and longer than any task is kept. */
-static int forget_once(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
-{
-    const struct lt_sqlite_member *member = request->member;
-    double kept = 86400;
-    sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_ONCE_PRUNE);
-    for (int i = 0; i < 3; i++) {
-        if (member->keep[i] < 0)
-            return SQLITE_OK;
-        kept = member->keep[i] > kept ? member->keep[i] : kept;
-    }
-    if (statement == NULL)
-        return statement_fails(lane);
-    sqlite3_bind_int64(statement, 1, member->queue->number);
-    sqlite3_bind_double(statement, 2, request->now - kept);
-    sqlite3_bind_int(statement, 3, STEP);
-    int code = lt_database_run(&lane->db, statement);
-    request->more = request->more || sqlite3_changes(lane->db.handle) == STEP;
-    return code;
-}
-
-int lt_sqlite_prune(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
-{
-    int code = SQLITE_OK;
-    for (int which = 0; code == SQLITE_OK && which < 3; which++) {
-        if (request->member->keep[which] >= 0)
-            code = forget_rows(lane, request, which);
-    }
-    if (code == SQLITE_OK)
-        code = forget_once(lane, request);
-    if (code == SQLITE_OK &&
-        sqlite3_exec(lane->db.handle, "PRAGMA incremental_vacuum(64)", NULL, NULL, NULL) != SQLITE_OK)
-        code = statement_fails(lane);
-    return code;
 }

@@ -30,6 +30,7 @@ struct lt_sqlite_store {
     int lock; /* the descriptor of the lock file */
     unsigned refs;
     unsigned watchers;
+    unsigned hurries; /* members that are told to stop, and have not left */
     struct stat file;
     struct lt_sqlite_requests gathered;
     struct lt_sqlite_requests batch; /* under way */
@@ -86,7 +87,6 @@ void lt_sqlite_request_unref(struct lt_sqlite_request *request)
     free(request->full_keys);
     lt_bytes_unref(request->version);
     lt_bytes_unref(request->progress);
-    lt_bytes_unref(request->handle);
     free(request);
 }
 
@@ -336,9 +336,15 @@ void lt_sqlite_stranded(struct lt_sqlite_store *store)
     store->stranded = true;
 }
 
-void lt_sqlite_hurry(struct lt_sqlite_store *store, bool hurry)
+void lt_sqlite_hurry(struct lt_sqlite_store *store)
 {
-    atomic_store(&store->lane.db.hurry, hurry);
+    store->hurries++;
+    atomic_store(&store->lane.db.hurry, true);
+}
+
+void lt_sqlite_hurried(struct lt_sqlite_store *store)
+{
+    atomic_store(&store->lane.db.hurry, --store->hurries > 0);
 }
 
 /* The path without links and dots, or NULL with errno: its folder is to be there. */
@@ -510,10 +516,9 @@ void lt_sqlite_store_release(struct lt_sqlite_store *store)
     close_store(store);
 }
 
-struct lt_sqlite_member *lt_sqlite_member_new(struct lt_sqlite_store *store, const char *queue)
+struct lt_sqlite_member *lt_sqlite_member_new(const char *queue)
 {
     struct lt_sqlite_member *member = lt_zalloc(sizeof *member);
-    member->store = store;
     member->name = lt_strdup(queue);
     return member;
 }
