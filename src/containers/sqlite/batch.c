@@ -197,14 +197,13 @@ static bool come_back(struct lt_sqlite_lane *lane)
 
 static void finish_batch(struct lt_sqlite_lane *lane, struct lt_sqlite_request *first, unsigned count)
 {
-    if (!lt_database_in_place(&lane->db) && !come_back(lane)) {
-        lt_sqlite_news_drop(&lane->news);
-        lt_sqlite_remove_locks(lane, false);
+    lane->displaced = !lt_database_in_place(&lane->db) && !come_back(lane);
+    lt_sqlite_remove_locks(lane, !lane->displaced);
+    STAILQ_CONCAT(&lane->committed_news, &lane->news);
+    if (lane->displaced) {
         fail_requests(lane, first, count);
         return;
     }
-    lt_sqlite_remove_locks(lane, true);
-    STAILQ_CONCAT(&lane->committed_news, &lane->news);
     if (lane->rings)
         lt_sqlite_ring(lane);
 }
@@ -223,6 +222,10 @@ static void do_batch(struct lt_sqlite_lane *lane, struct lt_sqlite_requests *req
     }
     if (count == 1 && first->kind == LT_SQLITE_LOOK && !lt_sqlite_look_needed(lane))
         return;
+    if (lane->displaced && !lt_database_in_place(&lane->db)) { /* nothing is done in a file that is not there */
+        fail_requests(lane, first, count);
+        return;
+    }
     do_requests(lane, first, count);
     finish_batch(lane, first, count);
 }
@@ -247,8 +250,10 @@ double lt_sqlite_show_life(struct lt_sqlite_lane *lane)
         code = lt_sqlite_mark(lane);
     if (code == SQLITE_OK)
         code = lt_database_commit(&lane->db, true);
-    if (code != SQLITE_OK)
+    if (code != SQLITE_OK) {
         lt_database_rollback(&lane->db);
+        lane->marked = 0; /* it was not shown */
+    }
     return next;
 }
 

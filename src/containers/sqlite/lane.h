@@ -148,7 +148,8 @@ struct lt_sqlite_lane {
     bool local_news;      /* a member is to read what another of this process wrote for it */
     char **dead_locks;    /* paths of lock files that go with this transaction */
     unsigned dead_count;
-    bool rings; /* others are to be told that something changed */
+    bool displaced; /* the file was not in its place after the last batch, and nobody can say what became of that */
+    bool rings;     /* others are to be told that something changed */
     struct lt_log_gate log;
     double marked; /* monotonic: when this process last showed that it lives */
     struct lt_sqlite_news_list news;
