@@ -1,7 +1,10 @@
 #include "base/tree.h"
 
+#include <math.h>
 #include <msgpack.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 
 static json_t *tree_of(const msgpack_object *object);
 
@@ -73,16 +76,65 @@ static json_t *tree_of(const msgpack_object *object)
     }
 }
 
-json_t *lt_tree_read(const char *data, size_t len)
+static bool is_json(const msgpack_object *value);
+
+static bool is_json_map(const msgpack_object_map *map)
+{
+    for (uint32_t i = 0; i < map->size; i++) {
+        const msgpack_object *key = &map->ptr[i].key;
+        if (key->type != MSGPACK_OBJECT_STR || memchr(key->via.str.ptr, '\0', key->via.str.size) != NULL ||
+            !is_json(&map->ptr[i].val))
+            return false;
+    }
+    return true;
+}
+
+/* Whether JSON holds it exactly; of text the encoder sees to that. */
+static bool is_json(const msgpack_object *value)
+{
+    switch (value->type) {
+    case MSGPACK_OBJECT_POSITIVE_INTEGER:
+        return value->via.u64 <= INT64_MAX;
+    case MSGPACK_OBJECT_FLOAT32:
+    case MSGPACK_OBJECT_FLOAT64:
+        return isfinite(value->via.f64);
+    case MSGPACK_OBJECT_ARRAY:
+        for (uint32_t i = 0; i < value->via.array.size; i++) {
+            if (!is_json(&value->via.array.ptr[i]))
+                return false;
+        }
+        return true;
+    case MSGPACK_OBJECT_MAP:
+        return is_json_map(&value->via.map);
+    case MSGPACK_OBJECT_BIN:
+    case MSGPACK_OBJECT_EXT:
+        return false;
+    default:
+        return true;
+    }
+}
+
+static json_t *read_tree(const char *data, size_t len, bool exact)
 {
     msgpack_unpacked unpacked;
     size_t at = 0;
     json_t *tree = NULL;
     msgpack_unpacked_init(&unpacked);
-    if (msgpack_unpack_next(&unpacked, data, len, &at) == MSGPACK_UNPACK_SUCCESS && at == len)
+    if (msgpack_unpack_next(&unpacked, data, len, &at) == MSGPACK_UNPACK_SUCCESS && at == len &&
+        (!exact || is_json(&unpacked.data)))
         tree = tree_of(&unpacked.data);
     msgpack_unpacked_destroy(&unpacked);
     return tree;
+}
+
+json_t *lt_tree_read(const char *data, size_t len)
+{
+    return read_tree(data, len, false);
+}
+
+json_t *lt_tree_read_exact(const char *data, size_t len)
+{
+    return read_tree(data, len, true);
 }
 
 static void pack_tree(msgpack_packer *packer, const json_t *tree)

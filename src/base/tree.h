@@ -14,6 +14,10 @@
 /* The value that the bytes encode; the caller's reference. NULL: they are no value of ours. */
 json_t *lt_tree_read(const char *data, size_t len);
 
+/* The same, where JSON holds the value exactly; else NULL: inf, integers beyond 64 bits, keys that are no strings. Of strings
+ * who dumps it sees that they are UTF-8. */
+json_t *lt_tree_read_exact(const char *data, size_t len);
+
 /* Encodes the value: the caller's reference. */
 struct lt_bytes *lt_tree_bytes(const json_t *tree);
 

@@ -2,16 +2,14 @@
 
 #include <msgpack.h>
 #include <sqlite3.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/alloc.h"
 #include "base/container_of.h"
+#include "sqlite/patience.h"
 
 enum { KEPT = 64 /* statements that stay prepared */, BATCH_BYTES = 256 << 10 };
-static const double LONGEST_NAP = 0.05; /* seconds between two looks at a lock */
 
 struct lt_sql_statement {
     sqlite3_stmt *handle;
@@ -20,41 +18,16 @@ struct lt_sql_statement {
     TAILQ_ENTRY(lt_sql_statement) link;
 };
 
-/* All but the first two are of the lane's thread alone. */
+/* All but the lane, and the hurry of its patience, are of the lane's thread alone. */
 struct lt_sql {
     struct lt_lane *lane;
-    atomic_bool closing;
     sqlite3 *handle;
-    double patience;
+    struct lt_sql_patience patience;                         /* in a hurry: it is being closed */
     TAILQ_HEAD(statement_list, lt_sql_statement) statements; /* used last first */
     unsigned count;
     bool failed; /* it could not be opened */
     struct lt_sql_call close;
 };
-
-/* Waiting for a lock that another process holds. */
-
-static double monotonic(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
-static int database_is_busy(void *arg, int tries)
-{
-    static _Thread_local double since;
-    struct lt_sql *sql = arg;
-    double now = monotonic();
-    if (tries == 0)
-        since = now;
-    if (atomic_load(&sql->closing) || (sql->patience >= 0 && now - since >= sql->patience))
-        return 0;
-    double nap = 0.0005 * (1 + tries);
-    struct timespec pause = {.tv_nsec = (long)((nap < LONGEST_NAP ? nap : LONGEST_NAP) * 1e9)};
-    nanosleep(&pause, NULL);
-    return 1;
-}
 
 /* Statements. */
 
@@ -249,7 +222,7 @@ static void fail_by_handle(struct lt_sql_call *call)
 {
     struct lt_sql *sql = call->sql;
     int code = sqlite3_errcode(sql->handle);
-    if (code == SQLITE_BUSY && !atomic_load(&sql->closing))
+    if (code == SQLITE_BUSY && !atomic_load(&sql->patience.hurry))
         fail_call(call, code, "the database is locked by another connection");
     else
         fail_call(call, code, sqlite3_errmsg(sql->handle));
@@ -265,7 +238,7 @@ static void open_database(struct lt_sql_call *call)
     int code = sqlite3_open_v2(path, &sql->handle, how, NULL);
     free(path);
     if (code == SQLITE_OK) {
-        sqlite3_busy_handler(sql->handle, database_is_busy, sql);
+        sqlite3_busy_handler(sql->handle, lt_sql_wait, &sql->patience);
         code = sqlite3_exec(sql->handle, "PRAGMA schema_version", NULL, NULL, NULL); /* reads the file */
     }
     if (code != SQLITE_OK) {
@@ -280,7 +253,7 @@ static int step_first(struct lt_sql *sql, sqlite3_stmt *handle)
 {
     int code = sqlite3_step(handle);
     for (int tries = 0; (code & 0xff) == SQLITE_BUSY && sqlite3_get_autocommit(sql->handle) != 0; tries++) {
-        if (!database_is_busy(sql, tries))
+        if (!lt_sql_wait(&sql->patience, tries))
             break;
         sqlite3_reset(handle);
         code = sqlite3_step(handle);
@@ -424,7 +397,7 @@ struct lt_sql *lt_sql_new(struct lt_loop *loop, double patience)
         return NULL;
     struct lt_sql *sql = lt_zalloc(sizeof *sql);
     sql->lane = lane;
-    sql->patience = patience;
+    sql->patience.seconds = patience;
     TAILQ_INIT(&sql->statements);
     return sql;
 }
@@ -446,7 +419,7 @@ void lt_sql_call_clear(struct lt_sql_call *call)
 
 void lt_sql_close(struct lt_sql *sql)
 {
-    atomic_store(&sql->closing, true);
+    atomic_store(&sql->patience.hurry, true);
     sql->close = (struct lt_sql_call){.kind = LT_SQL_CLOSE, .done = closed};
     if (!lt_sql_send(sql, &sql->close)) { /* there never was a thread */
         close_database(sql);

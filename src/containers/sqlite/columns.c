@@ -1,8 +1,6 @@
 #include "containers/sqlite/columns.h"
 
 #include <jansson.h>
-#include <math.h>
-#include <msgpack.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,62 +9,11 @@
 
 /* Values. */
 
-static bool is_json(const msgpack_object *value);
-
-static bool is_json_map(const msgpack_object_map *map)
-{
-    for (uint32_t i = 0; i < map->size; i++) {
-        const msgpack_object *key = &map->ptr[i].key;
-        if (key->type != MSGPACK_OBJECT_STR || memchr(key->via.str.ptr, '\0', key->via.str.size) != NULL ||
-            !is_json(&map->ptr[i].val))
-            return false;
-    }
-    return true;
-}
-
-/* Whether JSON holds it exactly; of text the encoder sees to that. */
-static bool is_json(const msgpack_object *value)
-{
-    switch (value->type) {
-    case MSGPACK_OBJECT_POSITIVE_INTEGER:
-        return value->via.u64 <= INT64_MAX;
-    case MSGPACK_OBJECT_FLOAT32:
-    case MSGPACK_OBJECT_FLOAT64:
-        return isfinite(value->via.f64);
-    case MSGPACK_OBJECT_ARRAY:
-        for (uint32_t i = 0; i < value->via.array.size; i++) {
-            if (!is_json(&value->via.array.ptr[i]))
-                return false;
-        }
-        return true;
-    case MSGPACK_OBJECT_MAP:
-        return is_json_map(&value->via.map);
-    case MSGPACK_OBJECT_BIN:
-    case MSGPACK_OBJECT_EXT:
-        return false;
-    default:
-        return true;
-    }
-}
-
-/* NULL: it is none. The caller's to free. */
-static char *json_of(const char *data, size_t len)
-{
-    msgpack_unpacked unpacked;
-    size_t at = 0;
-    msgpack_unpacked_init(&unpacked);
-    bool exact = msgpack_unpack_next(&unpacked, data, len, &at) == MSGPACK_UNPACK_SUCCESS && at == len &&
-                 is_json(&unpacked.data);
-    msgpack_unpacked_destroy(&unpacked);
-    json_t *tree = exact ? lt_tree_read(data, len) : NULL;
-    char *text = tree != NULL ? json_dumps(tree, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
-    json_decref(tree);
-    return text;
-}
-
 void lt_bind_value(sqlite3_stmt *statement, int place, const char *data, size_t len)
 {
-    char *text = len > 0 ? json_of(data, len) : NULL;
+    json_t *tree = len > 0 ? lt_tree_read_exact(data, len) : NULL;
+    char *text = tree != NULL ? json_dumps(tree, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+    json_decref(tree);
     if (text != NULL)
         sqlite3_bind_text64(statement, place, text, strlen(text), free, SQLITE_UTF8);
     else if (len > 0)

@@ -24,6 +24,7 @@ struct sqlite {
     bool open;
     bool released;
     bool hurries;
+    bool full;
 };
 
 static struct sqlite *sqlite_of(struct lt_container *container)
@@ -272,12 +273,18 @@ static void sqlite_open(struct lt_container *container, const struct lt_containe
         plan_prune(sqlite, PRUNE);
 }
 
+static void let_go(struct sqlite *sqlite)
+{
+    lt_sqlite_member_free(sqlite->member);
+    lt_sqlite_durability(sqlite->store, sqlite->full, -1);
+    lt_sqlite_store_release(sqlite->store);
+    sqlite->store = NULL;
+}
+
 static void free_sqlite(struct sqlite *sqlite)
 {
-    if (sqlite->store != NULL) {
-        lt_sqlite_member_free(sqlite->member);
-        lt_sqlite_store_release(sqlite->store);
-    }
+    if (sqlite->store != NULL)
+        let_go(sqlite);
     free(sqlite);
 }
 
@@ -294,9 +301,7 @@ static void after_leave(struct lt_sqlite_request *request)
                LT_S("error", request->message));
     }
     request->code = LT_OK; /* it is closed all the same */
-    lt_sqlite_member_free(sqlite->member);
-    lt_sqlite_store_release(sqlite->store);
-    sqlite->store = NULL;
+    let_go(sqlite);
     if (sqlite->released)
         free_sqlite(sqlite);
 }
@@ -366,7 +371,7 @@ const char *lt_sqlite_path(struct lt_container *container)
 struct lt_container *lt_sqlite_container_new(struct lt_loop *loop, const struct lt_sqlite_options *options,
                                              struct lt_error *error)
 {
-    struct lt_sqlite_store *store = lt_sqlite_store_get(loop, options->path, options->full, error);
+    struct lt_sqlite_store *store = lt_sqlite_store_get(loop, options->path, error);
     if (store == NULL)
         return NULL;
     struct sqlite *sqlite = lt_zalloc(sizeof *sqlite);
@@ -375,6 +380,8 @@ struct lt_container *lt_sqlite_container_new(struct lt_loop *loop, const struct 
     sqlite->store = store;
     sqlite->prune = LT_TIMER_INIT;
     sqlite->member = lt_sqlite_member_new(options->queue);
+    sqlite->full = options->full;
+    lt_sqlite_durability(store, options->full, 1);
     sqlite->member->lease = options->lease;
     memcpy(sqlite->member->keep, options->keep, sizeof options->keep);
     return &sqlite->base;

@@ -199,7 +199,7 @@ static int give_up_dead(struct lt_sqlite_lane *lane)
 {
     struct lt_sqlite_other *other, *next;
     double now = lt_sqlite_monotonic();
-    bool could_write = lane->db.waited < 1;
+    bool could_write = lane->db.patience.waited < 1;
     for (other = TAILQ_FIRST(&lane->others); other != NULL; other = next) {
         next = TAILQ_NEXT(other, link);
         bool missing, dead = is_dead(lane, other, &missing);

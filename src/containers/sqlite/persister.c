@@ -120,7 +120,7 @@ static const struct lt_persister_ops persister_ops = {
 struct lt_persister *lt_sqlite_persister_new(struct lt_loop *loop, const char *path, const char *name,
                                              struct lt_error *error)
 {
-    struct lt_sqlite_store *store = lt_sqlite_store_get(loop, path, true, error);
+    struct lt_sqlite_store *store = lt_sqlite_store_get(loop, path, error);
     if (store == NULL)
         return NULL;
     struct persister *p = lt_zalloc(sizeof *p);

@@ -2,7 +2,6 @@
 #include "containers/sqlite/store.h"
 
 #include <errno.h>
-#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -11,10 +10,12 @@
 #include "base/container_of.h"
 #include "containers/sqlite/batch.h"
 #include "containers/sqlite/owners.h"
+#include "containers/sqlite/path.h"
 
 static const double LOOK = 1;           /* seconds between two looks for news of others */
 static const double LOOK_PAUSE = 0.01;  /* and at least */
 static const double FIRST_PATIENCE = 1; /* seconds that who opens it waits for others, the loop with him */
+static const double HURRIED = 0.5;      /* that who stops does */
 static const double PATIENCE = 30;      /* until the store is said to be down; then it is tried again and again */
 enum { LOG_PAGES = 2000 /* after so many the log is written back */, LOG_WARNS = 65536 };
 
@@ -30,7 +31,8 @@ struct lt_sqlite_store {
     int lock; /* the descriptor of the lock file */
     unsigned refs;
     unsigned watchers;
-    unsigned hurries; /* members that are told to stop, and have not left */
+    int containers, full_containers; /* of which the latter want that */
+    unsigned hurries;                /* members that are told to stop, and have not left */
     struct stat file;
     struct lt_sqlite_requests gathered;
     struct lt_sqlite_requests batch; /* under way */
@@ -331,6 +333,13 @@ const char *lt_sqlite_store_path(const struct lt_sqlite_store *store)
     return store->lane.db.path;
 }
 
+void lt_sqlite_durability(struct lt_sqlite_store *store, bool full, int more)
+{
+    store->containers += more;
+    store->full_containers += full ? more : 0;
+    atomic_store(&store->lane.db.wants_full_sync, store->containers == 0 || store->full_containers > 0);
+}
+
 void lt_sqlite_stranded(struct lt_sqlite_store *store)
 {
     store->stranded = true;
@@ -339,66 +348,12 @@ void lt_sqlite_stranded(struct lt_sqlite_store *store)
 void lt_sqlite_hurry(struct lt_sqlite_store *store)
 {
     store->hurries++;
-    atomic_store(&store->lane.db.hurry, true);
+    atomic_store(&store->lane.db.patience.hurry, true);
 }
 
 void lt_sqlite_hurried(struct lt_sqlite_store *store)
 {
-    atomic_store(&store->lane.db.hurry, --store->hurries > 0);
-}
-
-/* The path without links and dots, or NULL with errno: its folder is to be there. */
-static char *resolve_path(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    char *folder = slash == NULL ? lt_strdup(".") : slash == path ? lt_strdup("/") : lt_strdup(path);
-    if (slash != NULL && slash != path)
-        folder[slash - path] = '\0';
-    char *resolved = realpath(folder, NULL);
-    const char *base = slash != NULL ? slash + 1 : path;
-    char *whole = resolved != NULL ? lt_format("%s%s%s", resolved, strcmp(resolved, "/") == 0 ? "" : "/", base) : NULL;
-    free(folder);
-    free(resolved);
-    return whole;
-}
-
-/* The name of a user; the caller's to free. */
-static char *user_name(uid_t user)
-{
-    const struct passwd *entry = getpwuid(user);
-    return entry != NULL ? lt_strdup(entry->pw_name) : lt_format("user %u", (unsigned)user);
-}
-
-/* Whether this one is there and cannot be written: then that is the error, with whose it is. */
-static bool explain_file(const char *name, int mode, struct lt_error *error)
-{
-    struct stat found;
-    if (stat(name, &found) != 0 || access(name, mode) == 0)
-        return false;
-    char *owner = user_name(found.st_uid), *own = user_name(geteuid());
-    lt_fail(error, LT_ERROR, "%s cannot be written: its owner is %s, this process runs as %s", name, owner, own);
-    free(owner);
-    free(own);
-    return true;
-}
-
-/* Which of the files cannot be written, or whether the folder cannot, where the log is made. */
-static bool explain_access(const char *path, struct lt_error *error)
-{
-    static const char *const suffixes[] = {"", "-wal", "-shm"};
-    bool explained = false;
-    for (int i = 0; i < 3 && !explained; i++) {
-        char *name = lt_format("%s%s", path, suffixes[i]);
-        explained = explain_file(name, R_OK | W_OK, error);
-        free(name);
-    }
-    if (explained)
-        return true;
-    char *folder = lt_strdup(path);
-    *strrchr(folder, '/') = '\0';
-    explained = explain_file(folder[0] != '\0' ? folder : "/", W_OK | X_OK, error);
-    free(folder);
-    return explained;
+    atomic_store(&store->lane.db.patience.hurry, --store->hurries > 0);
 }
 
 static struct lt_sqlite_store *find_store(const struct lt_loop *loop, const char *path)
@@ -437,7 +392,7 @@ static void close_store(struct lt_sqlite_store *store)
         free(store);
 }
 
-static struct lt_sqlite_store *new_store(struct lt_loop *loop, char *path, bool full_sync)
+static struct lt_sqlite_store *new_store(struct lt_loop *loop, char *path)
 {
     struct lt_sqlite_store *store = lt_zalloc(sizeof *store);
     store->loop = loop;
@@ -453,7 +408,8 @@ static struct lt_sqlite_store *new_store(struct lt_loop *loop, char *path, bool 
     STAILQ_INIT(&store->lane.news);
     STAILQ_INIT(&store->lane.committed_news);
     store->lane.db.path = path;
-    store->lane.db.full_sync = full_sync;
+    store->lane.db.patience.hurried = HURRIED;
+    atomic_store(&store->lane.db.wants_full_sync, true);
     gethostname(store->lane.host, sizeof store->lane.host - 1);
     return store;
 }
@@ -462,11 +418,11 @@ static struct lt_sqlite_store *new_store(struct lt_loop *loop, char *path, bool 
 static bool open_store(struct lt_sqlite_store *store, struct lt_error *error)
 {
     struct lt_database *db = &store->lane.db;
-    db->patience = FIRST_PATIENCE;
+    db->patience.seconds = FIRST_PATIENCE;
     int code = lt_database_open(db);
-    db->patience = PATIENCE;
+    db->patience.seconds = PATIENCE;
     if (code != SQLITE_OK && (code & 0xff) != SQLITE_BUSY) {
-        if (!explain_access(db->path, error))
+        if (!lt_sqlite_path_explain(db->path, error))
             lt_fail(error, LT_ERROR, "%s", db->message);
         return false;
     }
@@ -481,10 +437,9 @@ static bool open_store(struct lt_sqlite_store *store, struct lt_error *error)
     return true;
 }
 
-struct lt_sqlite_store *lt_sqlite_store_get(struct lt_loop *loop, const char *path, bool full_sync,
-                                            struct lt_error *error)
+struct lt_sqlite_store *lt_sqlite_store_get(struct lt_loop *loop, const char *path, struct lt_error *error)
 {
-    char *whole = resolve_path(path);
+    char *whole = lt_sqlite_path_resolve(path);
     if (whole == NULL) {
         lt_fail(error, LT_ERROR, "%s: the folder cannot be used: %s", path, strerror(errno));
         return NULL;
@@ -493,11 +448,9 @@ struct lt_sqlite_store *lt_sqlite_store_get(struct lt_loop *loop, const char *pa
     if (store != NULL) {
         free(whole);
         store->refs++;
-        if (full_sync)
-            atomic_store(&store->lane.db.wants_full_sync, true);
         return store;
     }
-    store = new_store(loop, whole, full_sync);
+    store = new_store(loop, whole);
     if (!open_store(store, error)) {
         close_store(store);
         return NULL;

@@ -19,9 +19,11 @@
 struct lt_sqlite_store;
 
 /* The store of this file: made, or one reference more. NULL with a message: the file cannot be used. */
-struct lt_sqlite_store *lt_sqlite_store_get(struct lt_loop *loop, const char *path, bool full_sync,
-                                            struct lt_error *error);
+struct lt_sqlite_store *lt_sqlite_store_get(struct lt_loop *loop, const char *path, struct lt_error *error);
 void lt_sqlite_store_release(struct lt_sqlite_store *store);
+
+/* One container more, or less (1, -1), with this durability: a commit is what the strictest wants; without any, full. */
+void lt_sqlite_durability(struct lt_sqlite_store *store, bool full, int more);
 
 /* A member of a queue, not yet at work; and no more. */
 struct lt_sqlite_member *lt_sqlite_member_new(const char *queue);
