@@ -457,39 +457,31 @@ describe("ltsh.container.sqlite", function()
       assert.equal("not wanted", first:get("a").reason)
     end)
 
-    it("keeps a limit over all of them", function()
-      local now, most = 0, 0
-      local function gauge()
-        now = now + 1
-        most = math.max(most, now)
-        ltsh.sleep(0.002)
-        now = now - 1
-      end
-      local first, path = open(gauge, { limit = 10, global_limit = 3 })
-      local second = open(gauge, { limit = 10, global_limit = 3, container = { path = path } })
-      local list = {}
-      for i = 1, 60 do list[i] = { id = "t" .. i } end
-      assert(first:add_all(list))
-      for i = 1, 60 do assert(second:wait("t" .. i, 20)) end
-      assert.equal(3, most)
-    end)
-
-    it("keeps the limit of a key over all of them", function()
-      local now, most = 0, 0
-      local function gauge()
-        now = now + 1
-        most = math.max(most, now)
-        ltsh.sleep(0.002)
-        now = now - 1
-      end
-      local first, path = open(gauge, { limit = 10, key_limit = 2 })
-      local second = open(gauge, { limit = 10, key_limit = 2, container = { path = path } })
-      local list = {}
-      for i = 1, 40 do list[i] = { id = "t" .. i, key = "k" } end
-      assert(first:add_all(list))
-      for i = 1, 40 do assert(second:wait("t" .. i, 20)) end
-      assert.equal(2, most)
-    end)
+    for name, case in pairs {
+      ["a limit"] = { most = 3, options = { global_limit = 3 } },
+      ["the limit of a key"] = { most = 2, options = { key_limit = 2 }, key = "k" },
+    } do
+      it("keeps " .. name .. " over all of them", function()
+        local now, most = 0, 0
+        local function gauge()
+          now = now + 1
+          most = math.max(most, now)
+          ltsh.sleep(0.002)
+          now = now - 1
+        end
+        local function one(path)
+          local options = { limit = 10, container = { path = path } }
+          for option, value in pairs(case.options) do options[option] = value end
+          return open(gauge, options)
+        end
+        local first, path = one()
+        local second, list = one(path), {}
+        for i = 1, 60 do list[i] = { id = "t" .. i, key = case.key } end
+        assert(first:add_all(list))
+        for i = 1, 60 do assert(second:wait("t" .. i, 20)) end
+        assert.equal(case.most, most)
+      end)
+    end
 
     it("finds the tasks of other keys behind a long line of one that is full", function()
       local order, gate = {}, scene.door()

@@ -75,6 +75,7 @@ struct lt_run {
         double pause;          /* before a failed stop, transition or export is tried again; grows */
         uint32_t refs;         /* the scheduler's, and those of calls under way beside the machine */
         uint32_t tries;        /* of output and save */
+        uint32_t end_place;    /* in `ends` of the scheduler, while its transition is among them */
         uint32_t failed_epoch; /* of the store when it last failed to store; 0: never */
         uint8_t state;         /* enum lt_run_state; only drive.c changes it */
         uint8_t why;           /* enum lt_why */

@@ -151,25 +151,26 @@ static bool is_trouble(int code)
 
 /* Changes under way that free a slot, of a container that applies operations in their order: a claim may have those. */
 
-static void add_end(struct lt_scheduler *s, struct lt_change_op *op)
+static void add_end(struct lt_scheduler *s, struct lt_run *run)
 {
-    if (!s->config.container->ops->ordered || op->transition.to == LT_EXPORTING)
+    if (!s->config.container->ops->ordered || run->change.transition.to == LT_EXPORTING)
         return;
     if (s->end_count == s->end_size) {
         s->end_size = s->end_size > 0 ? s->end_size * 2 : 64;
         s->ends = lt_realloc(s->ends, s->end_size * sizeof(struct lt_change_op *));
     }
-    s->ends[s->end_count++] = op;
+    run->end_place = s->end_count;
+    s->ends[s->end_count++] = &run->change;
 }
 
-static void remove_end(struct lt_scheduler *s, const struct lt_change_op *op)
+/* The last one takes its place. */
+static void remove_end(struct lt_scheduler *s, const struct lt_run *run)
 {
-    for (uint32_t i = 0; i < s->end_count; i++) {
-        if (s->ends[i] == op) {
-            s->ends[i] = s->ends[--s->end_count];
-            return;
-        }
-    }
+    uint32_t place = run->end_place;
+    if (place >= s->end_count || s->ends[place] != &run->change)
+        return;
+    s->ends[place] = s->ends[--s->end_count];
+    lt_container_of(s->ends[place], struct lt_run, change)->end_place = place;
 }
 
 static enum lt_run_event answer_end(struct lt_run *run)
@@ -178,7 +179,7 @@ static enum lt_run_event answer_end(struct lt_run *run)
     const struct lt_reply *reply = &run->change.reply;
     run->probing = false;
     if (run->scheduler->end_count > 0)
-        remove_end(run->scheduler, &run->change);
+        remove_end(run->scheduler, run);
     if (!is_trouble(reply->code)) {
         if (s->store.down)
             store_came_up(s);
@@ -213,7 +214,7 @@ enum lt_run_event lt_store_submit(struct lt_run *run)
     container->ops->change(container, &run->change);
     if (lt_reply_end_now(&run->change.reply))
         return answer_end(run);
-    add_end(s, &run->change);
+    add_end(s, run);
     return LT_EV_NONE;
 }
 

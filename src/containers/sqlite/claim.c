@@ -188,45 +188,23 @@ static int find_room(struct lt_sqlite_lane *lane, const struct lt_sqlite_request
 
 /* What died with its owner. */
 
-static int take_orphan(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, int64_t seq)
-{
-    sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_TAKE_OVER);
-    bool found;
-    if (statement == NULL)
-        return lt_database_error(&lane->db);
-    sqlite3_bind_int64(statement, 1, seq);
-    sqlite3_bind_int64(statement, 2, request->member->standing.owner);
-    int code = step_one(lane, statement, &found);
-    if (found)
-        code = push_claimed(lane, request, statement, true);
-    if (code == SQLITE_OK && sqlite3_step(statement) != SQLITE_DONE)
-        code = lt_database_error(&lane->db);
-    sqlite3_reset(statement);
-    return code;
-}
-
 static int take_orphans(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, int64_t room)
 {
-    struct lt_database *db = &lane->db;
-    sqlite3_stmt *statement = lt_database_statement(db, LT_ST_ORPHANS);
-    int64_t *rows = NULL;
-    size_t count = 0, size = 0;
-    int code = SQLITE_DONE;
-    if (statement == NULL)
+    sqlite3_stmt *row = lt_database_statement(&lane->db, LT_ST_ORPHANS);
+    int code = SQLITE_ROW, pushed = SQLITE_OK;
+    if (row == NULL)
         return lt_database_error(&lane->db);
-    sqlite3_bind_int64(statement, 1, request->member->queue->number);
-    sqlite3_bind_int64(statement, 2, room);
-    while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
-        if (count == size)
-            rows = lt_realloc(rows, (size = size > 0 ? size * 2 : 64) * sizeof *rows);
-        rows[count++] = sqlite3_column_int64(statement, 0);
-    }
-    code = code == SQLITE_DONE ? SQLITE_OK : lt_database_fail(db, code);
-    sqlite3_reset(statement);
-    for (size_t i = 0; code == SQLITE_OK && i < count; i++)
-        code = take_orphan(lane, request, rows[i]);
-    free(rows);
-    return code;
+    sqlite3_bind_int64(row, 1, request->member->queue->number);
+    sqlite3_bind_int64(row, 2, room);
+    while (pushed == SQLITE_OK && (code = sqlite3_step(row)) == SQLITE_ROW)
+        pushed = push_claimed(lane, request, row, true);
+    if (pushed == SQLITE_OK && code != SQLITE_DONE)
+        pushed = lt_database_error(&lane->db);
+    sqlite3_reset(row);
+    for (uint32_t i = 0; pushed == SQLITE_OK && i < request->claims.count; i++)
+        pushed = lt_sqlite_run_on(lane, LT_ST_TAKE_OVER, (int64_t)request->claims.items[i].task->seq,
+                                  request->member->standing.owner);
+    return pushed;
 }
 
 int lt_sqlite_recover(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
