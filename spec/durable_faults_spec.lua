@@ -3,6 +3,7 @@
 
 local ltsh = require "ltsh"
 local uv = require "luv"
+local clock = require "spec.support.clock"
 local run = require "spec.support.run"
 local scene = require "spec.support.scene"
 
@@ -26,7 +27,34 @@ local function count(text, pattern)
 end
 
 describe("a durable store", function()
+  lazy_setup(clock.open)
+  lazy_teardown(clock.close)
   after_each(scene.close)
+
+  local it_when_set = clock.it(it, pending)
+  for name, by in pairs { ["three years ahead"] = 1e8, ["three years back"] = -1e8 } do
+    it_when_set("takes no living host for dead when its clock is set " .. name, function()
+      local path = scene.temporary ".db"
+      local holder = run.start(program([[
+        local scheduler = ltsh.scheduler {
+          container = ltsh.container.sqlite { path = path, durability = "normal", lease = 1 },
+          actuator = ltsh.actuator.func(function(task) print("runs " .. task.run) ltsh.sleep(3) return "there" end),
+        }
+        assert(scheduler:add { id = "a" })
+        print(scheduler:wait("a").output)
+      ]], path))
+      holder:expect "runs"
+      local watcher = run.start(program([[
+        local scheduler = ltsh.scheduler {
+          container = ltsh.container.sqlite { path = path, durability = "normal", lease = 1 },
+          actuator = ltsh.actuator.func(function() print "taken" end),
+        }
+        print(scheduler:wait("a").output)
+      ]], path), { env = clock.env(0.5, by) })
+      assert.matches("^runs %d+\nthere\n$", holder:wait().stdout)
+      assert.equal("there\n", watcher:wait().stdout)
+    end)
+  end
 
   it("keeps what it accepted though another part of the host opens and closes its file", function()
     local path = scene.temporary ".db"
