@@ -139,6 +139,14 @@ function Container:to_waiting(task)
   return true
 end
 
+-- One that runs already, and was not claimed here: ltsh.container.combine(this, persistent) says so of what it finds.
+function Container:add_running(task)
+  if not self.places[task.id] then new_place(self, task) end
+  self.places[task.id].task, self.places[task.id].waiting = task, false
+  self.last_run = math.max(self.last_run, task.run)
+  return true
+end
+
 function Container:to_exporting(task)
   local place, message = find(self, task, RUNNING)
   if not place then return nil, message end

@@ -19,6 +19,23 @@ contract("ltsh.container.sqlite", function()
   return ltsh.container.sqlite { path = scene.temporary ".db", durability = "normal" }
 end, { priorities = true, keeps_all = true, unlimited = true, durable = true })
 
+local function in_file(options)
+  options = options or {}
+  return ltsh.container.sqlite { path = options.path or scene.temporary ".db", durability = "normal" }
+end
+
+contract("queue and sqlite combined", function()
+  return ltsh.container.combine(ltsh.container.queue {}, in_file())
+end, { keeps_all = true, unlimited = true, durable = true })
+
+contract("priority and sqlite combined", function()
+  return ltsh.container.combine(ltsh.container.priority {}, in_file())
+end, { priorities = true, keeps_all = true, unlimited = true, durable = true })
+
+contract("a small queue and sqlite combined", function()
+  return ltsh.container.combine(ltsh.container.queue { size = 3 }, in_file())
+end, { keeps_all = true, unlimited = true, durable = true })
+
 contract("the example in SQL", function(options)
   return ltsh.container.load(here .. "/../examples/sql_container.lua", {
     path = scene.temporary ".db", size = options and options.size,
@@ -152,6 +169,18 @@ local function plain(options)
 end
 
 contract("a container with waiting, to_running, get, list and count", plain, { keeps_all = true, slow = true })
+
+contract("a container in Lua and sqlite combined", function()
+  return ltsh.container.combine(ltsh.container.load(EXAMPLE), in_file())
+end, { priorities = true, keeps_all = true, unlimited = true, durable = true })
+
+contract("queue and a container in Lua combined", function(options)
+  return ltsh.container.combine(ltsh.container.queue {}, plain(options))
+end, { keeps_all = true, slow = true })
+
+contract("two containers in Lua combined", function(options)
+  return ltsh.container.combine(ltsh.container.load(EXAMPLE), plain(options))
+end, { keeps_all = true, slow = true })
 
 describe("a container in Lua", function()
   -- A scheduler on the container that is closed after the test.

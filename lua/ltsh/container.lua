@@ -64,6 +64,27 @@ function container.sqlite(options)
   return object
 end
 
+local COMBINE = "ltsh.container.combine"
+
+--- Tasks are in `persistent`, and `memory` says in which order they run: queue, priority, or a table of methods with
+--- add_running. Every transition is stored first. Of what waits, `memory` has the first few thousand.
+function container.combine(memory, persistent)
+  if type(memory) == "table" then
+    check.methods(COMBINE .. ": memory", memory, { "add_running" })
+  end
+  local first, mark_first = container.object(COMBINE, memory, "memory")
+  local second, mark_second = container.object(COMBINE, persistent, "persistent")
+  if type(persistent) == "table" then
+    check.methods(COMBINE .. ": persistent", persistent, { "waiting", "to_running" })
+  end
+  local made, object = pcall(core.combine, first, second)
+  if not made then error(COMBINE .. ": " .. tostring(object), 0) end
+  if mark_first then mark_first() end
+  if mark_second then mark_second() end
+  core.hold(object, { memory, persistent })
+  return object
+end
+
 local TRANSITIONS = {
   "add", "to_waiting", "to_exporting", "to_success", "to_failed", "to_stopped", "to_deleted", "running",
   "running_count",
@@ -92,12 +113,16 @@ end
 local used = setmetatable({}, { __mode = "k" })
 
 -- The container object for ltsh.scheduler from what the script gave.
-function container.object(where, given)
-  if core.is_container(given) then return given end
-  if type(given) ~= "table" then
-    check.fail(where, "container", "a container such as ltsh.container.queue{}, or a table of methods", given)
+function container.object(where, given, name)
+  name = name or "container"
+  if core.is_container(given) then
+    if core.alive(given) then return given end
+    error(string.format("%s: %s: this container is part of a combination already; make one for each", where, name), 0)
   end
-  container.check(where .. ": container", given)
+  if type(given) ~= "table" then
+    check.fail(where, name, "a container such as ltsh.container.queue{}, or a table of methods", given)
+  end
+  container.check(where .. ": " .. name, given)
   if used[given] then
     error(where .. ": this container is used by another scheduler already; make one for each", 0)
   end

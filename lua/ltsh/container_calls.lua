@@ -39,29 +39,56 @@ return function(container)
   local calls = setmetatable({}, { __index = container })
   local pending = {} -- by id: what may run in the table and does not run here, as an answer was lost or a claim was cut
 
+  -- What may run in the table is given back. Returns their ids, and a text if one could not be.
+  local function give_all_back(self)
+    local given, failure = {}, nil
+    for id, task in pairs(pending) do
+      given[id] = true
+      local answer = give_back(self, task)
+      if type(answer) == "string" then failure = answer else pending[id] = nil end
+    end
+    return given, failure
+  end
+
+  -- Asks the table to make it running: then it is among `claimed`. A text: nobody knows.
+  local function make_running(self, task, claimed)
+    local id = task.id
+    pending[id] = task
+    local answer = answer_of(pcall(self.to_running, self, task))
+    if answer == true then
+      claimed[#claimed + 1] = task
+    elseif answer == false then
+      pending[id] = nil
+    else
+      return answer
+    end
+  end
+
+  local function claimed_now(claimed)
+    for _, task in ipairs(claimed) do pending[task.id] = nil end
+    return claimed
+  end
+
+  -- A claim of those that `run()` gives, as they will be when they run; and the first `look` of what waits then.
+  function calls.claim_chosen(self, run, look)
+    local claimed, _, failure = {}, give_all_back(self)
+    local task = run()
+    while task do
+      if not pending[task.id] then failure = make_running(self, task, claimed) or failure end
+      task = run()
+    end
+    local seen, message, code = {}, nil, nil
+    if look > 0 then seen, message, code = self:waiting(look) end
+    if failure and not claimed[1] then return nil, failure end
+    if type(seen) ~= "table" and not claimed[1] then return seen, message, code end
+    return claimed_now(claimed), type(seen) == "table" and seen or {}
+  end
+
   -- `claim` of a table with `waiting` and `to_running`. `run(task)` gives the task as it will be when it runs, and
   -- takes its place; or nil, and whether others may start. Those of full keys at the head of the list do not hold up
   -- others: the table is asked for more. Nor does one that fails: the next claim passes it over.
   function calls.claim_waiting(self, limit, run)
-    local passed_over, claimed, failure = {}, {}, nil
-    for id, task in pairs(pending) do
-      passed_over[id] = true
-      local answer = give_back(self, task)
-      if type(answer) == "string" then failure = answer else pending[id] = nil end
-    end
-
-    local function make_running(task)
-      local id = task.id
-      pending[id] = task
-      local answer = answer_of(pcall(self.to_running, self, task))
-      if answer == true then
-        claimed[#claimed + 1] = task
-      elseif answer == false then
-        pending[id] = nil
-      else
-        failure = answer
-      end
-    end
+    local claimed, passed_over, failure = {}, give_all_back(self)
 
     local asked, go_on = limit
     repeat
@@ -72,7 +99,11 @@ return function(container)
         local id = id_of(task)
         if not (passed_over[id] or pending[id]) then
           local running, others = run(task)
-          if running then make_running(running) else go_on = go_on or others end
+          if running then
+            failure = make_running(self, running, claimed) or failure
+          else
+            go_on = go_on or others
+          end
         end
       end
       go_on = go_on and #tasks >= asked and #claimed < limit and asked < FURTHEST
@@ -80,8 +111,7 @@ return function(container)
     until not go_on
 
     if failure and not claimed[1] then return nil, failure end
-    for _, task in ipairs(claimed) do pending[task.id] = nil end
-    return claimed
+    return claimed_now(claimed)
   end
 
   function calls.add_all(self, next)

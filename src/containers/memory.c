@@ -375,18 +375,22 @@ static void memory_claim(struct lt_container *container, struct lt_claim_op *op)
 }
 
 /* Another object goes on in the place of this one. */
-static void put_successor(struct memory *memory, struct lt_task *task, const struct lt_transition *transition)
+static void put_successor(struct memory *memory, const struct lt_change_op *op)
 {
-    struct lt_task *next = lt_task_next(task, transition);
-    set_stored(memory, task, LT_WAITING);
-    forget_task(memory, task);
+    struct lt_task *next = lt_task_next(op->task, &op->transition);
+    set_stored(memory, op->task, LT_WAITING);
+    forget_task(memory, op->task);
     put_waiting(memory, next);
+    if (op->next != NULL)
+        *op->next = lt_task_ref(next);
 }
 
-static void move_task(struct memory *memory, struct lt_task *task, const struct lt_transition *transition)
+static void move_task(struct memory *memory, const struct lt_change_op *op)
 {
+    struct lt_task *task = op->task;
+    const struct lt_transition *transition = &op->transition;
     if (transition->to == LT_WAITING) {
-        put_successor(memory, task, transition);
+        put_successor(memory, op);
         return;
     }
     take_task_out(memory, task);
@@ -423,7 +427,7 @@ static void memory_change(struct lt_container *container, struct lt_change_op *o
     }
     int code = check_change(memory, op, &error);
     if (code == LT_OK)
-        move_task(memory, task, &op->transition);
+        move_task(memory, op);
     lt_reply_send(&op->reply, code, code == LT_OK ? NULL : error.message);
 }
 

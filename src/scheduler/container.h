@@ -62,6 +62,22 @@ void lt_claims_free(struct lt_claims *claims);
 
 struct lt_change_op;
 
+/* One that a claim by choice is to take. */
+enum lt_choice_state {
+    LT_CHOICE_WAITS, /* there was no room for it */
+    LT_CHOICE_TAKEN,
+    LT_CHOICE_GONE, /* it does not wait there any more, or not yet, or at another run */
+};
+struct lt_choice {
+    struct lt_task
+        *task; /* borrowed: an object of this container's, as it waited; who chooses applies the claim to it */
+    enum lt_choice_state state;
+    uint64_t run; /* of one that was taken, as all below */
+    uint64_t token;
+    double started_at; /* Unix seconds */
+    bool expired;      /* as of one that was claimed */
+};
+
 /* Takes up to `limit` due tasks from waiting to running, each with a new run number, in the container's order. */
 struct lt_claim_op {
     struct lt_reply reply;
@@ -79,6 +95,15 @@ struct lt_claim_op {
      * One that was taken over is adopted by the scheduler, when the answer has come: nothing is asked for it, so a claim
      * that gives such tasks gives no others, lest a limit be passed. Of an ordered container all are admitted then. */
     struct lt_limiter *limiter;
+    /* A container with ops->chooses: not the next ones, but these, in this order. NULL: there are none, `look` aside. What
+     * has to come before, because it was left by a host that died, is claimed instead. */
+    bool by_choice;
+    struct lt_choice *choices; /* borrowed */
+    uint32_t choice_count;
+    uint32_t
+        look; /* by choice: the first so many that are due after that, and might start, are to be shown in `seen` */
+    struct lt_tasks seen;
+    uint64_t due;             /* and how many are due in all; UINT64_MAX: it is not known */
     struct lt_claims claimed; /* admitted */
     struct lt_tasks
         expired;      /* with a reference each: they have failed, their time was over. A bounded number: see more */
@@ -95,6 +120,8 @@ struct lt_change_op {
     uint64_t token;       /* of the run; 0: it has none */
     bool again;           /* it may have been done already: its last answer was LT_ERROR or LT_TIMEOUT */
     struct lt_transition transition;
+    struct lt_task *
+        *next; /* to waiting: gets the object that goes on, with a reference, if one is here; NULL: nobody asks */
 };
 
 /* Stores handle and progress of a running task. */
@@ -198,6 +225,7 @@ struct lt_container_ops {
     bool ordered;    /* applies operations in the order in which they come, and answers in it; then the scheduler
                                 admits what was claimed, when the answer has come: the ends before it make room */
     bool priorities; /* takes tasks with a priority */
+    bool chooses;    /* does claims by choice */
 
     /* First of all, once. */
     void (*open)(struct lt_container *container, const struct lt_container_env *env);
@@ -210,6 +238,8 @@ struct lt_container_ops {
     void (*claim)(struct lt_container *container, struct lt_claim_op *op);
     void (*change)(struct lt_container *container, struct lt_change_op *op);
     void (*update)(struct lt_container *container, struct lt_update_op *op);
+    /* A task that runs, or is exported, and was not claimed from this container: it is told where it is. (optional) */
+    void (*add_running)(struct lt_container *container, struct lt_update_op *op);
     void (*get)(struct lt_container *container, struct lt_get_op *op);
     void (*list)(struct lt_container *container, struct lt_list_op *op);
     void (*count)(struct lt_container *container, struct lt_count_op *op);
@@ -241,7 +271,8 @@ struct lt_container_ops {
 
 struct lt_container {
     const struct lt_container_ops *ops;
-    bool in_use; /* by a scheduler: an object serves one */
+    bool in_use;                 /* by a scheduler: an object serves one */
+    struct lt_container *behind; /* what has the tasks, if this one only stands before it; NULL: itself */
 };
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 
+static const double WITHDRAWN = 1;   /* seconds after which who was turned away for others is told that they are gone */
 static const double LEFT_ALONE = 10; /* seconds after which a key whose limit is 0 is looked at again */
 
 struct key {
@@ -256,7 +257,7 @@ static void give_slot(struct lt_limiter *limiter, struct key *key)
 
 enum lt_admission lt_limiter_admit(struct lt_limiter *limiter, struct lt_bytes *name)
 {
-    if (limiter->running >= limiter->limits.slots)
+    if (limiter->running >= (uint64_t)limiter->limits.slots + limiter->expected)
         return LT_NO_ROOM;
     if (limiter->limits.rate.per > 0 && !has_token(limiter->tokens))
         return LT_NO_ROOM;
@@ -287,6 +288,17 @@ void lt_limiter_release(struct lt_limiter *limiter, struct lt_bytes *name)
         return;
     refill_key(limiter, key);
     review_key(limiter, key);
+}
+
+void lt_limiter_withdraw(struct lt_limiter *limiter, struct lt_bytes *name)
+{
+    struct key *key = name != NULL ? key_of(limiter, name, false) : NULL;
+    take_tokens(limiter, key, -1);
+    give_slot(limiter, key);
+    if (key != NULL && key->refused)
+        plan_review(limiter, key, limiter->now + WITHDRAWN);
+    else if (key != NULL)
+        review_key(limiter, key);
 }
 
 void lt_limiter_return(struct lt_limiter *limiter, struct lt_bytes *name)

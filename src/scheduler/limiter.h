@@ -36,6 +36,7 @@ struct lt_limits {
 struct lt_limiter {
     struct lt_limits limits;
     uint32_t running;
+    uint32_t expected; /* slots that will be free: of ends under way. Admitted beyond the others, for who withdraws that */
     double tokens;
     double filled_at; /* monotonic seconds at which `tokens` was true */
     struct lt_map keys;
@@ -68,6 +69,10 @@ enum lt_admission lt_limiter_admit(struct lt_limiter *limiter, struct lt_bytes *
 
 /* Gives back what was admitted and did not start: the slot and the tokens. */
 void lt_limiter_return(struct lt_limiter *limiter, struct lt_bytes *key);
+
+/* The same for who only chose: it is asked again for those that are taken in the end. So who was turned away for them is
+ * told a while later, and not at once. */
+void lt_limiter_withdraw(struct lt_limiter *limiter, struct lt_bytes *key);
 
 /* Takes a slot for a task that runs already (it outlived its host): no limit is asked, and no token taken. */
 void lt_limiter_adopt(struct lt_limiter *limiter, struct lt_bytes *key);

@@ -74,7 +74,7 @@ static int insert_item(struct lt_sqlite_lane *lane, const struct lt_task *task, 
 }
 
 /* *done: it is in; else its id is there. */
-static int insert_task(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, const struct lt_task *task,
+static int insert_task(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, struct lt_task *task,
                        bool *done)
 {
     struct lt_database *db = &lane->db;
@@ -108,12 +108,14 @@ static int insert_task(struct lt_sqlite_lane *lane, struct lt_sqlite_request *re
     *done = code == SQLITE_OK && sqlite3_changes(db->handle) > 0;
     if (*done && large)
         code = insert_item(lane, task, seq);
-    if (*done)
+    if (*done) {
+        task->seq = (uint64_t)seq; /* the container's own field, and this is part of it */
         lt_sqlite_count_move(queue, -1, state);
+    }
     return code;
 }
 
-static int add_one(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, const struct lt_task *task)
+static int add_one(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, struct lt_task *task)
 {
     bool done = false;
     int code = check_once(lane, request, task);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "containers/sqlite/claim_choice.h"
 #include "containers/sqlite/claim_keys.h"
 #include "containers/sqlite/news.h"
 #include "containers/sqlite/owners.h"
@@ -26,12 +27,9 @@ static int step_one(struct lt_sqlite_lane *lane, sqlite3_stmt *statement, bool *
 static int push_claimed(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, sqlite3_stmt *row,
                         bool taken_over)
 {
-    struct lt_task *task = lt_row_task(&lane->db, row, lane->host);
-    if (task == NULL) {
-        free(lane->db.message);
-        lane->db.message = lt_format("the item of task '%s' cannot be read", sqlite3_column_text(row, 1));
+    struct lt_task *task = lt_sqlite_read_row(lane, row);
+    if (task == NULL)
         return SQLITE_CORRUPT;
-    }
     bool to_stop = taken_over && sqlite3_column_type(row, LT_COLUMN_STOP) != SQLITE_NULL;
     lt_claims_push(&request->claims, (struct lt_claimed){.task = task,
                                                          .token = (uint64_t)request->member->standing.owner,
@@ -365,6 +363,29 @@ static int claim_suspect(struct lt_sqlite_lane *lane, struct lt_sqlite_request *
     return code == SQLITE_OK ? claim_rows(lane, request, LT_ROW_SUSPECT) : code;
 }
 
+static struct lt_choice *find_choice(const struct lt_claim_op *op, int64_t seq)
+{
+    for (uint32_t i = 0; i < op->choice_count; i++) {
+        if ((int64_t)op->choices[i].task->seq == seq)
+            return &op->choices[i];
+    }
+    return NULL;
+}
+
+/* Of the answer that was lost. */
+static int push_again(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, sqlite3_stmt *row)
+{
+    struct lt_choice *choice = find_choice(request->op, sqlite3_column_int64(row, 0));
+    if (choice == NULL)
+        return push_claimed(lane, request, row, false);
+    *choice = (struct lt_choice){.task = choice->task,
+                                 .state = LT_CHOICE_TAKEN,
+                                 .run = (uint64_t)sqlite3_column_int64(row, LT_COLUMN_RUN),
+                                 .token = (uint64_t)request->member->standing.owner,
+                                 .started_at = request->now};
+    return SQLITE_OK;
+}
+
 /* The same claim again. */
 static int claim_again(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
 {
@@ -380,20 +401,26 @@ static int claim_again(struct lt_sqlite_lane *lane, struct lt_sqlite_request *re
         int state = found ? sqlite3_column_int(row, 2) : LT_ROW_STATES;
         if ((state == LT_ROW_RUNNING || state == LT_ROW_EXPORTING) &&
             sqlite3_column_int64(row, LT_COLUMN_OWNER) == member->standing.owner)
-            code = push_claimed(lane, request, row, false);
+            code = push_again(lane, request, row);
         sqlite3_reset(row);
     }
     return code;
 }
 
-static void remember_claim(struct lt_sqlite_member *member, const struct lt_sqlite_request *request, uint64_t number)
+static void remember_claim(struct lt_sqlite_member *member, const struct lt_sqlite_request *request)
 {
-    member->claim_number = number;
-    member->claim_count = request->claims.count;
-    if (request->claims.count > 0)
-        member->claim_rows = lt_realloc(member->claim_rows, request->claims.count * sizeof(int64_t));
+    const struct lt_claim_op *op = request->op;
+    uint32_t most = request->claims.count + op->choice_count, count = 0;
+    if (most > 0)
+        member->claim_rows = lt_realloc(member->claim_rows, most * sizeof(int64_t));
     for (uint32_t i = 0; i < request->claims.count; i++)
-        member->claim_rows[i] = (int64_t)request->claims.items[i].task->seq;
+        member->claim_rows[count++] = (int64_t)request->claims.items[i].task->seq;
+    for (uint32_t i = 0; i < op->choice_count; i++) {
+        if (op->choices[i].state == LT_CHOICE_TAKEN)
+            member->claim_rows[count++] = (int64_t)op->choices[i].task->seq;
+    }
+    member->claim_number = op->number;
+    member->claim_count = count;
 }
 
 /* What is left in the queue. */
@@ -417,6 +444,7 @@ static int claim_new(struct lt_sqlite_lane *lane, struct lt_sqlite_request *requ
 {
     struct lt_sqlite_member *member = request->member;
     const struct lt_sqlite_queue *queue = member->queue;
+    bool by_choice = ((const struct lt_claim_op *)request->op)->by_choice;
     int64_t room = 0;
     int code = expire_due(lane, request);
     if (code == SQLITE_OK)
@@ -435,6 +463,8 @@ static int claim_new(struct lt_sqlite_lane *lane, struct lt_sqlite_request *requ
         return code;
     }
     code = claim_suspect(lane, request, &room);
+    if (by_choice)
+        return code == SQLITE_OK ? lt_sqlite_claim_choices(lane, request, room) : code;
     if (code == SQLITE_OK && room > 0 && queue->counts[LT_ROW_DUE] > 0)
         code = request->keys_limited ? claim_by_keys(lane, request, room) : claim_first(lane, request, room);
     request->more = request->more || (!member->standing.held && queue->counts[LT_ROW_DUE] > 0);
@@ -446,10 +476,14 @@ int lt_sqlite_claim(struct lt_sqlite_lane *lane, struct lt_sqlite_request *reque
     const struct lt_claim_op *op = request->op;
     struct lt_sqlite_member *member = request->member;
     bool again = op->number == member->claim_number && member->claim_count > 0;
+    for (uint32_t i = 0; i < op->choice_count; i++)
+        op->choices[i].state = LT_CHOICE_WAITS;
     int code = again ? claim_again(lane, request) : claim_new(lane, request);
+    if (code == SQLITE_OK)
+        code = lt_sqlite_show_due(lane, request);
     if (code == SQLITE_OK)
         code = look_ahead(lane, request);
     if (code == SQLITE_OK && !again)
-        remember_claim(member, request, op->number);
+        remember_claim(member, request);
     return code;
 }

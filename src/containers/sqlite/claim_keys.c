@@ -21,7 +21,7 @@ struct key {
     char text[];
 };
 
-struct choice {
+struct lt_sqlite_keys {
     struct lt_sqlite_lane *lane;
     const struct lt_sqlite_request *request;
     struct lt_map keys;
@@ -49,7 +49,7 @@ static struct key *find_key(struct lt_map *keys, const char *text, size_t len)
     return key;
 }
 
-static struct key *key_in(struct choice *choice, sqlite3_stmt *row, int column)
+static struct key *key_in(struct lt_sqlite_keys *choice, sqlite3_stmt *row, int column)
 {
     const char *text = (const char *)sqlite3_column_text(row, column);
     return text != NULL ? find_key(&choice->keys, text, (size_t)sqlite3_column_bytes(row, column)) : NULL;
@@ -64,7 +64,7 @@ static void free_keys(struct lt_map *keys)
     lt_map_free(keys);
 }
 
-static int count_running(struct choice *choice)
+static int count_running(struct lt_sqlite_keys *choice)
 {
     const struct lt_sqlite_request *request = choice->request;
     sqlite3_stmt *row = lt_database_statement(&choice->lane->db, LT_ST_RUNNING_KEYS);
@@ -92,7 +92,7 @@ static int64_t room_of(const struct lt_sqlite_request *request, const struct key
     return limit > used ? limit - used : 0;
 }
 
-static void choose(struct choice *choice, sqlite3_stmt *row)
+static void choose(struct lt_sqlite_keys *choice, sqlite3_stmt *row)
 {
     struct lt_sqlite_chosen *chosen = choice->chosen;
     if (chosen->count == choice->size) {
@@ -104,7 +104,7 @@ static void choose(struct choice *choice, sqlite3_stmt *row)
 }
 
 /* In their order, as long as few are passed over. *all: there are no others. */
-static int choose_in_order(struct choice *choice, bool *all)
+static int choose_in_order(struct lt_sqlite_keys *choice, bool *all)
 {
     struct lt_sqlite_chosen *chosen = choice->chosen;
     sqlite3_stmt *row = lt_database_statement(&choice->lane->db, LT_ST_CLAIM_CANDIDATES);
@@ -129,7 +129,7 @@ static int choose_in_order(struct choice *choice, bool *all)
 }
 
 /* The first tasks of a key, behind those of it that were taken. */
-static int choose_of_key(struct choice *choice, struct key *key)
+static int choose_of_key(struct lt_sqlite_keys *choice, struct key *key)
 {
     int64_t room = room_of(choice->request, key);
     sqlite3_stmt *row = lt_database_statement(&choice->lane->db, LT_ST_KEY_FIRST);
@@ -147,7 +147,7 @@ static int choose_of_key(struct choice *choice, struct key *key)
 }
 
 /* The key after this one (NULL: the first), in any order that does not change; NULL in *next: there is none. */
-static int next_key(struct choice *choice, const struct key *after, struct key **next)
+static int next_key(struct lt_sqlite_keys *choice, const struct key *after, struct key **next)
 {
     sqlite3_stmt *row = lt_database_statement(&choice->lane->db, LT_ST_NEXT_KEY);
     if (row == NULL)
@@ -168,7 +168,7 @@ static int by_place(const void *a, const void *b)
     return left->place < right->place ? -1 : left->place > right->place;
 }
 
-static int choose_from_keys(struct choice *choice)
+static int choose_from_keys(struct lt_sqlite_keys *choice)
 {
     struct lt_sqlite_chosen *chosen = choice->chosen;
     struct key *key = NULL;
@@ -190,7 +190,7 @@ static int choose_from_keys(struct choice *choice)
 int lt_sqlite_choose_by_keys(struct lt_sqlite_lane *lane, const struct lt_sqlite_request *request,
                              struct lt_sqlite_chosen *chosen)
 {
-    struct choice choice = {.lane = lane, .request = request, .keys = {.key = key_text}, .chosen = chosen};
+    struct lt_sqlite_keys choice = {.lane = lane, .request = request, .keys = {.key = key_text}, .chosen = chosen};
     bool all = false;
     int code = count_running(&choice);
     if (code == SQLITE_OK)
@@ -204,7 +204,7 @@ int lt_sqlite_choose_by_keys(struct lt_sqlite_lane *lane, const struct lt_sqlite
 int lt_sqlite_key_has_room(struct lt_sqlite_lane *lane, const struct lt_sqlite_request *request, int64_t seq,
                            bool *room)
 {
-    struct choice choice = {.lane = lane, .request = request, .keys = {.key = key_text}};
+    struct lt_sqlite_keys choice = {.lane = lane, .request = request, .keys = {.key = key_text}};
     int code = count_running(&choice);
     sqlite3_stmt *row = lt_database_statement(&lane->db, LT_ST_KEY_OF);
     if (code == SQLITE_OK && row == NULL)
@@ -219,4 +219,36 @@ int lt_sqlite_key_has_room(struct lt_sqlite_lane *lane, const struct lt_sqlite_r
     }
     free_keys(&choice.keys);
     return code;
+}
+
+struct lt_sqlite_keys *lt_sqlite_keys_new(struct lt_sqlite_lane *lane, const struct lt_sqlite_request *request,
+                                          int *code)
+{
+    struct lt_sqlite_keys *keys = lt_alloc(sizeof *keys);
+    *keys = (struct lt_sqlite_keys){.lane = lane, .request = request, .keys = {.key = key_text}};
+    *code = count_running(keys);
+    if (*code == SQLITE_OK)
+        return keys;
+    lt_sqlite_keys_free(keys);
+    return NULL;
+}
+
+void lt_sqlite_keys_free(struct lt_sqlite_keys *keys)
+{
+    if (keys == NULL)
+        return;
+    free_keys(&keys->keys);
+    free(keys);
+}
+
+bool lt_sqlite_keys_take(struct lt_sqlite_keys *keys, const struct lt_bytes *name)
+{
+    /* What is not a number was asked by who chose. */
+    if (name == NULL || keys->request->key_limit == 0)
+        return true;
+    struct key *key = find_key(&keys->keys, name->data, name->len);
+    if (key->running + key->taken >= keys->request->key_limit)
+        return false;
+    key->taken++;
+    return true;
 }

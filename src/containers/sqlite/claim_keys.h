@@ -15,6 +15,15 @@ struct lt_sqlite_chosen {
     bool passed_over; /* there are tasks of keys that are full */
 };
 
+/* For a claim by choice: what runs of each key, as of now. NULL, and *code is not SQLITE_OK: that cannot be read. */
+struct lt_sqlite_keys;
+struct lt_sqlite_keys *lt_sqlite_keys_new(struct lt_sqlite_lane *lane, const struct lt_sqlite_request *request,
+                                          int *code);
+void lt_sqlite_keys_free(struct lt_sqlite_keys *keys);
+
+/* Whether one more of this key (NULL: it has none) may run; then it does. */
+bool lt_sqlite_keys_take(struct lt_sqlite_keys *keys, const struct lt_bytes *key);
+
 /* Whether the key of the task in this row, if it has one, has room. */
 int lt_sqlite_key_has_room(struct lt_sqlite_lane *lane, const struct lt_sqlite_request *request, int64_t seq,
                            bool *room);

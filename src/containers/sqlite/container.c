@@ -68,7 +68,10 @@ static void answer_claim(struct lt_sqlite_request *request)
         lt_claims_push(&op->claimed, request->claims.items[i]);
     for (uint32_t i = 0; i < request->tasks.count; i++)
         lt_tasks_push(&op->expired, request->tasks.items[i]);
-    request->claims.count = request->tasks.count = 0; /* the references moved */
+    for (uint32_t i = 0; i < request->seen.count; i++)
+        lt_tasks_push(&op->seen, request->seen.items[i]);
+    request->claims.count = request->tasks.count = request->seen.count = 0; /* the references moved */
+    op->due = request->counts[LT_ROW_DUE];
     op->more = request->more;
     op->waits = request->waits;
     op->next_at = 0;
@@ -338,6 +341,7 @@ static const struct lt_container_ops sqlite_ops = {
     .announces = true,
     .ordered = true,
     .priorities = true,
+    .chooses = true,
     .open = sqlite_open,
     .add = sqlite_add,
     .claim = sqlite_claim,
@@ -357,6 +361,8 @@ static const struct lt_container_ops sqlite_ops = {
 
 const char *lt_sqlite_queue_in(struct lt_container *container, const struct lt_sqlite_store *store)
 {
+    if (container->behind != NULL)
+        container = container->behind;
     if (container->ops != &sqlite_ops || sqlite_of(container)->store != store)
         return NULL;
     return sqlite_of(container)->member->name;

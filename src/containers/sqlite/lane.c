@@ -97,6 +97,7 @@ void lt_sqlite_request_clear(struct lt_sqlite_request *request)
 {
     lt_claims_free(&request->claims);
     lt_tasks_free(&request->tasks);
+    lt_tasks_free(&request->seen);
     lt_task_unref(request->task);
     lt_bytes_unref(request->bytes);
     free(request->message);
@@ -120,6 +121,16 @@ int lt_sqlite_run_on(struct lt_sqlite_lane *lane, enum lt_statement which, int64
     if (second != 0)
         sqlite3_bind_int64(statement, 2, second);
     return lt_database_run(&lane->db, statement);
+}
+
+struct lt_task *lt_sqlite_read_row(struct lt_sqlite_lane *lane, sqlite3_stmt *row)
+{
+    struct lt_task *task = lt_row_task(&lane->db, row, lane->host);
+    if (task != NULL)
+        return task;
+    free(lane->db.message);
+    lane->db.message = lt_format("the item of task '%s' cannot be read", sqlite3_column_text(row, 1));
+    return NULL;
 }
 
 int lt_sqlite_delete_row(struct lt_sqlite_lane *lane, int64_t seq, bool large)

@@ -113,6 +113,7 @@ struct lt_sqlite_request {
     char *message;
     struct lt_claims claims;
     struct lt_tasks tasks;
+    struct lt_tasks seen; /* of a claim by choice */
     struct lt_task *task;
     struct lt_bytes *bytes;
     double next_date;
@@ -168,6 +169,9 @@ void lt_sqlite_request_clear(struct lt_sqlite_request *request);
 
 /* Runs a statement whose parameters are one or two numbers, of a row, an owner, a queue; `second` is 0 if it has one. */
 int lt_sqlite_run_on(struct lt_sqlite_lane *lane, enum lt_statement which, int64_t first, int64_t second);
+
+/* The task of a row (lt_row_columns); NULL, and the database's message says so: it cannot be read. */
+struct lt_task *lt_sqlite_read_row(struct lt_sqlite_lane *lane, sqlite3_stmt *row);
 
 /* Removes a row and all that belongs to it. */
 int lt_sqlite_delete_row(struct lt_sqlite_lane *lane, int64_t seq, bool large);

@@ -117,6 +117,9 @@ const char *const lt_statement_texts[LT_STATEMENTS] = {
         " AND key IS NOT NULL AND key = ?2 ORDER BY priority DESC, place LIMIT ?3 OFFSET ?4",
     [LT_ST_CLAIM] = "UPDATE ltsh_tasks SET state = 2, run = ?2, owner = ?3, attempts = attempts + 1, started_at = ?4,"
                     " host = ?5, expires_at = NULL, ended_at = NULL, stop = NULL, version = NULL WHERE seq = ?1",
+    [LT_ST_TAKE] = "UPDATE ltsh_tasks SET state = 2, run = ?2, owner = ?3, attempts = attempts + 1, started_at = ?4,"
+                   " host = ?5, expires_at = NULL, ended_at = NULL, stop = NULL, version = NULL WHERE seq = ?1"
+                   " AND state = 1 AND run = ?6",
     [LT_ST_RUNNING_COUNT] = "SELECT count(*) FROM ltsh_tasks WHERE queue = ?1 AND state >= 2 AND state <= 3",
     [LT_ST_RUNNING_OF] =
         "SELECT count(*) FROM ltsh_tasks WHERE queue = ?1 AND owner = ?2 AND state >= 2 AND state <= 3",

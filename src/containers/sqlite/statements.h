@@ -52,6 +52,7 @@ enum lt_statement {
     LT_ST_NEXT_KEY,
     LT_ST_KEY_FIRST,
     LT_ST_CLAIM,
+    LT_ST_TAKE,
     LT_ST_RUNNING_COUNT,
     LT_ST_RUNNING_OF,
     LT_ST_RUNNING_KEYS,

@@ -6,6 +6,7 @@
 #include "actuators/docker/spec.h"
 #include "actuators/process/process.h"
 #include "base/tree.h"
+#include "containers/combine/combine.h"
 #include "containers/memory.h"
 #include "containers/sqlite/sqlite.h"
 #include "scheduler/actuator.h"
@@ -108,6 +109,23 @@ static int make_sqlite(lua_State *L)
     part->pointer = lt_sqlite_container_new(lt_script_of(L)->loop, &options, &error);
     if (part->pointer == NULL)
         return luaL_error(L, "%s", error.message);
+    return 1;
+}
+
+/* core.combine(memory, store): the parts are the combination's own from then on */
+static int make_combination(lua_State *L)
+{
+    struct lt_error error;
+    struct lt_container *memory = lt_part_check(L, 1, LT_PART_CONTAINER);
+    struct lt_container *store = lt_part_check(L, 2, LT_PART_CONTAINER);
+    struct part *part = new_part(L, LT_PART_CONTAINER);
+    if (memory->in_use || store->in_use)
+        return luaL_error(L, "this container is used by a scheduler already; make one for each");
+    part->pointer = lt_combine_new(memory, store, &error);
+    if (part->pointer == NULL)
+        return luaL_error(L, "%s", error.message);
+    ((struct part *)lua_touserdata(L, 1))->pointer = NULL;
+    ((struct part *)lua_touserdata(L, 2))->pointer = NULL;
     return 1;
 }
 
@@ -299,7 +317,8 @@ static int is_shared(lua_State *L)
 /* core.database_of(part): the path of the database of a durable container that is open, else nil */
 static int database_of(lua_State *L)
 {
-    lua_pushstring(L, lt_sqlite_path(lt_part_check(L, 1, LT_PART_CONTAINER)));
+    struct lt_container *container = lt_part_check(L, 1, LT_PART_CONTAINER);
+    lua_pushstring(L, lt_sqlite_path(container->behind != NULL ? container->behind : container));
     return 1;
 }
 
@@ -319,6 +338,7 @@ void lt_bind_parts(lua_State *L)
         {"queue", make_queue},
         {"priority", make_priority},
         {"sqlite_container", make_sqlite},
+        {"combine", make_combination},
         {"is_shared", is_shared},
         {"database_of", database_of},
         {"func", make_func},

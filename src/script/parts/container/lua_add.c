@@ -152,3 +152,37 @@ void lua_container_add(struct lt_container *container, struct lt_add_op *op)
     add->add = op;
     lua_op_enter(&add->op);
 }
+
+/* One that runs already. */
+
+struct running_call {
+    struct lua_op op;
+    struct lt_task *task;
+};
+
+static void running_returned(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
+{
+    struct running_call *running = (struct running_call *)call;
+    struct lua_container *c = running->op.c;
+    struct lt_error error;
+    code = lt_adapter_answer(call, code, L, count, message, LT_REFUSED, &error);
+    if (code == LT_OK)
+        lt_records_file(&c->records, running->task, lua_container_wall(c));
+    lua_op_end(&running->op, code, error.message);
+}
+
+LT_RUNS_LUA static void begin_running(struct lua_op *op)
+{
+    const struct running_call *running = (const struct running_call *)op;
+    lua_State *L = lua_op_call(op, "add_running", "add_running", running_returned);
+    lt_task_push(L, running->task);
+    lt_adapter_call_run(&op->call, 1);
+}
+
+void lua_container_add_running(struct lt_container *container, struct lt_update_op *op)
+{
+    struct running_call *running =
+        lua_op_new(lua_container_of(container), sizeof *running, op->task, &op->reply, begin_running);
+    running->task = op->task;
+    lua_op_enter(&running->op);
+}

@@ -37,6 +37,8 @@ static void change_done(struct change_call *change)
         lt_records_forget(&c->records, change->shown);
     else
         lt_records_file(&c->records, change->shown, lua_container_wall(c));
+    if (change->shown->status == LT_WAITING && change->change->next != NULL)
+        *change->change->next = lt_task_ref(change->shown);
     c->pause = 0;
     lua_op_end(&change->op, LT_OK, NULL);
 }
@@ -107,8 +109,11 @@ LT_RUNS_LUA static void change_returned(struct lt_adapter_call *call, int code, 
 /* The task as it is after the change. */
 static struct lt_task *change_after(const struct lt_change_op *op, uint8_t status)
 {
-    if (op->transition.to == LT_WAITING || lt_status_ended(status))
-        return lt_task_next(op->task, &op->transition);
+    if (op->transition.to == LT_WAITING || lt_status_ended(status)) {
+        struct lt_task *next = lt_task_next(op->task, &op->transition);
+        next->run = op->task->run; /* also of one that never began: by that the table knows what is meant */
+        return next;
+    }
     struct lt_task *task = lt_task_clone(op->task);
     lt_task_apply(task, &op->transition);
     return task;

@@ -35,6 +35,7 @@ struct claim_call {
     uint32_t listed;         /* and how many it returned */
     uint32_t full_keys;      /* how many it was told of */
     uint32_t started;        /* how many have their place */
+    uint32_t given;          /* by choice: how many the table was asked to make running */
     struct lt_bytes **taken; /* the keys of those places that no task uses yet, with a reference each; NULL: no key */
     uint32_t taken_count;
     int code;
@@ -250,6 +251,28 @@ static void read_next_run(struct claim_call *claim, lua_State *L, int count)
     }
 }
 
+/* What waits still, which the table was asked for too. */
+static int read_seen(struct claim_call *claim, lua_State *L, int count, struct lt_error *error)
+{
+    struct lt_claim_op *op = claim->claim;
+    struct lt_tasks found = {0};
+    int64_t length = lua_container_read_tasks(&claim->op.call, L, count, &found, error);
+    for (uint32_t i = 0; i < found.count; i++) {
+        struct lt_task *task = found.items[i];
+        const struct lt_record *record = lt_records_find(&claim->op.c->records, task);
+        bool owed = record != NULL && record->place == LT_RECORD_OWED;
+        know_task(record, task);
+        if (!owed && why_ignored(task, record, false) == NULL) {
+            task->status = LT_WAITING;
+            lt_tasks_push(&op->seen, lt_task_ref(task));
+        }
+    }
+    op->due = length < op->look ? op->seen.count : UINT64_MAX;
+    claim->op.c->unseen = length >= op->look;
+    lt_tasks_free(&found);
+    return length < 0 ? error->code : LT_OK;
+}
+
 static void claim_returned(struct lt_adapter_call *call, int code, lua_State *L, int count, const char *message)
 {
     struct claim_call *claim = (struct claim_call *)call;
@@ -260,8 +283,10 @@ static void claim_returned(struct lt_adapter_call *call, int code, lua_State *L,
         lt_fail(&error, code, "%s", message);
     else if ((length = lua_container_read_tasks(call, L, count, &found, &error)) < 0)
         code = error.code;
-    else
+    else if (!claim->claim->by_choice)
         read_next_run(claim, L, count);
+    else if (claim->claim->look > 0)
+        code = read_seen(claim, L, count - 1, &error);
     claim->code = code;
     claim->message = code != LT_OK ? lt_bytes_new(error.message, strlen(error.message)) : NULL;
     claim->listed = (uint32_t)length;
@@ -314,6 +339,32 @@ static int run_waiting(lua_State *L)
     return 2;
 }
 
+/* run() -> the next of the choices that there is a place for, as it will be when it runs; nil: there are no more. */
+static int run_choice(lua_State *L)
+{
+    struct claim_call *claim = (struct claim_call *)lua_op_of_function(L);
+    while (claim != NULL && claim->given < claim->claim->choice_count) {
+        struct lua_container *c = claim->op.c;
+        struct lt_choice *choice = &claim->claim->choices[claim->given++];
+        const struct lt_record *record = lt_records_find(&c->records, choice->task);
+        bool owed = record != NULL && record->place == LT_RECORD_OWED;
+        if (owed || why_ignored(choice->task, record, false) != NULL) {
+            choice->state = LT_CHOICE_GONE;
+            continue;
+        }
+        if (!take_place_ahead(claim, lt_task_key(choice->task)))
+            continue;
+        choice->state = LT_CHOICE_GONE; /* if it is not among those that the table made running */
+        struct lt_task *task = lt_task_clone(choice->task);
+        make_running(c, task, know_task(record, task));
+        lt_call_prolong(&claim->op.call.call);
+        lt_task_push(L, task);
+        lt_task_unref(task);
+        return 1;
+    }
+    return 0;
+}
+
 static void push_full_key(void *arg, struct lt_bytes *key)
 {
     lua_State *L = arg;
@@ -326,6 +377,13 @@ static void push_full_key(void *arg, struct lt_bytes *key)
 LT_RUNS_LUA static void ask_table(struct claim_call *claim)
 {
     struct lua_op *op = &claim->op;
+    if (claim->claim->by_choice) {
+        lua_State *L = lua_op_call(op, "claim_chosen", "waiting", claim_returned);
+        lua_op_push_function(op, L, run_choice);
+        lua_pushinteger(L, claim->claim->look);
+        lt_adapter_call_run(&op->call, 2);
+        return;
+    }
     if (!lt_module_has(&op->call.adapter->module, "claim")) {
         lua_State *L = lua_op_call(op, "claim_waiting", "waiting", claim_returned);
         lua_pushinteger(L, claim->asked);
@@ -346,6 +404,8 @@ LT_RUNS_LUA static void ask_table(struct claim_call *claim)
 static uint32_t how_many(const struct claim_call *claim)
 {
     uint32_t held = claim->op.c->records.held;
+    if (claim->claim->by_choice)
+        return claim->claim->choice_count + claim->claim->look;
     uint32_t room = claim->claim->limit - claim->started;
     if (room == 0 || claim->no_room || held >= MOST_HELD)
         return 0;
@@ -361,7 +421,8 @@ LT_RUNS_LUA static bool claim_step(struct lt_adapter_call *call)
         return false;
     if (claim->asked > 0)
         return true;
-    start_held(claim);
+    if (!claim->claim->by_choice)
+        start_held(claim);
     claim->asked = how_many(claim);
     if (claim->asked == 0)
         return true;
@@ -425,6 +486,25 @@ static void conclude_claim(struct claim_call *claim)
         ask_again_in(c, op, SHORTEST_PAUSE);
 }
 
+/* Those that were chosen are the caller's own objects: it is only told what became of them. */
+static void conclude_choices(struct lt_claim_op *op)
+{
+    for (uint32_t i = 0; i < op->claimed.count; i++) {
+        struct lt_task *task = op->claimed.items[i].task;
+        for (uint32_t k = 0; k < op->choice_count; k++) {
+            struct lt_choice *choice = &op->choices[k];
+            if (choice->task->hash != task->hash || strcmp(choice->task->data, task->data) != 0)
+                continue;
+            choice->state = LT_CHOICE_TAKEN;
+            choice->run = task->run;
+            choice->started_at = task->started_at;
+            choice->expired = op->claimed.items[i].expired;
+        }
+        lt_task_unref(task);
+    }
+    op->claimed.count = 0;
+}
+
 /* What a claim says in any case. */
 static void say_rest(struct lua_container *c, struct lt_claim_op *op)
 {
@@ -444,7 +524,9 @@ static void claim_over(struct lt_adapter_call *call)
     struct claim_call *claim = (struct claim_call *)call;
     struct lua_container *c = claim->op.c;
     return_places(claim);
-    if (claim->asked == 0)
+    if (claim->claim->by_choice)
+        conclude_choices(claim->claim);
+    else if (claim->asked == 0)
         claim->claim->more = claim->no_room || claim->started == claim->claim->limit;
     else if (claim->code == LT_OK)
         conclude_claim(claim);
@@ -464,8 +546,11 @@ void lua_container_claim(struct lt_container *container, struct lt_claim_op *op)
     double now = lua_container_wall(c);
     op->next_at = op->next_date = 0;
     op->more = false;
+    op->due = UINT64_MAX;
+    for (uint32_t i = 0; i < op->choice_count; i++)
+        op->choices[i].state = LT_CHOICE_WAITS;
     bool owes = lt_records_first(&c->records, LT_RECORD_OWED) != NULL;
-    if (op->limit == 0 && (!owes || lt_loop_now(c->env.loop) < c->tell_at)) {
+    if (op->limit == 0 && op->look == 0 && (!owes || lt_loop_now(c->env.loop) < c->tell_at)) {
         op->more = lt_records_any_due(&c->records, now) || (c->next_at > 0 && c->next_at <= now);
         say_rest(c, op);
         lt_reply_ok(&op->reply);

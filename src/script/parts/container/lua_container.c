@@ -215,11 +215,13 @@ LT_RUNS_LUA struct lt_container *lt_lua_container_new(lua_State *L, int index, i
         .durable = !fleeting,
         .announces = lt_module_has(module, "attach"),
         .priorities = true, /* or the table refuses them */
+        .chooses = lt_module_has(module, "waiting") && lt_module_has(module, "to_running"),
         .open = open_container,
         .add = lua_container_add,
         .claim = lua_container_claim,
         .change = lua_container_change,
         .update = lua_container_update,
+        .add_running = lt_module_has(module, "add_running") ? lua_container_add_running : NULL,
         .get = lua_container_get,
         .list = lua_container_list,
         .count = lua_container_count,

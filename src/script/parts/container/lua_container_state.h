@@ -127,6 +127,7 @@ int64_t lua_container_read_tasks(struct lt_adapter_call *call, lua_State *L, int
 
 /* lua_add.c */
 void lua_container_add(struct lt_container *container, struct lt_add_op *op);
+void lua_container_add_running(struct lt_container *container, struct lt_update_op *op);
 
 /* lua_claim.c */
 void lua_container_claim(struct lt_container *container, struct lt_claim_op *op);
