@@ -4,6 +4,7 @@
 local ltsh = require "ltsh"
 local uv = require "luv"
 local clock = require "spec.support.clock"
+local disk = require "spec.support.disk"
 local run = require "spec.support.run"
 local scene = require "spec.support.scene"
 
@@ -29,6 +30,8 @@ end
 describe("a durable store", function()
   lazy_setup(clock.open)
   lazy_teardown(clock.close)
+  lazy_setup(disk.open)
+  lazy_teardown(disk.close)
   after_each(scene.close)
 
   local it_when_set = clock.it(it, pending)
@@ -81,6 +84,56 @@ describe("a durable store", function()
     assert.is_not_nil(scheduler:get "before", result.stderr)
     for i = 1, 20 do assert.is_not_nil(scheduler:get("after" .. i), "after" .. i .. "\n" .. result.stderr) end
   end)
+
+  local it_on_disk = disk.it(it, pending)
+
+  it_on_disk("is on disk with each commit, if it is to be", function()
+    for durability, syncs in pairs { full = 10, normal = 0 } do
+      local path = scene.temporary ".db"
+      local result = run.start(program(disk.HEAD .. [[
+        local scheduler = ltsh.scheduler {
+          container = ltsh.container.sqlite { path = path, durability = arg[2] },
+          actuator = ltsh.actuator.func(function() end),
+        }
+        scheduler:pause()
+        assert(scheduler:add { id = "first" })
+        local before = disk_syncs()
+        for i = 1, 10 do assert(scheduler:add { id = "t" .. i }) end
+        print(disk_syncs() - before)
+      ]], path, durability), { env = disk.env(path) }):wait()
+      assert.equal(syncs .. "\n", result.stdout, result.stderr)
+    end
+  end)
+
+  for _, fault in ipairs { "no space", "writes", "syncs" } do
+    it_on_disk("starts nothing while its disk fails, says so, and goes on when that is over: " .. fault, function()
+      local path = scene.temporary ".db"
+      local result = run.start(program(disk.HEAD .. [[
+        local starts = 0
+        local scheduler = ltsh.scheduler {
+          container = ltsh.container.sqlite { path = path }, limit = 4,
+          actuator = ltsh.actuator.func(function() starts = starts + 1 ltsh.sleep(0.002) end),
+        }
+        for i = 1, 300 do assert(scheduler:add { id = "t" .. i }) end
+        ltsh.sleep(0.05)
+        disk_fails(arg[2])
+        ltsh.sleep(0.02)
+        local before = starts
+        local id, message = scheduler:add { id = "meanwhile" }
+        print(id, message)
+        ltsh.sleep(0.3)
+        print(starts - before)
+        disk_fails(nil)
+        local ended = 0
+        for task in scheduler:finished() do ended = ended + (task.status == "success" and 1 or 0) end
+        print(ended, starts)
+      ]], path, fault), { env = disk.env(path) }):wait()
+      assert.matches("^nil\t[^\n]*" .. path:gsub("%p", "%%%0") .. "[^\n]*\n0\n30[01]\t30[01]\n$", result.stdout,
+        1, false)
+      assert.equal(1, count(result.stderr, "the store is down"), result.stderr)
+      assert.equal(1, count(result.stderr, "the store is back"), result.stderr)
+    end)
+  end
 
   it("waits for a process that holds the database, and goes on then", function()
     local scheduler, path = open(function() end)

@@ -615,13 +615,107 @@ describe("ltsh.container.sqlite", function()
     end
   end)
 
+  -- A file as the first version made it, with tasks.
+  local function old_file()
+    local scheduler, path = open(function() end)
+    scheduler:pause()
+    for i = 1, 5 do assert(scheduler:add { id = "t" .. i, key = i % 2 == 0 and "even" or nil }) end
+    scheduler:close()
+    local db <close> = assert(ltsh.sqlite.open(path))
+    db:exec "DROP INDEX ltsh_due"
+    db:exec "DROP INDEX ltsh_due_keyed"
+    db:exec "CREATE INDEX ltsh_due ON ltsh_tasks(queue, priority DESC, place, key) WHERE state = 1"
+    db:exec "UPDATE ltsh_queues SET version = 1 WHERE queue = 0"
+    return path
+  end
+
+  local function schema(path)
+    return query(path, "SELECT group_concat(sql, ';') FROM (SELECT sql FROM sqlite_master ORDER BY name)")
+  end
+
+  it("takes over what an earlier version made, also two at once", function()
+    local path = old_file()
+    local hosts = {}
+    for i = 1, 2 do
+      hosts[i] = host(path, [[
+        local scheduler = ltsh.scheduler {
+          container = ltsh.container.sqlite { path = path, durability = "normal" },
+          actuator = ltsh.actuator.func(function(task) print(task.id) end),
+        }
+        for _ in scheduler:finished() do end
+      ]])
+    end
+    local said = {}
+    for _, child in ipairs(hosts) do
+      local result = child:wait()
+      assert.equal(0, result.code, result.stderr)
+      for line in result.stdout:gmatch "[^\n]+" do said[#said + 1] = line end
+    end
+    table.sort(said)
+    assert.same({ "t1", "t2", "t3", "t4", "t5" }, said)
+    local _, new = open(function() end)
+    assert.equal(schema(new), schema(path))
+    assert.equal(2, query(path, "SELECT version FROM ltsh_queues WHERE queue = 0"))
+  end)
+
+  it("begins nothing and writes nothing once a later version has changed its file", function()
+    local started = 0
+    local scheduler, path = open(function() started = started + 1 end)
+    do
+      local db <close> = assert(ltsh.sqlite.open(path))
+      db:exec "UPDATE ltsh_queues SET version = 99 WHERE queue = 0"
+    end
+    local id, message = scheduler:add { id = "a" }
+    assert.is_nil(id)
+    assert.matches("later version of ltsh", message)
+    assert.equal(0, started)
+    assert.equal(0, query(path, "SELECT count(*) FROM ltsh_tasks"))
+    do
+      local db <close> = assert(ltsh.sqlite.open(path))
+      db:exec "UPDATE ltsh_queues SET version = 2 WHERE queue = 0"
+    end
+    eventually("it is back", function() return scheduler:add { id = "b" } end)
+    assert.equal("success", scheduler:wait("b", 10).status)
+  end)
+
+  it("gives back the room of what is forgotten", function()
+    local scheduler, path = open(function() end, { container = { keep = { success = 0.1 } } })
+    local tasks = {}
+    for i = 1, 5000 do tasks[i] = { id = "t" .. i, item = ("x"):rep(900) } end
+    assert(scheduler:add_all(tasks))
+    for _ in scheduler:finished() do end
+    eventually("the file is small again", function()
+      return query(path, "SELECT count(*) FROM ltsh_tasks") == 0 and query(path, "PRAGMA page_count") < 200
+    end, 20)
+  end)
+
+  it("lets no long line of full keys hold up a task without a key, or with another", function()
+    local free, gate = {}, scene.door()
+    local scheduler = open(function(task)
+      if task.id:match "^k" then gate.pass() else free[task.id] = true end
+    end, { limit = 10, key_limit = 1 })
+    scheduler:pause()
+    local tasks = {}
+    for i = 1, 2400 do tasks[i] = { id = "k" .. i, key = "k" .. i % 2 } end
+    tasks[#tasks + 1] = { id = "without" }
+    tasks[#tasks + 1] = { id = "other", key = "zz" }
+    assert(scheduler:add_all(tasks))
+    scheduler:resume()
+    eventually("the others have run", function() return free.without and free.other end)
+    assert.equal(2, gate.waiting)
+    gate.is_open = true
+    assert.equal("success", scheduler:wait("k2400", 20).status)
+  end)
+
   it("finds what it needs by an index", function()
     local scheduler, path = open(function() end)
     assert(scheduler:add { id = "a" })
     assert(scheduler:wait("a", 10))
     local db <close> = assert(ltsh.sqlite.open(path))
     for sql, index in pairs {
-      ["SELECT seq FROM ltsh_tasks WHERE queue = 1 AND state = 1 ORDER BY priority DESC, place LIMIT 64"] = "ltsh_due",
+      ["SELECT seq, priority, place FROM ltsh_tasks WHERE queue = 1 AND state = 1 AND key IS NULL UNION ALL " ..
+        "SELECT seq, priority, place FROM ltsh_tasks WHERE queue = 1 AND state = 1 AND key IS NOT NULL " ..
+        "ORDER BY priority DESC, place LIMIT 64"] = "ltsh_due_keyed",
       ["SELECT count(*) FROM ltsh_tasks WHERE queue = 1 AND state >= 2 AND state <= 3"] = "ltsh_running",
       ["SELECT seq FROM ltsh_tasks WHERE queue = 1 AND state = 0 AND run_at <= 5 ORDER BY run_at"] = "ltsh_delayed",
       ["SELECT seq FROM ltsh_tasks WHERE queue = 1 AND state = 4 AND ended_at IS NOT NULL ORDER BY seq"] = "ltsh_ended",

@@ -13,6 +13,7 @@
 #include "base/container_of.h"
 #include "containers/combine/combine_state.h"
 
+enum { LOOK_NEAR_LEAST = 16, LOOK_NEAR = 256 };
 static const double FAILED = 1; /* seconds until the store is looked at again for what the memory part did not take */
 
 static struct lt_combine *combine_of_choose(struct lt_choose *choose)
@@ -53,14 +54,31 @@ static void answer_claim(struct lt_choose *choose, const struct lt_reply *reply)
 static void ask_order(struct lt_choose *choose);
 static void ask_store(struct lt_choose *choose);
 
-/* All of it is known: whether that is all that is due. */
+static bool looked_far(const struct lt_claim_op *take)
+{
+    return take->look >= LT_WINDOW;
+}
+
+/* How many of the first ones are looked at: those that the next claims may take. */
+static uint32_t first_ones(const struct lt_choose *choose)
+{
+    uint32_t slots = choose->outer->limiter->limits.slots;
+    uint32_t count = slots > choose->want ? slots : choose->want;
+    return count < LOOK_NEAR_LEAST ? LOOK_NEAR_LEAST : count > LOOK_NEAR ? LOOK_NEAR : count;
+}
+
+/* What was shown is here by now: whether that is all that is due. */
 static void look_at_due(struct lt_combine *c)
 {
     const struct lt_claim_op *take = &c->choose.take;
     struct lt_window *window = &c->window;
+    window->partial = !looked_far(take);
     if (take->due == window->waiting) {
         window->complete = true;
-    } else if (take->look > 0 && take->seen.count == take->look && take->limiter->limits.key_limit == 0 &&
+        window->partial = false;
+    } else if (!looked_far(take)) {
+        return; /* what was known of the rest still is */
+    } else if (take->seen.count == take->look && take->limiter->limits.key_limit == 0 &&
                take->limiter->limits.key_limit_fn == NULL && take->limiter->limits.key_rate.per <= 0) {
         window->complete = false; /* they come in order, none passed over */
         window->floor = take->seen.items[take->seen.count - 1]->priority;
@@ -218,6 +236,12 @@ static void find_ends(struct lt_choose *choose)
     take->ends = choose->ends;
 }
 
+/* A store that announces nothing has to be looked at in any case. */
+static bool knows_all(const struct lt_combine *c)
+{
+    return c->window.complete && c->store->ops->announces;
+}
+
 static void ask_store(struct lt_choose *choose)
 {
     struct lt_combine *c = combine_of_choose(choose);
@@ -231,8 +255,11 @@ static void ask_store(struct lt_choose *choose)
     take->by_choice = true;
     take->choices = choose->choices;
     take->choice_count = choose->count;
-    bool knows = c->window.complete && c->store->ops->announces;
-    take->look = looks ? choose->want : dry && choose->want > 0 && !knows ? lt_window_room(&c->window) : 0;
+    take->look = 0;
+    if (looks || (choose->want > 0 && c->window.partial))
+        take->look = first_ones(choose);
+    if (!looks && choose->want > 0 && dry && !knows_all(c))
+        take->look = lt_window_room(&c->window);
     take->due = UINT64_MAX;
     take->more = take->waits = false;
     take->next_at = take->next_date = 0;

@@ -6,8 +6,6 @@
 #include "base/container_of.h"
 #include "containers/combine/combine_state.h"
 
-enum { WINDOW = 4096 }; /* so many are shown at once, and so many waiting ones are added unseen */
-
 static const char *entry_id(const void *object, size_t *len)
 {
     const struct lt_entry *entry = object;
@@ -88,7 +86,7 @@ void lt_window_forget(struct lt_window *window, struct lt_entry *entry)
 uint32_t lt_window_room(const struct lt_window *window)
 {
     enum { MOST = 65536 };
-    return window->waiting < MOST ? window->waiting + WINDOW : 0;
+    return window->waiting < MOST ? window->waiting + LT_WINDOW : 0;
 }
 
 void lt_window_unsure(struct lt_window *window)
@@ -198,7 +196,7 @@ static struct lt_task *new_shadow(const struct lt_combine *c, const struct lt_ta
 static bool comes_first(const struct lt_combine *c, const struct lt_task *task)
 {
     const struct lt_window *window = &c->window;
-    if (window->waiting >= WINDOW)
+    if (window->waiting >= LT_WINDOW)
         return false;
     return window->complete || (c->store->ops->priorities && task->priority > window->floor);
 }

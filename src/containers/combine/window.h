@@ -8,6 +8,8 @@
 #include "base/map.h"
 #include "scheduler/container.h"
 
+enum { LT_WINDOW = 4096 }; /* so many are shown at once, and so many waiting ones are added unseen */
+
 struct lt_combine;
 
 struct lt_entry {
@@ -23,8 +25,9 @@ struct lt_window {
     uint32_t waiting;
     bool complete; /* all that is due in the store is here */
     int64_t floor; /* else what is not here has this priority at most */
-    bool failed;   /* the memory part did not take something, in this claim */
     bool missed;   /* the store may have something that comes first, and is not here */
+    bool partial;  /* and only the first of that were looked at */
+    bool failed;   /* the memory part did not take something, in this claim */
 };
 
 void lt_window_open(struct lt_window *window);

@@ -74,8 +74,7 @@ static int insert_item(struct lt_sqlite_lane *lane, const struct lt_task *task, 
 }
 
 /* *done: it is in; else its id is there. */
-static int insert_task(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, struct lt_task *task,
-                       bool *done)
+static int insert_task(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, struct lt_task *task, bool *done)
 {
     struct lt_database *db = &lane->db;
     struct lt_sqlite_queue *queue = request->member->queue;

@@ -27,6 +27,7 @@ struct lt_sqlite_keys {
     struct lt_map keys;
     struct lt_sqlite_chosen *chosen;
     int64_t size;
+    int64_t keyless; /* how many of those without a key were chosen */
 };
 
 static const char *key_text(const void *object, size_t *len)
@@ -41,7 +42,7 @@ static struct key *find_key(struct lt_map *keys, const char *text, size_t len)
     uint32_t hash = lt_hash(text, len);
     struct key *key = lt_map_find(keys, hash, text, len);
     if (key == NULL) {
-        key = lt_zalloc(sizeof *key + len);
+        key = lt_zalloc(sizeof *key + len + 1);
         key->len = len;
         memcpy(key->text, text, len);
         lt_map_put(keys, hash, key);
@@ -120,6 +121,8 @@ static int choose_in_order(struct lt_sqlite_keys *choice, bool *all)
         }
         if (key != NULL)
             key->taken++;
+        else
+            choice->keyless++;
         choose(choice, row);
     }
     sqlite3_reset(row);
@@ -153,11 +156,27 @@ static int next_key(struct lt_sqlite_keys *choice, const struct key *after, stru
     if (row == NULL)
         return lt_database_error(&choice->lane->db);
     sqlite3_bind_int64(row, 1, choice->request->member->queue->number);
-    lt_bind_text(row, 2, after != NULL ? after->text : "", after != NULL ? after->len : 0);
+    lt_bind_text(row, 2, after != NULL ? after->text : "", after != NULL ? after->len + 1 : 0); /* with its NUL */
     int code = sqlite3_step(row);
     *next = code == SQLITE_ROW ? key_in(choice, row, 0) : NULL;
     sqlite3_reset(row);
     return code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : lt_database_fail(&choice->lane->db, code);
+}
+
+/* The same of those without a key. */
+static int choose_keyless(struct lt_sqlite_keys *choice)
+{
+    sqlite3_stmt *row = lt_database_statement(&choice->lane->db, LT_ST_KEYLESS);
+    int code;
+    if (row == NULL)
+        return lt_database_error(&choice->lane->db);
+    sqlite3_bind_int64(row, 1, choice->request->member->queue->number);
+    sqlite3_bind_int64(row, 2, choice->chosen->room);
+    sqlite3_bind_int64(row, 3, choice->keyless);
+    while ((code = sqlite3_step(row)) == SQLITE_ROW)
+        choose(choice, row);
+    sqlite3_reset(row);
+    return code == SQLITE_DONE ? SQLITE_OK : lt_database_fail(&choice->lane->db, code);
 }
 
 static int by_place(const void *a, const void *b)
@@ -172,7 +191,7 @@ static int choose_from_keys(struct lt_sqlite_keys *choice)
 {
     struct lt_sqlite_chosen *chosen = choice->chosen;
     struct key *key = NULL;
-    int code = SQLITE_OK;
+    int code = choose_keyless(choice);
     for (int i = 0; code == SQLITE_OK && i < MOST_KEYS; i++) {
         code = next_key(choice, key, &key);
         if (key == NULL)

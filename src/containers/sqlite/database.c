@@ -8,7 +8,7 @@
 #include "base/alloc.h"
 #include "containers/sqlite/statements.h"
 
-enum { VERSION = 1 };
+enum { VERSION = 2 }; /* of the schema */
 enum { CHECKED_PAGES = 8192 /* of a larger file a check takes too long: its faults are found when they are met */ };
 
 /* 64 MB of pages in memory; the log is cut back to 16 MB when it begins anew. */
@@ -213,11 +213,23 @@ static int switch_to_log(struct lt_database *db)
     return code == SQLITE_OK ? code : lt_database_fail(db, code);
 }
 
+/* What an earlier version made becomes what this one makes. */
+static int migrate(struct lt_database *db)
+{
+    int code = SQLITE_OK;
+    int64_t version = number_of(db, "SELECT version FROM ltsh_queues WHERE queue = 0");
+    for (; code == SQLITE_OK && version > 0 && version < VERSION; version++)
+        code = execute(db, lt_migrations[version]);
+    return code;
+}
+
 static int make_tables(struct lt_database *db)
 {
     int code = execute(db, "BEGIN IMMEDIATE");
     if (code == SQLITE_OK && number_of(db, "SELECT count(*) FROM sqlite_master WHERE name = 'ltsh_queues'") == 0)
         code = execute(db, lt_schema);
+    else if (code == SQLITE_OK)
+        code = migrate(db);
     if (code == SQLITE_OK)
         code = execute(db, "COMMIT");
     if (code != SQLITE_OK)

@@ -3,6 +3,11 @@
 
 /* One file has many queues. What is under way, what waits and what has ended are found by indexes of their own, which hold
  * nothing else, so that a claim and a transition cost the same however much is there. */
+/* Tasks without a key apart, so that those of full keys are never gone through for them. */
+#define DUE_INDEXES                                                                                                    \
+    "CREATE INDEX ltsh_due ON ltsh_tasks(queue, priority DESC, place) WHERE state = 1 AND key IS NULL;"                \
+    "CREATE INDEX ltsh_due_keyed ON ltsh_tasks(queue, priority DESC, place, key) WHERE state = 1 AND key IS NOT NULL;"
+
 const char lt_schema[] =
     /* Queues; and one row without a name that is the file's own, here so that a commit writes a page less: `last`: see
      * lt_database_next. */
@@ -10,7 +15,7 @@ const char lt_schema[] =
     " n0 INTEGER NOT NULL DEFAULT 0, n1 INTEGER NOT NULL DEFAULT 0, n2 INTEGER NOT NULL DEFAULT 0,"
     " n3 INTEGER NOT NULL DEFAULT 0, n4 INTEGER NOT NULL DEFAULT 0, n5 INTEGER NOT NULL DEFAULT 0,"
     " n6 INTEGER NOT NULL DEFAULT 0, n7 INTEGER NOT NULL DEFAULT 0, version INTEGER, last INTEGER, commits INTEGER);"
-    "INSERT INTO ltsh_queues(queue, name, version, last, commits) VALUES(0, '', 1, 0, 0);"
+    "INSERT INTO ltsh_queues(queue, name, version, last, commits) VALUES(0, '', 2, 0, 0);"
     /* state: enum lt_row_state. item, output, progress, handle: JSON as text, or MessagePack as a blob where JSON cannot
      * hold the value; an item that is the integer 0 is in ltsh_items. */
     "CREATE TABLE ltsh_tasks(seq INTEGER PRIMARY KEY, queue INTEGER NOT NULL, id TEXT NOT NULL, state INTEGER NOT NULL,"
@@ -18,8 +23,7 @@ const char lt_schema[] =
     " attempts INTEGER NOT NULL DEFAULT 0, lost INTEGER NOT NULL DEFAULT 0, snoozes INTEGER NOT NULL DEFAULT 0,"
     " past INTEGER NOT NULL DEFAULT 0, adder INTEGER, added_at REAL, run_at REAL, started_at REAL, ended_at REAL,"
     " expires_at REAL, key TEXT, stop TEXT, reason TEXT, version TEXT, host TEXT, options TEXT, handle, progress,"
-    " output, item, UNIQUE(queue, id));"
-    "CREATE INDEX ltsh_due ON ltsh_tasks(queue, priority DESC, place, key) WHERE state = 1;"
+    " output, item, UNIQUE(queue, id));" DUE_INDEXES
     "CREATE INDEX ltsh_keyed ON ltsh_tasks(queue, key, priority DESC, place) WHERE state = 1 AND key IS NOT NULL;"
     "CREATE INDEX ltsh_suspect ON ltsh_tasks(queue, priority DESC, place) WHERE state = 7;"
     "CREATE INDEX ltsh_delayed ON ltsh_tasks(queue, run_at) WHERE state = 0;"
@@ -59,11 +63,20 @@ const char lt_schema[] =
     " CASE WHEN typeof(t.item) = 'integer' THEN i.item ELSE t.item END AS item"
     " FROM ltsh_tasks t JOIN ltsh_queues q USING(queue) LEFT JOIN ltsh_items i ON i.task = t.seq;";
 
+const char *const lt_migrations[] = {
+    "",
+    /* to 2: what is due without a key has an index of its own */
+    "DROP INDEX ltsh_due;" DUE_INDEXES "UPDATE ltsh_queues SET version = 2 WHERE queue = 0;",
+};
+
 #define ROW                                                                                                            \
     "seq, id, state, priority, place, run, owner, attempts, lost, snoozes, added_at, run_at, started_at, ended_at,"    \
     " expires_at, key, reason, version, host, options, handle, progress, output, item, stop, adder"
 
 const char lt_row_columns[] = ROW;
+
+#define DUE_KEYLESS " FROM ltsh_tasks WHERE queue = ?1 AND state = 1 AND key IS NULL"
+#define DUE_KEYED " FROM ltsh_tasks WHERE queue = ?1 AND state = 1 AND key IS NOT NULL"
 
 const char *const lt_statement_texts[LT_STATEMENTS] = {
     [LT_ST_BEGIN] = "BEGIN IMMEDIATE",
@@ -101,17 +114,19 @@ const char *const lt_statement_texts[LT_STATEMENTS] = {
         " ORDER BY expires_at LIMIT ?3",
     [LT_ST_NEXT_EXPIRY] = "SELECT expires_at FROM ltsh_tasks WHERE queue = ?1 AND expires_at IS NOT NULL"
                           " ORDER BY expires_at LIMIT 1",
-    [LT_ST_FIRST_DUE] = "SELECT priority, place, added_at, run_at FROM ltsh_tasks WHERE queue = ?1 AND state = 1"
-                        " ORDER BY priority DESC, place LIMIT 1",
+    [LT_ST_FIRST_DUE] =
+        "SELECT priority, place, added_at, run_at" DUE_KEYLESS
+        " UNION ALL SELECT priority, place, added_at, run_at" DUE_KEYED " ORDER BY priority DESC, place LIMIT 1",
     [LT_ST_FIRST_SUSPECT] = "SELECT priority, place, seq FROM ltsh_tasks WHERE queue = ?1 AND state = 7"
                             " ORDER BY priority DESC, place LIMIT 1",
     [LT_ST_DUE_ROWS] =
-        "SELECT " ROW " FROM ltsh_tasks WHERE queue = ?1 AND state = 1 ORDER BY priority DESC, place LIMIT ?2",
-    [LT_ST_CLAIM_CANDIDATES] = "SELECT seq, priority, place, key FROM ltsh_tasks WHERE queue = ?1 AND state = 1"
-                               " ORDER BY priority DESC, place",
+        "SELECT " ROW DUE_KEYLESS " UNION ALL SELECT " ROW DUE_KEYED " ORDER BY priority DESC, place LIMIT ?2",
+    [LT_ST_CLAIM_CANDIDATES] = "SELECT seq, priority, place, key" DUE_KEYLESS
+                               " UNION ALL SELECT seq, priority, place, key" DUE_KEYED " ORDER BY priority DESC, place",
+    [LT_ST_KEYLESS] = "SELECT seq, priority, place" DUE_KEYLESS " ORDER BY priority DESC, place LIMIT ?2 OFFSET ?3",
     [LT_ST_KEY_OF] = "SELECT key FROM ltsh_tasks WHERE seq = ?1",
     [LT_ST_NEXT_KEY] = "SELECT key FROM ltsh_tasks INDEXED BY ltsh_keyed WHERE queue = ?1 AND state = 1"
-                       " AND key IS NOT NULL AND key > ?2 ORDER BY key LIMIT 1",
+                       " AND key IS NOT NULL AND key >= ?2 ORDER BY key LIMIT 1",
     [LT_ST_KEY_FIRST] =
         "SELECT seq, priority, place FROM ltsh_tasks INDEXED BY ltsh_keyed WHERE queue = ?1 AND state = 1"
         " AND key IS NOT NULL AND key = ?2 ORDER BY priority DESC, place LIMIT ?3 OFFSET ?4",

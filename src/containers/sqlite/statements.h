@@ -48,6 +48,7 @@ enum lt_statement {
     LT_ST_FIRST_SUSPECT,
     LT_ST_DUE_ROWS,
     LT_ST_CLAIM_CANDIDATES,
+    LT_ST_KEYLESS,
     LT_ST_KEY_OF,
     LT_ST_NEXT_KEY,
     LT_ST_KEY_FIRST,
@@ -97,8 +98,9 @@ enum lt_statement {
     LT_STATEMENTS,
 };
 
-/* Makes the tables; the text of each statement; the columns of a row that lt_row_task reads. */
+/* Makes the tables; what makes those of the next version from those of each earlier one, which begin with 1; the text of each statement; the columns of a row that lt_row_task reads. */
 extern const char lt_schema[];
+extern const char *const lt_migrations[];
 extern const char *const lt_statement_texts[LT_STATEMENTS];
 extern const char lt_row_columns[];
 
