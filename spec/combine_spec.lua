@@ -41,14 +41,14 @@ end
 
 -- The last one first, of those that it has.
 local function stack()
-  local self = { durable = false, tasks = {}, top = {}, most = 0, told = {} }
-  function self:add(task)
+  local container = { durable = false, tasks = {}, top = {}, most = 0, told = {} }
+  function container:add(task)
     self.tasks[task.id] = task
     table.insert(self.top, task.id)
     self.most = math.max(self.most, #self.top)
     return true
   end
-  function self:claim(limit)
+  function container:claim(limit)
     local claimed = {}
     while #claimed < limit and self.top[1] do
       local task = self.tasks[table.remove(self.top)]
@@ -60,22 +60,22 @@ local function stack()
     end
     return claimed
   end
-  function self:add_running(task)
+  function container:add_running(task)
     self.told[#self.told + 1] = "add_running " .. task.id
     self.tasks[task.id] = task
     return true
   end
   for _, status in ipairs { "exporting", "success", "failed", "stopped", "deleted", "waiting" } do
-    self["to_" .. status] = function(_, task)
+    container["to_" .. status] = function(self, task)
       self.told[#self.told + 1] = "to_" .. status .. " " .. task.id
       self.tasks[task.id] = nil
       if status == "waiting" then return self:add(task) end
       return true
     end
   end
-  function self.running() return {} end
-  function self.running_count() return 0 end
-  return self
+  function container.running() return {} end
+  function container.running_count() return 0 end
+  return container
 end
 
 describe("ltsh.container.combine", function()

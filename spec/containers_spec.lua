@@ -1,6 +1,8 @@
 -- Every container is held to the same contract; and what a container in Lua may do wrong.
 
 local ltsh = require "ltsh"
+local uv = require "luv"
+local files = require "spec.support.files"
 local plain = require "spec.support.plain"
 local scene = require "spec.support.scene"
 
@@ -68,6 +70,31 @@ end
 contract("the example with methods that wait", slow, { priorities = true, slow = true })
 
 contract("a container with waiting, to_running, get, list and count", plain, { keeps_all = true, slow = true })
+
+-- A folder of its own, that is removed after the test.
+local function folder()
+  local path = scene.temporary ".d"
+  assert(uv.fs_mkdir(path, 448))
+  return path
+end
+
+contract("a container in Lua on luv and files", function(options)
+  return files { folder = folder(), size = options and options.size }
+end, { keeps_all = true, slow = true, durable = true })
+
+describe("a container in Lua on luv and files", function()
+  after_each(scene.close)
+
+  it("gives the next what it had", function()
+    local path = folder()
+    local first = scene.open(nil, { container = files { folder = path } })
+    first:pause()
+    for i = 1, 5 do assert(first:add { id = "t" .. i, item = { n = i, bytes = "\xff\0" } }) end
+    first:close()
+    local second = scene.open(function(task) return task.item.n end, { container = files { folder = path } })
+    for i = 1, 5 do assert.equal(i, assert(second:wait("t" .. i, 10)).output) end
+  end)
+end)
 
 contract("a container in Lua and sqlite combined", function()
   return ltsh.container.combine(ltsh.container.load(EXAMPLE), in_file())

@@ -486,6 +486,12 @@ function ltsh.container.priority(options) end
 ---@return ltsh.Container
 function ltsh.container.sqlite(options) end
 
+---Tasks are in `persistent`, and `memory` says in which order they run. Every transition is stored first. Raises if they cannot be combined.
+---@param memory ltsh.Container|ltsh.LuaContainer One in memory; one in Lua needs add_running.
+---@param persistent ltsh.Container|ltsh.LuaContainer One that is durable; one in Lua needs waiting and to_running.
+---@return ltsh.Container
+function ltsh.container.combine(memory, persistent) end
+
 ---Loads a container from a Lua file that returns its methods, or a function(options) that does. Raises if it cannot.
 ---@param path string
 ---@param options? any

@@ -1,5 +1,5 @@
---- A disk that fails, for a process: disk.env(path) is the environment of one for which the files that begin with this path
---- are on it. In that process, disk_fails("no space" | "writes" | "syncs" | nil) says what fails from then on, and
+--- A disk that fails, for a process: disk.env(path) is the environment of one for which the files that begin with this
+--- path are on it. In that process, disk_fails("no space" | "writes" | "syncs" | nil) says what fails from then on, and
 --- disk_syncs() how many syncs there were; disk.HEAD defines both. The rest: see shim.lua.
 local scene = require "spec.support.scene"
 

@@ -36,7 +36,8 @@ struct lt_limits {
 struct lt_limiter {
     struct lt_limits limits;
     uint32_t running;
-    uint32_t expected; /* slots that will be free: of ends under way. Admitted beyond the others, for who withdraws that */
+    uint32_t
+        expected; /* slots that will be free: of ends under way. Admitted beyond the others, for who withdraws that */
     double tokens;
     double filled_at; /* monotonic seconds at which `tokens` was true */
     struct lt_map keys;

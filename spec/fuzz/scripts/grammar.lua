@@ -3,14 +3,15 @@
 --
 --     body      = statements: calls with odd values, and constructs that run further bodies where nobody expects Lua:
 --                 `<close>`, __gc, __tostring, comparators, message handlers, events, jobs, tasks, methods of modules
---     what they find is kept in lists (S schedulers, J jobs, T tasks, C coroutines, U uv handles) and used again later
+--     what they find is kept in lists (S schedulers, J jobs, T tasks, C coroutines, U uv handles, D databases) and used
+--                 again later
 local grammar = {}
 
 -- What each script begins with. `at(list, n)` is one of what was found, or nil. Bodies run only so deep, and all of a
 -- script's together so often: handlers that add tasks that call handlers would never come to an end.
 grammar.prelude = [[
 local ltsh, uv = require "ltsh", require "luv"
-local S, J, T, C, U, A = {}, {}, {}, {}, {}, {}
+local S, J, T, C, U, A, D = {}, {}, {}, {}, {}, {}, {}
 local left = 3000
 local depth = 0
 local function at(list, n) return list[n % (#list + 1)] end
@@ -71,7 +72,14 @@ local lists = {
     "backoff = $(0.01|$value)", "once = $(true|$value)", "output = $value", "status = $value", "run = $value",
     "nonsense = $value" },
   container = { "ltsh.container.queue {}", "ltsh.container.queue { size = 3 }", "ltsh.container.priority {}",
-    "new_table()", "odd_table($fn)" },
+    "new_table()", "odd_table($fn)", "$durable", "$durable",
+    "ltsh.container.combine($(ltsh.container.queue {}|ltsh.container.priority {}|new_table()|odd_table($fn)), " ..
+      "$(new_table()|odd_table($fn)|$durable))", "ltsh.container.combine($value, $value)" },
+  durable = { "ltsh.container.sqlite { path = $('q.db'|'q.db'|'q.db'|'r.db'|$value), durability = 'normal', " ..
+    "queue = $('a'|'b'|nil), keep = $(nil|{ success = 0 }), lease = $(nil|0.2) }" },
+  db = { "at(D, 1)", "at(D, 2)" },
+  sql = { "'create table if not exists t(a, b)'", "'insert into t values(?, ?)'", "'select * from t'", "'begin'",
+    "[[select 1, null, x'00']]", "'update ltsh_tasks set state = 9'", "'delete from t'", "'commit'", "$value" },
   actuator = { "ltsh.actuator.func($fn)", "ltsh.actuator.func($fn)", "{ start = $started, stop = $fn, status = $fn }",
     "{ attach = $attach, start = $started, stop = $started, status = $fn, output = $fn, close = $fn }",
   },
@@ -79,7 +87,8 @@ local lists = {
   option = { "timeout = 0.1", "max_retries = 2", "backoff = 0.01", "backoff = $fn", "key_limit = 1", "key_limit = $fn",
     "rate = { 5, per = 0.05 }", "rate = { 2, per = 0.05, key = true }", "poll_interval = 0.02", "finished_size = 2",
     "keep = { tasks = 2 }", "max_stall = 0.05", "name = $value", "nonsense = 1",
-    "persister = { save = $fn, load = $fn, delete = $fn }" },
+    "persister = { save = $fn, load = $fn, delete = $fn }", "global_limit = 2", "export_timeout = 0.1",
+    "persister = ltsh.persister.$(sqlite { path = 'q.db' }|sqlite { path = 'o.db' }|files { dir = 'outputs' })" },
   statement = {
     "keep(S, ltsh.scheduler $scheduler)", "$S:add($task)", "$S:add($task)", "$S:add($task, $short)",
     "$S:add_all({ $task, $task })", "keep(T, $S:$(get|wait|stop|retry|delete|output|history|explain)($id, 0.01))",
@@ -90,6 +99,11 @@ local lists = {
     "for task in $S:finished() do keep(T, task) $statements break end", "keep(J, ltsh.spawn($fn, $value))",
     "local job = $J if job then job:$(cancel|wait)() end", "ltsh.sleep($short)",
     "ltsh.await(function(done) uv.new_timer():start(1, 0, function() done($value) end) $statements end)",
+    "keep(D, ltsh.sqlite.open($('q.db'|'t.db'|'t.db'|$value)))", "keep(D, ltsh.sqlite.open('t.db'))",
+    "$db:$(exec|rows|row|value|prepare)($sql, $value, $value)", "$db:transaction($fn)", "$db:close()",
+    "for row in $db:rows($sql) do $statements break end", "$db:transaction(function() $statements end)",
+    "keep(U, ltsh.every($(0.01|'* * * * *'|$value), $fn, $(nil|{ overlap = true }|" ..
+      "{ name = 'e', store = 'e.json', catch_up = true }|$value)))", "local stop = at(U, 3) if stop then stop() end",
     "ltsh.await($fn)", "coroutine.wrap($fn)($value)",
     "local co = keep(C, coroutine.create($fn)) coroutine.resume(co, $value)", "coroutine.$(close|resume|status)($C)",
     "do local held <close> = setmetatable({}, { __close = $fn }) $statements end",
@@ -203,6 +217,10 @@ local function new_table()
     to_running = becomes "running", to_waiting = becomes "waiting", to_exporting = becomes "exporting",
     to_success = becomes "success", to_failed = becomes "failed", to_stopped = becomes "stopped",
     to_deleted = becomes "deleted",
+    add_running = function(_, task)
+      tasks[task.id] = { id = task.id, item = task.item, status = "running", run = task.run }
+      return true
+    end,
     update_running = function() return true end,
     running = function() return {} end,
     running_count = function() return 0 end,

@@ -29,8 +29,11 @@ local LONGEST = 30 -- seconds for a script, which ends itself after one
 
 -- What was wrong with how a script ended, or nil.
 local function fault_of(text)
-  local child = run.start({ "-l", "error", "-" }, { stdin = text, limit = LONGEST, cwd = os.getenv "TMPDIR" or "/tmp" })
+  local own = assert(uv.fs_mkdtemp((os.getenv "TMPDIR" or "/tmp") .. "/ltsh-fuzz-XXXXXX")) -- for its databases
+  local child = run.start({ "-l", "error", "-" }, { stdin = text, limit = LONGEST, cwd = own })
   local ok, result = pcall(child.wait, child)
+  for name in uv.fs_scandir_next, uv.fs_scandir(own) do os.remove(own .. "/" .. name) end
+  uv.fs_rmdir(own)
   if not ok then return "it did not end", tostring(result) end
   local report = result.stderr:match "ERROR: [%w]+Sanitizer: [^\n]+" or result.stderr:match "runtime error: [^\n]+" or
     result.stderr:match "an error outside of any protection[^\n]*"
