@@ -14,10 +14,11 @@ local ROUNDS = 3
 local folder = os.getenv "TMPDIR" or "/var/tmp"
 local path = folder .. "/ltsh-bench.db"
 
-local function open(durability)
+local function open(durability, memory)
   os.execute("rm -f " .. path .. "*")
+  local container = ltsh.container.sqlite { path = path, durability = durability }
   return ltsh.scheduler {
-    container = ltsh.container.sqlite { path = path, durability = durability }, limit = 64, finished_size = 10,
+    container = memory and ltsh.container.combine(memory, container) or container, limit = 64, finished_size = 10,
     actuator = ltsh.actuator.func(function(task) return task.item.a + task.item.b end),
   }
 end
@@ -32,8 +33,8 @@ local function add_all(scheduler, count, prefix, priority)
   end
 end
 
-local function whole(durability)
-  local scheduler <close> = open(durability)
+local function whole(durability, memory)
+  local scheduler <close> = open(durability, memory)
   local start = figures.seconds()
   add_all(scheduler, n, "task ")
   for _ in scheduler:finished() do end
@@ -105,6 +106,10 @@ for _, durability in ipairs { "full", "normal" } do
     { sync, 1, "enqueue: ([%d.]+)" })
   show(durability .. ": added from 64 coroutines", function() return from_many(durability) end)
 end
+show("normal: as the first, combined with a queue", function() return whole("normal", ltsh.container.queue {}) end)
+show("normal: as the first, with an order in Lua", function()
+  return whole("normal", ltsh.container.load "examples/lua_container.lua")
+end)
 show("normal: run with 10,000 others waiting", function() return with_others(10000) end)
 show("normal: run with 1,000,000 others waiting", function() return with_others(1000000) end)
 os.execute("rm -f " .. path .. "*")

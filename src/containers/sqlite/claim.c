@@ -199,6 +199,9 @@ static int take_orphans(struct lt_sqlite_lane *lane, struct lt_sqlite_request *r
     if (pushed == SQLITE_OK && code != SQLITE_DONE)
         pushed = lt_database_error(&lane->db);
     sqlite3_reset(row);
+    if (pushed == SQLITE_OK && room == INT64_MAX)
+        return lt_sqlite_run_on(lane, LT_ST_TAKE_ALL_OVER, request->member->queue->number,
+                                request->member->standing.owner);
     for (uint32_t i = 0; pushed == SQLITE_OK && i < request->claims.count; i++)
         pushed = lt_sqlite_run_on(lane, LT_ST_TAKE_OVER, (int64_t)request->claims.items[i].task->seq,
                                   request->member->standing.owner);

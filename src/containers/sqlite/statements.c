@@ -142,6 +142,8 @@ const char *const lt_statement_texts[LT_STATEMENTS] = {
                            " AND state >= 2 AND state <= 3 GROUP BY key",
     [LT_ST_ORPHANS] =
         "SELECT " ROW " FROM ltsh_tasks WHERE queue = ?1 AND owner = 0 AND state >= 2 AND state <= 3 LIMIT ?2",
+    [LT_ST_TAKE_ALL_OVER] =
+        "UPDATE ltsh_tasks SET owner = ?2 WHERE queue = ?1 AND owner = 0 AND state >= 2 AND state <= 3",
     [LT_ST_TAKE_OVER] = "UPDATE ltsh_tasks SET owner = ?2 WHERE seq = ?1",
     [LT_ST_END] = "UPDATE ltsh_tasks SET state = ?2, ended_at = ?3, reason = ?4, output = ?5, progress ="
                   " coalesce(?6, progress), version = coalesce(?7, version), expires_at = NULL WHERE seq = ?1"

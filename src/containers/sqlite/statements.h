@@ -58,6 +58,7 @@ enum lt_statement {
     LT_ST_RUNNING_OF,
     LT_ST_RUNNING_KEYS,
     LT_ST_ORPHANS,
+    LT_ST_TAKE_ALL_OVER,
     LT_ST_TAKE_OVER,
     LT_ST_END,
     LT_ST_MARK_EXPORTING,
