@@ -100,6 +100,7 @@ describe("a durable store", function()
         local before = disk_syncs()
         for i = 1, 10 do assert(scheduler:add { id = "t" .. i }) end
         print(disk_syncs() - before)
+        os.exit(0)
       ]], path, durability), { env = disk.env(path) }):wait()
       assert.equal(syncs .. "\n", result.stdout, result.stderr)
     end

@@ -93,6 +93,12 @@ static void end_host(struct host *host, int status, bool at_once, const char *re
             host->grace_until = now + grace;
         lt_scheduler_close(bound->scheduler, grace, reason, NULL);
     }
+    struct lt_opened *opened, *next;
+    for (opened = LIST_FIRST(&host->script->opened); opened != NULL; opened = next) {
+        next = LIST_NEXT(opened, link);
+        if (opened->stop != NULL)
+            opened->stop(opened);
+    }
     if (host->at_once && !lt_timer_active(&host->patience))
         lt_timer_start(&host->loop, &host->patience, now + PATIENCE, give_up_tasks);
     on_closed(host->script);

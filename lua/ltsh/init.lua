@@ -22,6 +22,7 @@ local lazy = {
   exec = "ltsh.exec",
   every = "ltsh.every",
   sqlite = "ltsh.sqlite",
+  http = "ltsh.http",
 }
 
 --- Looks at all module files that were loaded, and takes up those that changed.

@@ -287,18 +287,19 @@ void lt_window_tell(struct lt_combine *c, struct lt_entry *entry, const struct l
 {
     bool leaves = transition->to != LT_EXPORTING && transition->to != LT_WAITING;
     struct told *told = new_told(c, entry, then, arg);
-    if (leaves)
+    told->op.change.task = lt_task_ref(entry->shadow);
+    told->op.change.transition = *transition;
+    told->op.change.transition.run = entry->shadow->run;
+    if (leaves) {
+        lt_task_unref(next);
         lt_window_forget(&c->window, entry); /* another may come under its id */
-    if (next != NULL && entry->known) {
+    } else if (next != NULL && entry->known) {
         lt_map_remove(&c->window.entries, entry->task->hash, entry);
         set_task(entry, next);
         lt_map_put(&c->window.entries, entry->task->hash, entry);
     } else {
         lt_task_unref(next);
     }
-    told->op.change.task = lt_task_ref(entry->shadow);
-    told->op.change.transition = *transition;
-    told->op.change.transition.run = entry->shadow->run;
     told->op.change.transition.reason = lt_bytes_ref(transition->reason);
     told->op.change.transition.output = lt_bytes_ref(transition->output);
     told->op.change.next = transition->to == LT_WAITING ? &told->next : NULL;

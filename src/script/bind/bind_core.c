@@ -179,6 +179,8 @@ int lt_open_core(lua_State *L)
         return 1;
     lt_bind_parts(L);
     lt_bind_exec(L);
+    lt_bind_http(L);
+    lt_bind_http_client(L);
     lt_bind_sqlite(L);
     lt_bind_scheduler(L);
     return 1;

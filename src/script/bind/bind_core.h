@@ -12,6 +12,8 @@ int lt_open_core(lua_State *L);
 void lt_bind_scheduler(lua_State *L); /* bind_scheduler.c */
 void lt_bind_parts(lua_State *L);     /* bind_parts.c: containers, actuators, persisters, receivers */
 void lt_bind_exec(lua_State *L);
+void lt_bind_http(lua_State *L);
+void lt_bind_http_client(lua_State *L);
 void lt_bind_sqlite(lua_State *L); /* bind_sqlite.c */
 void lt_bind_log(lua_State *L);    /* bind_log.c */
 int lt_open_json(lua_State *L);    /* bind_json.c: pushes a table */

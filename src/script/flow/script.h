@@ -56,6 +56,8 @@ TAILQ_HEAD(lt_bound_list, lt_bound); /* the schedulers: bind_scheduler.c */
 /* What must be told before the loop comes to its end, such as a database that is open: then it leaves the list. */
 struct lt_opened {
     void (*end)(struct lt_opened *opened); /* runs no Lua */
+    void (*stop)(
+        struct lt_opened *opened); /* the process is told to end: it begins nothing new. NULL: it need not be told */
     LIST_ENTRY(lt_opened) link;
 };
 
@@ -103,7 +105,7 @@ struct lt_script {
     bool worker;     /* see lt_script_options (open.h) */
     bool may_exit;
     bool closing;      /* the state is being closed: nothing new can be begun */
-    unsigned handlers; /* event handlers that run */
+    unsigned handlers; /* event handlers that run, and requests to servers that are answered */
     bool telling;      /* one of them is being called */
     void *host;
 };
