@@ -11,6 +11,107 @@ local ltsh = {}
 --------------------------------------------------------------------------------------------------------------------------
 -- Time and jobs
 
+---HTTP servers and requests of scripts.
+---@class ltsh.http
+ltsh.http = {}
+
+---@class ltsh.HttpServerOptions
+---@field host? string An address (default "127.0.0.1").
+---@field port? integer 0: a free one (default).
+---@field routes? table<string, fun(request: ltsh.HttpRequest): ltsh.HttpAnswer> By method and path: "GET /tasks/:id", "* /files/*rest".
+---@field files? table<string, string> Folders by the beginning of a path: ["/static/"] = "public".
+---@field max_body? integer|string Bytes of a request's body (default "1M").
+---@field max_header? integer|string Bytes of a request's head (default "32K").
+---@field timeout? number Seconds for a request to be whole (default 30).
+---@field idle_timeout? number Seconds that a connection may be idle (default 60).
+---@field handler_timeout? number Seconds for a handler (default 60).
+---@field max_connections? integer Those beyond are closed at once (default 10000).
+---@field allowed_hosts? string[] Names of the Host header that are answered (default: any).
+---@field hold? boolean Whether it keeps the process going (default true).
+
+---@class ltsh.HttpRequest
+---@field method string GET, POST, ...
+---@field path string Decoded.
+---@field params table<string, string> What :name and *rest of the route stand for, decoded.
+---@field query table<string, string> The last value of each name.
+---@field query_all table<string, string[]> Each value of each name.
+---@field headers table<string, string> Under any spelling.
+---@field body string All of it.
+---@field json any The body, decoded; one that is no JSON is answered with 400.
+---@field remote string The client's address.
+
+---@class ltsh.HttpEvent
+---@field event? string Its name.
+---@field data? any A text, or a value as JSON.
+---@field id? string|integer What a client says when it comes back.
+---@field retry? integer Milliseconds after which a client comes back.
+---@field comment? string A line that no client tells of.
+
+---@class ltsh.HttpAnswer
+---@field status? integer 200, or 204 without a body.
+---@field headers? table<string, string|number|string[]> A list: one line for each.
+---@field body? string A text.
+---@field json? any A value, instead of a body.
+---@field file? string The path of a file; below `folder`, if that is given.
+---@field folder? string Nothing leads out of it.
+---@field events? fun(send: fun(event: ltsh.HttpEvent|string): boolean?) `send` waits for room and returns nil when the client has gone.
+
+---@class ltsh.HttpServer
+---@field url string Where it is.
+---@field port integer The port that it has.
+local HttpServer = {}
+
+---Takes no more requests, lets those under way be answered, and waits until all is over.
+---@param options? { drain: number }
+function HttpServer:close(options) end
+
+---An HTTP server. Raises if the address cannot be had.
+---@param options ltsh.HttpServerOptions
+---@return ltsh.HttpServer
+function ltsh.http.server(options) end
+
+---@class ltsh.HttpOptions
+---@field url string http or https.
+---@field method? string GET, or POST with a body.
+---@field headers? table<string, string|number> Names and values.
+---@field body? string What is sent.
+---@field json? any A value that is sent as JSON, instead of a body.
+---@field unix? string The path of a socket to connect to.
+---@field timeout? number Seconds (default 60).
+---@field connect_timeout? number Seconds (default 10).
+---@field max_body? integer|string Bytes of the answer (default "64M").
+---@field to_file? string Where the body goes.
+---@field redirects? integer How many are followed (default 10).
+---@field ca_file? string Certificates to trust.
+---@field insecure? boolean Trust any certificate.
+
+---@class ltsh.HttpResponse
+---@field status integer 200, 404, ...
+---@field headers table<string, string> Under any spelling.
+---@field cookies string[] Each Set-Cookie.
+---@field body string Empty with to_file.
+---@field url string Where it came from in the end.
+local HttpResponse = {}
+
+---The body as JSON.
+---@return any, string?
+function HttpResponse:json() end
+
+---One request. Codes: timeout, network, tls, too_large, bad_url, error. A status of 400 or more is an answer.
+---@param options ltsh.HttpOptions
+---@return ltsh.HttpResponse?, string?, string?
+function ltsh.http.request(options) end
+
+---The same with GET; a text is the address.
+---@param options string|ltsh.HttpOptions
+---@return ltsh.HttpResponse?, string?, string?
+function ltsh.http.get(options) end
+
+---The same with POST.
+---@param options string|ltsh.HttpOptions
+---@return ltsh.HttpResponse?, string?, string?
+function ltsh.http.post(options) end
+
 ---SQLite databases for scripts: calls wait, and the host goes on.
 ---@class ltsh.sqlite
 ltsh.sqlite = {}
