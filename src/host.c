@@ -317,6 +317,11 @@ LT_RUNS_LUA static void run_script(struct host *host, const struct lt_host_optio
         print_error(options->program, lua_tostring(L, -1));
     if (options->progress && !call_module(L, "ltsh.progress", "all", NULL, NULL))
         print_error(options->program, lua_tostring(L, -1));
+    if (options->console != NULL && !call_module(L, "ltsh.console_flag", "start", options->console, NULL)) {
+        print_error(options->program, lua_tostring(L, -1));
+        host->status = 1;
+        return;
+    }
     if (!call_module(L, "ltsh.base", "install", NULL, NULL))
         print_error(options->program, lua_tostring(L, -1));
     lua_settop(L, 0);

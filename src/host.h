@@ -17,6 +17,7 @@ struct lt_host_options {
     bool check;
     bool watch;
     bool progress;
+    const char *console; /* --console: its value, "" without one; NULL: none */
 };
 
 /* Runs a script to its end and returns the exit status: 0, 1 for an error in the script, 128 + N after signal N. */

@@ -31,6 +31,8 @@ static void print_help(void)
          "  -c, --check              compile the script, load and check its module files; run nothing\n"
          "  -w, --watch              take up changes of module files while running (SIGHUP does it once)\n"
          "  -p, --progress           a progress bar of all schedulers on standard error\n"
+         "      --console[=[HOST:]PORT]\n"
+         "                           a web page of all schedulers (default: 127.0.0.1, from port 8000 on)\n"
          "  -l, --log-level LEVEL    debug, info, warn or error (default: info)\n"
          "      --log-format FORMAT  text or json (default: text)\n"
          "  -h, --help               this text\n"
@@ -51,12 +53,13 @@ __attribute__((format(printf, 1, 2))) static int usage_error(const char *format,
     return USAGE;
 }
 
-enum { LOG_FORMAT = 256, WORKER };
+enum { LOG_FORMAT = 256, WORKER, CONSOLE };
 
 static const struct option long_options[] = {
     {"check", no_argument, NULL, 'c'},
     {"watch", no_argument, NULL, 'w'},
     {"progress", no_argument, NULL, 'p'},
+    {"console", optional_argument, NULL, CONSOLE},
     {"log-level", required_argument, NULL, 'l'},
     {"log-format", required_argument, NULL, LOG_FORMAT},
     {"help", no_argument, NULL, 'h'},
@@ -100,6 +103,9 @@ LT_RUNS_LUA static int read_options(int argc, char **argv, struct lt_host_option
             if (strcmp(optarg, "json") != 0 && strcmp(optarg, "text") != 0)
                 return usage_error("--log-format must be text or json, got '%s'", optarg);
             json = strcmp(optarg, "json") == 0;
+            break;
+        case CONSOLE:
+            options->console = optarg != NULL ? optarg : "";
             break;
         case WORKER:
             worker = true;

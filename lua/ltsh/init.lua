@@ -23,6 +23,7 @@ local lazy = {
   every = "ltsh.every",
   sqlite = "ltsh.sqlite",
   http = "ltsh.http",
+  console = "ltsh.console",
 }
 
 --- Looks at all module files that were loaded, and takes up those that changed.

@@ -1,6 +1,7 @@
 -- ltsh.scheduler: its options are checked here; the work is done in C.
 local core = require "ltsh.core"
 local check = require "ltsh.check_args"
+local made = require "ltsh.made"
 
 local WHERE = "ltsh.scheduler"
 
@@ -171,6 +172,7 @@ local function make(options)
   local scheduler = core.scheduler(config)
   if taken then taken() end
   if can.progress then require("ltsh.lines").follow(scheduler, can.progress) end
+  made.add(scheduler)
   return scheduler
 end
 

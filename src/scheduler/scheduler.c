@@ -282,6 +282,11 @@ void lt_scheduler_set(struct lt_scheduler *s)
     look_for_work(s);
 }
 
+bool lt_scheduler_paused(const struct lt_scheduler *s)
+{
+    return s->paused || s->paused_by_queue;
+}
+
 void lt_scheduler_pause(struct lt_scheduler *s, bool paused)
 {
     if (s->closing)

@@ -232,6 +232,9 @@ bool lt_scheduler_progress(struct lt_scheduler *scheduler, struct lt_work *work,
 
 void lt_scheduler_pause(struct lt_scheduler *scheduler, bool paused);
 
+/* Whether nothing starts: here, or on the whole queue. */
+bool lt_scheduler_paused(const struct lt_scheduler *scheduler);
+
 /* The same for all hosts on the queue. LT_UNSUPPORTED for a container that has no others. */
 struct lt_pause_request {
     struct lt_reply reply;

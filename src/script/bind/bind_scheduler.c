@@ -292,6 +292,16 @@ static int get_config(lua_State *L)
     return 1;
 }
 
+/* core.paused(scheduler): whether nothing starts; nil: it is closed */
+static int is_paused(lua_State *L)
+{
+    const struct lt_bound *bound = lt_bound_check(L, "ltsh.console");
+    if (bound->scheduler == NULL)
+        return 0;
+    lua_pushboolean(L, lt_scheduler_paused(bound->scheduler));
+    return 1;
+}
+
 /* core.schedulers() -> how many were ever made, for default names */
 static int count_schedulers(lua_State *L)
 {
@@ -394,7 +404,7 @@ void lt_bind_scheduler(lua_State *L)
     static const luaL_Reg meta[] = {
         {"__gc", collect_scheduler}, {"__close", lt_close_scope}, {"__tostring", scheduler_to_string}, {NULL, NULL}};
     static const luaL_Reg functions[] = {
-        {"scheduler", make_scheduler}, {"set", set_scheduler}, {"config", get_config},
+        {"scheduler", make_scheduler}, {"set", set_scheduler}, {"config", get_config}, {"paused", is_paused},
         {"number", count_schedulers},  {"name", core_name},    {NULL, NULL},
     };
     luaL_setfuncs(L, functions, 0);

@@ -1,0 +1,165 @@
+-- What the console shows of tasks and takes as tasks: values as JSON that holds them exactly.
+--
+--     bytes that are no UTF-8     { "$bytes": base64 }
+--     inf, -inf, nan              { "$number": "inf" }
+--     a map whose only key begins with $    { "$map": { ... } }
+local core = require "ltsh.core"
+local json = core.json
+
+local view = {}
+
+-- Base64.
+
+local ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+local VALUES = {}
+for i = 1, #ALPHABET do VALUES[ALPHABET:byte(i)] = i - 1 end
+
+local function base64(bytes)
+  local parts = {}
+  for i = 1, #bytes, 3 do
+    local a, b, c = bytes:byte(i, i + 2)
+    local n = (a << 16) | ((b or 0) << 8) | (c or 0)
+    for shift = 18, 0, -6 do
+      local at = ((n >> shift) & 63) + 1
+      parts[#parts + 1] = ALPHABET:sub(at, at)
+    end
+    if not b then
+      parts[#parts - 1], parts[#parts] = "=", "="
+    elseif not c then
+      parts[#parts] = "="
+    end
+  end
+  return table.concat(parts)
+end
+
+local function from_base64(text)
+  text = text:gsub("[=%s]", "")
+  if text:find "[^%w+/]" then return nil end
+  local bytes, bits, count = {}, 0, 0
+  for i = 1, #text do
+    bits, count = (bits << 6) | VALUES[text:byte(i)], count + 6
+    if count >= 8 then
+      count = count - 8
+      bytes[#bytes + 1] = string.char((bits >> count) & 255)
+      bits = bits & ((1 << count) - 1)
+    end
+  end
+  return table.concat(bytes)
+end
+
+--- Text for people: bytes that are no UTF-8 become U+FFFD.
+function view.text(value)
+  if value == nil then return nil end
+  value = tostring(value)
+  local parts, at = {}, 1
+  while at <= #value do
+    local len, bad = utf8.len(value, at)
+    if len then
+      parts[#parts + 1] = value:sub(at)
+      break
+    end
+    parts[#parts + 1] = value:sub(at, bad - 1) .. "\u{FFFD}"
+    at = bad + 1
+  end
+  return table.concat(parts)
+end
+
+-- Values to JSON, and back.
+
+local function only_key(map)
+  local key = next(map)
+  return type(key) == "string" and key:find "^%$" and next(map, key) == nil
+end
+
+local function out_of_table(value)
+  local made = {}
+  if #value > 0 or getmetatable(value) == getmetatable(json.array {}) then
+    local count = 0
+    for _ in pairs(value) do count = count + 1 end
+    if count == #value then
+      for i = 1, #value do made[i] = view.data(value[i]) end
+      return json.array(made)
+    end
+  end
+  for key, field in pairs(value) do made[view.text(key)] = view.data(field) end
+  if only_key(made) then return { ["$map"] = made } end
+  return made
+end
+
+--- A value of a task as JSON can hold it.
+function view.data(value)
+  local kind = type(value)
+  if value == json.null then return value end
+  if kind == "table" then return out_of_table(value) end
+  if kind == "string" and not utf8.len(value) then return { ["$bytes"] = base64(value) } end
+  if kind == "number" and (value ~= value or value == math.huge or value == -math.huge) then
+    return { ["$number"] = value ~= value and "nan" or value > 0 and "inf" or "-inf" }
+  end
+  return value
+end
+
+local NUMBERS = { inf = math.huge, ["-inf"] = -math.huge, nan = 0 / 0 }
+
+--- The value that such JSON means; raises if it means none.
+function view.value(data)
+  if type(data) ~= "table" or data == json.null then return data end
+  if only_key(data) then
+    local key, inner = next(data)
+    if key == "$bytes" then
+      local bytes = type(inner) == "string" and from_base64(inner)
+      if not bytes then error("$bytes: no base64", 0) end
+      return bytes
+    elseif key == "$number" then
+      if NUMBERS[inner] == nil then error("$number: inf, -inf or nan", 0) end
+      return NUMBERS[inner]
+    elseif key == "$map" and type(inner) == "table" then
+      data = inner
+    end
+  end
+  for key, field in pairs(data) do data[key] = view.value(field) end
+  return data
+end
+
+-- Tasks.
+
+local TEXTS = { "id", "status", "key", "reason", "host", "version" }
+local NUMBERS_OF = { "attempts", "run", "priority", "added_at", "started_at", "ended_at", "run_at", "expires_at" }
+local DATA = { "item", "output", "handle" }
+local PREVIEW = 200
+
+local function preview_of(item)
+  if item == nil then return nil end
+  local ok, text = pcall(json.encode, view.data(item))
+  if not ok then return nil end
+  if #text <= PREVIEW then return text end
+  local ends = utf8.offset(text, PREVIEW + 1)
+  return ends and text:sub(1, ends - 1) .. "…" or text
+end
+
+--- A task for the console. `fields`: a set of item, output, handle; nil: a preview instead of these; false: neither.
+function view.task(task, fields)
+  local shown = {}
+  for _, name in ipairs(TEXTS) do shown[name] = view.text(task[name]) end
+  for _, name in ipairs(NUMBERS_OF) do shown[name] = task[name] end
+  if task.progress ~= nil then shown.progress = view.data(task.progress) end
+  if fields == nil then
+    shown.preview = preview_of(task.item)
+  elseif fields then
+    for _, name in ipairs(DATA) do
+      if fields[name] and task[name] ~= nil then shown[name] = view.data(task[name]) end
+    end
+  end
+  return shown
+end
+
+--- A run of a task's history.
+function view.run(run)
+  local shown = {
+    run = run.run, start = run.start, status = view.text(run.status), reason = view.text(run.reason),
+    version = view.text(run.version), host = view.text(run.host),
+  }
+  shown["end"] = run["end"]
+  return shown
+end
+
+return view
