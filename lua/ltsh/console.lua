@@ -49,7 +49,8 @@ end
 
 -- Two schedulers of one name: the second is name#2.
 local function name_of(feed, scheduler)
-  local name = core.name(scheduler)
+  local there, name = pcall(core.name, scheduler)
+  if not there then return nil end -- it is being collected
   local n, free = 1, name
   while feed.records[free] and feed.records[free].scheduler do
     n = n + 1
@@ -59,7 +60,8 @@ local function name_of(feed, scheduler)
 end
 
 local function follow(console, scheduler)
-  console.feed:follow(scheduler, name_of(console.feed, scheduler))
+  local name = name_of(console.feed, scheduler)
+  if name then console.feed:follow(scheduler, name) end
 end
 
 -- Requests.
@@ -127,7 +129,8 @@ function Console:guard(handler, changes, path)
     local answer = self:refuse(request, changes, path)
     if not answer then
       local ok, result = xpcall(handler, function(raised)
-        return api.failure(raised) and raised or { raised = raised, traceback = debug.traceback(check.raised(raised), 2) }
+        if api.failure(raised) then return raised end
+        return { raised = raised, traceback = debug.traceback(check.raised(raised), 2) }
       end, self, request)
       answer = ok and result or api.failure(result)
       if not answer then
@@ -198,7 +201,9 @@ function Console:static(request)
 end
 
 function Console:settings()
-  return { json = { title = self.title, read_only = self.read_only, token = self.token ~= nil, version = ltsh.version } }
+  return { json = {
+    title = self.title, read_only = self.read_only, token = self.token ~= nil, version = ltsh.version,
+  } }
 end
 
 function Console:openapi() return { file = "openapi.json", folder = PAGES } end
@@ -263,7 +268,9 @@ local function read_hosts(options, host)
   for _, name in ipairs(check.table(WHERE, "allowed_hosts", options.allowed_hosts or {})) do
     hosts[check.text(WHERE, "allowed_hosts", name):lower()] = true
   end
-  if host == "0.0.0.0" or host == "::" then setmetatable(hosts, { __index = function(_, name) return name ~= "" end }) end
+  if host == "0.0.0.0" or host == "::" then -- any name may lead here: there is a token
+    setmetatable(hosts, { __index = function(_, name) return name ~= "" end })
+  end
   return hosts
 end
 
@@ -328,7 +335,8 @@ local function open(options)
   local console = setmetatable({
     feed = feeds.new(options.redact), token = token, sessions = {}, requests = {},
     base_path = read_base(options.base_path), read_only = options.read_only == true, open = read_open(options.open),
-    hosts = read_hosts(options, host:lower()), title = options.title and check.text(WHERE, "title", options.title) or nil,
+    hosts = read_hosts(options, host:lower()),
+    title = options.title ~= nil and check.text(WHERE, "title", options.title) or nil,
     turns = { counts = zeros, sum = 0 }, began = ltsh.now(),
   }, Console)
   console.config_of = function(record) return Console.config_of(console, record) end

@@ -1,5 +1,5 @@
--- The console's REST interface: /api/v1/... over any schedulers. Each function answers one kind of request; what they raise with
--- `fail` is an answer too.
+-- The console's REST interface: /api/v1/... over any schedulers. Each function answers one kind of request; what they
+-- raise with `fail` is an answer too.
 local ltsh = require "ltsh"
 local core = require "ltsh.core"
 local view = require "ltsh.console_view"
@@ -79,7 +79,7 @@ local function show_scheduler(console, record)
   local stats = scheduler:stats() or {}
   local config = console.config_of(record)
   return {
-    name = record.name, paused = console.is_paused(record), limit = config.limit, global_limit = config.global_limit,
+    name = record.name, paused = console.is_paused(record), limit = config.limit or 1, global_limit = config.global_limit,
     timeout = config.timeout, read_only = console.read_only, stats = stats,
   }
 end
@@ -192,7 +192,9 @@ function api.list(console, request)
   })
   for i, task in ipairs(tasks) do shown[i] = console.feed:shown(task, fields) end
   local total = total_of(scheduler, set, request)
-  return { json = { tasks = shown, total = total or json.null, next = after and tostring(after) or json.null, as_of = as_of } }
+  return { json = {
+    tasks = shown, total = total or json.null, next = after and tostring(after) or json.null, as_of = as_of,
+  } }
 end
 
 local TASK_FIELDS = {
@@ -369,7 +371,8 @@ function api.bulk(console, request)
   local body = body_of(request)
   local act = ACTIONS[body.action]
   if not act then fail("bad_request", "action must be stop, retry or delete") end
-  local failed, done, tasks, left = json.array {}, 0, nil, nil
+  local failed, done = json.array {}, 0
+  local tasks, left
   if body.ids ~= nil then
     if type(body.ids) ~= "table" then fail("bad_request", "ids must be a list") end
     tasks, left = tasks_of_ids(scheduler, body.ids, failed)

@@ -183,7 +183,8 @@ end
 --- Follows a scheduler from now on. It does not keep it alive.
 function Feed:follow(scheduler, name)
   local record = setmetatable({
-    name = name, ref = setmetatable({ scheduler }, { __mode = "v" }), added = 0, finished = {}, failed = {}, retries = 0, outputs = {},
+    name = name, ref = setmetatable({ scheduler }, { __mode = "v" }), added = 0, finished = {}, failed = {},
+    retries = 0, outputs = {},
     wait = new_histogram(), run = new_histogram(),
   }, Record)
   self.records[#self.records + 1] = record

@@ -1,4 +1,5 @@
--- The console's figures in Prometheus's text format. Labels are of bounded sets: schedulers, statuses, classes of reasons.
+-- The console's figures in Prometheus's text format. Labels are of bounded sets: schedulers, statuses, classes of
+-- reasons.
 local ltsh = require "ltsh"
 local uv = require "luv"
 local feed = require "ltsh.console_feed"
@@ -103,7 +104,7 @@ function metrics.page(console)
     end
   end)
   each_figure(rows, page, "ltsh_limit", "gauge", "How many tasks may run at once.", function(row, labels)
-    page:sample("ltsh_limit", labels, console.config_of(row.record).limit or 0)
+    page:sample("ltsh_limit", labels, console.config_of(row.record).limit or 1)
   end)
   each_figure(rows, page, "ltsh_paused", "gauge", "Whether nothing starts.", function(row, labels)
     page:sample("ltsh_paused", labels, console.is_paused(row.record) and 1 or 0)

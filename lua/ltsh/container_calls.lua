@@ -152,11 +152,8 @@ return function(container)
     return counts
   end
 
-  function calls.list_by(self, status, key, limit, offset, order, text, after)
-    return self:list {
-      status = status, key = key, limit = limit, offset = offset, order = order, text = text,
-      after = after ~= 0 and after or nil,
-    }
+  function calls.list_by(self, status, key, limit, offset, order, text)
+    return self:list { status = status, key = key, limit = limit, offset = offset, order = order, text = text }
   end
 
   return calls

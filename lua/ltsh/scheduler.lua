@@ -231,10 +231,14 @@ function methods:list(options)
   if options.text ~= nil and type(options.text) ~= "string" then check.fail(where, "text", "a string", options.text) end
   local order = options.order or "oldest"
   if order ~= "oldest" and order ~= "newest" then check.fail(where, "order", [["oldest" or "newest"]], order) end
+  local after = options.after
+  if after ~= nil and (math.type(after) ~= "integer" or after < 0) then
+    check.fail(where, "after", "the cursor that an earlier list gave", after)
+  end
   return self:_list(check_status(where, options.status), options.key,
     options.limit ~= nil and check.integer(where, "limit", options.limit, 0) or nil,
     options.offset ~= nil and check.integer(where, "offset", options.offset, 0) or nil, order == "newest",
-    options.text, options.after ~= nil and check.integer(where, "after", options.after, 0) or nil)
+    options.text, after)
 end
 
 --- How many tasks are known; with a status, how many are in it.

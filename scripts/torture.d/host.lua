@@ -57,7 +57,9 @@ end
 
 -- Every other host has the order of a container in memory.
 local container = ltsh.container.sqlite { path = path, durability = durability, lease = 5 }
-if tonumber(name:match "%d+") % 2 == 0 then container = ltsh.container.combine(ltsh.container.priority {}, container) end
+if tonumber(name:match "%d+") % 2 == 0 then
+  container = ltsh.container.combine(ltsh.container.priority {}, container)
+end
 
 local scheduler = ltsh.scheduler {
   container = container,

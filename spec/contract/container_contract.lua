@@ -450,6 +450,15 @@ return function(name, make, supports)
         assert.same({ "w1", "w2", "w3" }, ids_of(scheduler:list { status = "waiting" }))
         assert.same({ "e1", "e2", "e3", "w2" }, ids_of(scheduler:list { key = "k" }))
         assert.same({ "e2", "e3" }, ids_of(scheduler:list { limit = 2, offset = 1 }))
+        for order, expected in pairs { oldest = "e1 e2 e3 w1 w2 w3", newest = "w3 w2 w1 e3 e2 e1" } do
+          local seen, cursor = {}, nil
+          repeat
+            local page, after = assert(scheduler:list { limit = 2, order = order, after = cursor })
+            for _, id in ipairs(ids_of(page)) do seen[#seen + 1] = id end
+            cursor = after
+          until #page < 2
+          assert.equal(expected, table.concat(seen, " "))
+        end
         assert.same({ "w2" }, ids_of(scheduler:list { limit = 1, offset = 1, order = "newest" }))
         assert.same({}, ids_of(scheduler:list { status = "running" }))
         assert.same({}, ids_of(scheduler:list { offset = 100 }))

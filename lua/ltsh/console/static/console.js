@@ -143,7 +143,7 @@ function draw_schedulers() {
   const one = state.schedulers.find((each) => each.name === state.name);
   if (!one) return;
   $("pause").textContent = one.paused ? "Resume" : "Pause";
-  if (document.activeElement !== $("limit")) $("limit").value = one.limit;
+  if (document.activeElement !== $("limit")) $("limit").value = one.limit ?? "";
 }
 
 const FIGURES = [
@@ -580,7 +580,10 @@ for (const id of ["status", "order"]) $(id).addEventListener("change", () => $("
 $("first").addEventListener("click", () => { state.after = ""; write_address(); show_all(); });
 $("next").addEventListener("click", () => { state.after = state.next; write_address(); show_all(); });
 $("show-fresh").addEventListener("click", failing(fetch_list));
-$("all").addEventListener("change", () => { for (const id of state.rows.keys()) select(id, $("all").checked); });
+$("all").addEventListener("change", () => {
+  const on = $("all").checked;
+  for (const id of state.rows.keys()) select(id, on);
+});
 $("every").addEventListener("click", () => { state.every = true; draw_pages(); $("selected").textContent = (state.total === null ? "all" : state.total.toLocaleString()) + " selected"; });
 for (const button of document.querySelectorAll("#bulk [data-action]")) {
   button.addEventListener("click", failing(() => act_on_many(button.dataset.action)));

@@ -177,14 +177,20 @@ LT_RUNS_LUA void lua_container_get(struct lt_container *container, struct lt_get
 
 /* list */
 
+/* What a table lists has its place by counting: `after` is how many come before. What it was not asked for is left out. */
 static int read_list(struct lookup_call *lookup, lua_State *L, int count, struct lt_error *error)
 {
     struct lt_list_op *op = lookup->op;
+    struct lt_list_op wanted = {.key = op->key, .text = op->text};
     struct lt_tasks found = {0};
     if (lua_container_read_tasks(&lookup->call, L, count, &found, error) < 0)
         return error->code;
-    for (uint32_t i = 0; i < found.count && i < op->limit; i++)
-        lt_tasks_push(&op->tasks, lt_task_ref(found.items[i]));
+    for (uint32_t i = 0; i < found.count && i < op->limit; i++) {
+        if (lt_list_wants(&wanted, found.items[i]))
+            lt_tasks_push(&op->tasks, lt_task_ref(found.items[i]));
+    }
+    if (found.count > 0)
+        op->next = op->after + op->offset + found.count;
     lt_tasks_free(&found);
     return LT_OK;
 }
@@ -206,14 +212,13 @@ LT_RUNS_LUA void lua_container_list(struct lt_container *container, struct lt_li
     else
         lua_pushnil(L);
     lua_pushinteger(L, op->limit < INT64_MAX ? (lua_Integer)op->limit : INT64_MAX);
-    lua_pushinteger(L, (lua_Integer)op->offset);
+    lua_pushinteger(L, (lua_Integer)(op->offset + op->after));
     lua_pushstring(L, op->descending ? "newest" : "oldest");
     if (op->text != NULL)
         lua_pushlstring(L, op->text->data, op->text->len);
     else
         lua_pushnil(L);
-    lua_pushinteger(L, (lua_Integer)op->after);
-    lt_adapter_call_run(&lookup->call, 7);
+    lt_adapter_call_run(&lookup->call, 6);
 }
 
 /* count */

@@ -1,0 +1,88 @@
+-- The console's page in a real browser (spec/browser/console.mjs): Chromium, driven by playwright-core. Skipped where these are
+-- missing, unless LTSH_TEST_BROWSER=required.
+local uv = require "luv"
+local run = require "spec.support.run"
+local scene = require "spec.support.scene"
+
+local root = uv.cwd()
+local modules = os.getenv "LTSH_BROWSER_MODULES" or root .. "/build/browser"
+
+local function find_browser()
+  for _, path in ipairs { "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome" } do
+    if uv.fs_stat(path) then return path end
+  end
+end
+
+local chromium = find_browser()
+local there = chromium and uv.fs_stat(modules .. "/node_modules/playwright-core")
+if not there and os.getenv "LTSH_TEST_BROWSER" == "required" then
+  error("Chromium or playwright-core is missing: scripts/setup --test installs both")
+end
+
+-- What the page shows: tasks of every kind.
+local HOST = [[
+  local ltsh = require "ltsh"
+  local orders = ltsh.scheduler {
+    name = "orders", container = ltsh.container.queue {}, limit = 4,
+    actuator = ltsh.actuator.func(function(task)
+      local item = type(task.item) == "table" and task.item or {}
+      if item.fail then error "the mail server said no" end
+      if item.sleep then ltsh.sleep(item.sleep) end
+      return { big = 9007199254740993, html = "<script>window.hacked = 1</script>" }
+    end),
+  }
+  local builds = ltsh.scheduler {
+    name = "builds", container = ltsh.container.queue {}, actuator = ltsh.actuator.process {},
+  }
+  for i = 1, 120 do orders:add { id = "many-" .. i, item = { fail = true } } end
+  for i = 1, 120 do orders:wait("many-" .. i) end
+  orders:add { id = "<img src=x onerror=window.hacked=1>", item = { html = "<img src=x onerror=window.hacked=1>" } }
+  orders:add { id = "a b/c?d=e#f", item = {} }
+  orders:add { id = "good", item = { to = "someone" } }
+  orders:add { id = "bad", item = { fail = true } }
+  orders:add { id = "long", item = { sleep = 600 } }
+  orders:wait "bad"
+  builds:add { id = "build", item = {
+    shell = "for i in 1 2 3 4 5 6 7 8; do printf '\\033[32mstep %s\\033[0m\\n' $i; sleep 0.5; done; sleep 600" } }
+  print "ready"
+  orders:run()
+]]
+
+-- The lines of the browser's program, by what was tried.
+local function try(options)
+  local host = run.start({ "-l", "error", "--console=0", "-e", HOST }, { env = options.env, limit = 120 })
+  host:expect "ready"
+  local address = host.stderr:match "console: (http://[^#%s]+)"
+  local result = run.start({ "spec/browser/console.mjs", address, options.pictures or "" }, {
+    program = "/usr/bin/node", limit = 110, env = {
+      LTSH_BROWSER_MODULES = modules, LTSH_CHROMIUM = chromium, HOME = scene.temporary "", LTSH_TOKEN = options.token,
+    },
+  }):wait()
+  host:kill "sigkill"
+  host:wait()
+  local failed, passed = {}, 0
+  for line in result.stdout:gmatch "[^\n]+" do
+    if line:find "^ok " then passed = passed + 1 else failed[#failed + 1] = line end
+  end
+  assert.same({}, failed, result.stderr)
+  assert.is_true(passed >= options.least, result.stdout .. result.stderr)
+end
+
+describe("the console's page", function()
+  after_each(run.clean)
+
+  local function it_in_browser(name, check)
+    it(name, function()
+      if not there then return pending "there is no Chromium, or no playwright-core" end
+      check()
+    end)
+  end
+
+  it_in_browser("is used by people", function()
+    try { pictures = os.getenv "LTSH_TEST_PICTURES", least = 13 }
+  end)
+
+  it_in_browser("asks for a token where there is one", function()
+    try { env = { LTSH_CONSOLE_TOKEN = "s3cret-token" }, token = "s3cret-token", least = 3 }
+  end)
+end)
