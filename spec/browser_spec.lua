@@ -1,5 +1,5 @@
--- The console's page in a real browser (spec/browser/console.mjs): Chromium, driven by playwright-core. Skipped where these are
--- missing, unless LTSH_TEST_BROWSER=required.
+-- The console's page in a real browser (spec/browser/console.mjs): Chromium, driven by playwright-core. Skipped where
+-- these are missing, unless LTSH_TEST_BROWSER=required.
 local uv = require "luv"
 local run = require "spec.support.run"
 local scene = require "spec.support.scene"

@@ -100,6 +100,7 @@ LT_RUNS_LUA static int read_options(int argc, char **argv, struct lt_host_option
                 return usage_error("--log-level must be debug, info, warn or error, got '%s'", optarg);
             break;
         case LOG_FORMAT:
+            assert(optarg != NULL);
             if (strcmp(optarg, "json") != 0 && strcmp(optarg, "text") != 0)
                 return usage_error("--log-format must be text or json, got '%s'", optarg);
             json = strcmp(optarg, "json") == 0;

@@ -79,7 +79,8 @@ local function show_scheduler(console, record)
   local stats = scheduler:stats() or {}
   local config = console.config_of(record)
   return {
-    name = record.name, paused = console.is_paused(record), limit = config.limit or 1, global_limit = config.global_limit,
+    name = record.name, paused = console.is_paused(record),
+    limit = config.limit or 1, global_limit = config.global_limit,
     timeout = config.timeout, read_only = console.read_only, stats = stats,
   }
 end

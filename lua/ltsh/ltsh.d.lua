@@ -11,6 +11,33 @@ local ltsh = {}
 --------------------------------------------------------------------------------------------------------------------------
 -- Time and jobs
 
+---@class ltsh.ConsoleOptions
+---@field schedulers? ltsh.Scheduler[] Which (default: all of the process, those made later too).
+---@field host? string An address (default "127.0.0.1").
+---@field port? integer 0: a free one (default 8000).
+---@field token? string Who has it may use it. On an address that others reach one is made if there is none.
+---@field allowed_hosts? string[] Further names of the Host header.
+---@field base_path? string The path below which it is (default "/").
+---@field read_only? boolean It shows, and changes nothing (default false).
+---@field open? string[] Paths without the token, as "/metrics".
+---@field redact? fun(task: ltsh.Task): table? What may be shown of a task.
+---@field title? string The name of the page.
+---@field hold? boolean Whether it keeps the process going (default true).
+
+---@class ltsh.Console
+---@field url string Where it is.
+---@field port integer The port that it has.
+---@field token? string The token that is asked for.
+local Console = {}
+
+---Ends it.
+function Console:close() end
+
+---A web page and a REST interface over schedulers. Raises if the address cannot be had.
+---@param options? ltsh.ConsoleOptions
+---@return ltsh.Console
+function ltsh.console(options) end
+
 ---HTTP servers and requests of scripts.
 ---@class ltsh.http
 ltsh.http = {}

@@ -212,7 +212,8 @@ LT_RUNS_LUA void lua_container_list(struct lt_container *container, struct lt_li
     else
         lua_pushnil(L);
     lua_pushinteger(L, op->limit < INT64_MAX ? (lua_Integer)op->limit : INT64_MAX);
-    lua_pushinteger(L, (lua_Integer)(op->offset + op->after));
+    uint64_t before = op->offset + op->after;
+    lua_pushinteger(L, (lua_Integer)before);
     lua_pushstring(L, op->descending ? "newest" : "oldest");
     if (op->text != NULL)
         lua_pushlstring(L, op->text->data, op->text->len);
