@@ -1,5 +1,6 @@
 -- The console's page in a real browser (spec/browser/console.mjs): Chromium, driven by playwright-core. Skipped where
 -- these are missing, unless LTSH_TEST_BROWSER=required.
+local ltsh = require "ltsh"
 local uv = require "luv"
 local run = require "spec.support.run"
 local scene = require "spec.support.scene"
@@ -48,18 +49,13 @@ local HOST = [[
   orders:run()
 ]]
 
--- The lines of the browser's program, by what was tried.
-local function try(options)
-  local host = run.start({ "-l", "error", "--console=0", "-e", HOST }, { env = options.env, limit = 120 })
-  host:expect "ready"
-  local address = host.stderr:match "console: (http://[^#%s]+)"
-  local result = run.start({ "spec/browser/console.mjs", address, options.pictures or "" }, {
+-- What the program in the browser says of each thing that it tried.
+local function try(program, address, options)
+  local result = run.start({ "spec/browser/" .. program, address, os.getenv "LTSH_TEST_PICTURES" or "" }, {
     program = "/usr/bin/node", limit = 110, env = {
       LTSH_BROWSER_MODULES = modules, LTSH_CHROMIUM = chromium, HOME = scene.temporary "", LTSH_TOKEN = options.token,
     },
   }):wait()
-  host:kill "sigkill"
-  host:wait()
   local failed, passed = {}, 0
   for line in result.stdout:gmatch "[^\n]+" do
     if line:find "^ok " then passed = passed + 1 else failed[#failed + 1] = line end
@@ -68,21 +64,43 @@ local function try(options)
   assert.is_true(passed >= options.least, result.stdout .. result.stderr)
 end
 
+local function try_console(options)
+  local host = run.start({ "-l", "error", "--console=0", "-e", HOST }, { env = options.env, limit = 120 })
+  host:expect "ready"
+  try("console.mjs", host.stderr:match "console: (http://[^#%s]+)", options)
+end
+
+local function it_in_browser(name, check)
+  it(name, function()
+    if not there then return pending "there is no Chromium, or no playwright-core" end
+    check()
+  end)
+end
+
 describe("the console's page", function()
   after_each(run.clean)
 
-  local function it_in_browser(name, check)
-    it(name, function()
-      if not there then return pending "there is no Chromium, or no playwright-core" end
-      check()
-    end)
-  end
-
   it_in_browser("is used by people", function()
-    try { pictures = os.getenv "LTSH_TEST_PICTURES", least = 13 }
+    try_console { least = 13 }
   end)
 
   it_in_browser("asks for a token where there is one", function()
-    try { env = { LTSH_CONSOLE_TOKEN = "s3cret-token" }, token = "s3cret-token", least = 3 }
+    try_console { env = { LTSH_CONSOLE_TOKEN = "s3cret-token" }, token = "s3cret-token", least = 3 }
+  end)
+end)
+
+describe("the video cutting page", function()
+  after_each(function()
+    run.clean()
+    scene.close()
+  end)
+
+  it_in_browser("is used by people", function()
+    if not ltsh.exec { "ffmpeg", "-version" } then return pending "there is no ffmpeg" end
+    local host = run.start({ "-l", "error", "examples/videocut/main.lua" }, { limit = 120, env = {
+      VIDEOCUT_DATA = scene.temporary ".d", VIDEOCUT_PORT = "0", VIDEOCUT_SERVICE_PORT = "0", PATH = os.getenv "PATH",
+    } })
+    local address = host:expect "open (http://[^%s]+)"
+    try("videocut.mjs", address, { least = 5 })
   end)
 end)

@@ -173,10 +173,11 @@ function draw_figures() {
   const speeds = state.speeds[state.name] || [];
   const rate = figure((stats.rate || 0).toFixed(stats.rate < 10 ? 1 : 0) + "/s", "ended, lately");
   rate.append(chart(speeds));
+  rate.classList.add("wide");
   $("figures").replaceChildren(
     ...FIGURES.filter(([name]) => stats[name] !== undefined).map(([name, label]) => figure(stats[name].toLocaleString(), label)),
-    figure(span(stats.wait.p50) + " · " + span(stats.wait.p99), "waits: half · 99 %", true),
-    figure(span(stats.run.p50) + " · " + span(stats.run.p99), "runs: half · 99 %", true), rate);
+    figure(span(stats.wait.p50), "median wait", true), figure(span(stats.wait.p99), "wait, 99 %", true),
+    figure(span(stats.run.p50), "median run", true), figure(span(stats.run.p99), "run, 99 %", true), rate);
 }
 
 function note_stats(name, stats) {
