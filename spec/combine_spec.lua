@@ -84,13 +84,13 @@ describe("ltsh.container.combine", function()
   describe("has what waits", function()
     it("in the order of the store, however much of it there is", function()
       local path, tasks = scene.temporary ".db", {}
-      for i = 1, 20000 do tasks[i] = { id = string.format("t%05d", i), priority = i % 3 } end
+      for i = 1, 9000 do tasks[i] = { id = string.format("t%05d", i), priority = i % 3 } end
       fill(path, tasks)
       local ids = ids_run(open(nil, combine(nil, path), { finished_size = 30000 }))
-      assert.equal(20000, #ids)
+      assert.equal(9000, #ids)
       local at = 0
       for _, rest in ipairs { 2, 1, 0 } do
-        for i = 1, 20000 do
+        for i = 1, 9000 do
           if i % 3 == rest then
             at = at + 1
             if ids[at] ~= tasks[i].id then error(string.format("%s is at %d, not %s", ids[at], at, tasks[i].id)) end
@@ -107,13 +107,13 @@ describe("ltsh.container.combine", function()
 
     it("only so far as there is room for it in memory", function()
       local path, tasks = scene.temporary ".db", {}
-      for i = 1, 30000 do tasks[i] = { id = "t" .. i } end
+      for i = 1, 10000 do tasks[i] = { id = "t" .. i } end
       fill(path, tasks)
       local memory = stack()
       local scheduler = open(nil, combine(memory, path), { limit = 100, finished_size = 50000 })
-      for i = 30001, 40000 do assert(scheduler:add { id = "t" .. i }) end
-      assert.equal(40000, #ids_run(scheduler))
-      assert.is_true(memory.most < 10000, memory.most .. " were in memory at once")
+      for i = 10001, 12000 do assert(scheduler:add { id = "t" .. i }) end
+      assert.equal(12000, #ids_run(scheduler))
+      assert.is_true(memory.most < 9000, memory.most .. " were in memory at once")
     end)
 
     it("also in a memory part for three tasks", function()
@@ -152,7 +152,7 @@ describe("ltsh.container.combine", function()
     local path, gate, free = scene.temporary ".db", door(), 0
     local tasks = {}
     for key = 1, 4 do
-      for i = 1, 2500 do tasks[#tasks + 1] = { id = string.format("k%d-%04d", key, i), key = "k" .. key } end
+      for i = 1, 1200 do tasks[#tasks + 1] = { id = string.format("k%d-%04d", key, i), key = "k" .. key } end
     end
     for i = 1, 50 do tasks[#tasks + 1] = { id = "free" .. i } end
     fill(path, tasks)
@@ -169,9 +169,9 @@ describe("ltsh.container.combine", function()
     eventually("all others have run", function() return free == 50 end)
     assert.equal(4, gate.waiting)
     gate.is_open = true
-    assert.equal(10050, #ids_run(scheduler))
+    assert.equal(4850, #ids_run(scheduler))
     for _, ids in pairs(order) do
-      assert.equal(2500, #ids)
+      assert.equal(1200, #ids)
       for i = 2, #ids do assert.is_true(ids[i - 1] < ids[i]) end
     end
   end)

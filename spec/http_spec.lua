@@ -541,6 +541,38 @@ describe("ltsh.http.server", function()
 end)
 
 describe("ltsh.http.request", function()
+  local names = require "spec.support.shim"("names_shim.c", "names cannot be held up for this build")
+  lazy_setup(names.open)
+  lazy_teardown(names.close)
+
+  names.it(it, pending)("waits for no name server that does not answer, nor does the end of the process", function()
+    local began = uv.hrtime()
+    local result = run.ltsh({ "-e", [[
+      local ltsh, uv = require "ltsh", require "luv"
+      local server = ltsh.http.server { routes = { ["GET /"] = function() return { body = "here" } end } }
+      local longest, last = 0, uv.hrtime()
+      local timer = uv.new_timer()
+      timer:start(1, 1, function()
+        local now = uv.hrtime()
+        longest, last = math.max(longest, now - last), now
+      end)
+      local jobs = {}
+      for i = 1, 40 do
+        jobs[i] = ltsh.spawn(function() return select(3, ltsh.http.get { url = "http://some.host/", timeout = 0.3 }) end)
+      end
+      local cancelled = ltsh.spawn(function() ltsh.http.get "http://another.host/" end)
+      for _ = 1, 20 do assert(ltsh.http.get(server.url).body == "here") end
+      cancelled:cancel()
+      local late = 0
+      for i = 1, 40 do if jobs[i]:wait() == "timeout" then late = late + 1 end end
+      timer:close()
+      server:close()
+      print(late, longest < 0.1e9)
+    ]] }, { env = names.preload {} })
+    assert.equal("40\ttrue\n", result.stdout, result.stderr)
+    assert.is_true(uv.hrtime() - began < 10e9)
+  end)
+
   it("asks, and gives status, headers and body", function()
     local server = serve { routes = {
       ["* /echo"] = function(request)

@@ -2,8 +2,10 @@
 #include "http/connection.h"
 
 #include <ctype.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "base/alloc.h"
 #include "base/container_of.h"
@@ -47,12 +49,23 @@ void lt_http_connection_close(struct lt_http_connection *connection)
 
 /* Time. */
 
+/* What the client has not read of what was written: the kernel has megabytes of it, and takes more only when a third of that
+ * has gone. */
+static size_t bytes_unread(const struct lt_http_connection *connection)
+{
+    size_t ours = uv_stream_get_write_queue_size((const uv_stream_t *)&connection->tcp);
+    int fd, kernels = 0;
+    if (ours > 0 && uv_fileno((const uv_handle_t *)&connection->tcp, &fd) == 0)
+        ioctl(fd, SIOCOUTQ, &kernels);
+    return ours + (size_t)kernels;
+}
+
 static void is_late(struct lt_timer *timer)
 {
     struct lt_http_connection *connection = lt_container_of(timer, struct lt_http_connection, timer);
-    size_t waiting = uv_stream_get_write_queue_size((uv_stream_t *)&connection->tcp);
+    size_t unread = bytes_unread(connection);
     bool writes = connection->state == LT_HTTP_WRITING || connection->state == LT_HTTP_STREAMING;
-    bool goes_on = writes && (waiting == 0 || waiting < connection->seen_waiting);
+    bool goes_on = writes && (unread == 0 || unread < connection->seen_unread);
     if (connection->state == LT_HTTP_READING && !connection->broken)
         lt_http_refuse(connection, 408, "bad_request", "the request was not whole in time");
     else if (goes_on && !connection->broken)
@@ -66,7 +79,7 @@ void lt_http_connection_await(struct lt_http_connection *connection)
     const struct lt_http_options *options = &connection->server->options;
     struct lt_loop *loop = connection->server->loop;
     double seconds = options->timeout;
-    connection->seen_waiting = uv_stream_get_write_queue_size((uv_stream_t *)&connection->tcp);
+    connection->seen_unread = bytes_unread(connection);
     if (connection->state == LT_HTTP_IDLE)
         seconds = options->idle_timeout;
     else if (connection->state == LT_HTTP_CLOSING)

@@ -62,10 +62,10 @@ struct lt_http_connection {
     bool head_only;  /* the request was HEAD */
     bool chunked;
     bool wants_drain;
-    bool broken;         /* nothing can be written: it is closed from a turn of its own */
-    bool finishing;      /* what is being written is the last of an answer */
-    uint32_t writes;     /* under way */
-    size_t seen_waiting; /* the queue of bytes when it was last looked at */
+    bool broken;        /* nothing can be written: it is closed from a turn of its own */
+    bool finishing;     /* what is being written is the last of an answer */
+    uint32_t writes;    /* under way */
+    size_t seen_unread; /* by the client, when it was last looked at */
     struct lt_timer timer;
     struct lt_http_file *file;
     LIST_ENTRY(lt_http_connection) link;

@@ -5,8 +5,8 @@
  *                        file=, ca_file=, insecure= }    waits
  *         -> status, { name, value, ... }, body, where it leads or nil; nil, message, code
  *
- * Names are looked up by libuv and handed to libcurl: a transfer that is given up while libcurl's own resolver waits for a name
- * server would hold the loop until that answers. A body is read piece by piece and cannot be rewound, so libcurl does not
+ * Names are looked up on threads of ours and handed to libcurl: a transfer that is given up while libcurl's own resolver waits
+ * for a name server would hold the loop until that answers; and libuv's threads would hold the end of the process. A body is read piece by piece and cannot be rewound, so libcurl does not
  * send it again on another connection. */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,6 +20,7 @@
 
 #include "base/alloc.h"
 #include "base/container_of.h"
+#include "loop/lane.h"
 #include "net/transfer.h"
 #include "script/bind/bind_core.h"
 #include "script/flow/call.h"
@@ -28,9 +29,17 @@
 
 static const char *const CLIENT = "ltsh.http_client";
 
+/* Threads that look up names. Those that nobody waits for any more are left alone with the answers that they wait for. */
+struct names {
+    struct lt_lane *lane;
+    unsigned live, lost; /* lookups under way: somebody waits for it; nobody does */
+};
+enum { NAME_THREADS = 16 };
+
 /* What the requests of a script share. */
 struct client {
     struct lt_net *net;
+    struct names *names; /* NULL: none were needed yet */
     struct lt_opened opened;
     uint32_t requests; /* that use it */
     bool ended;
@@ -38,9 +47,12 @@ struct client {
 
 /* A lookup may take longer than whoever asked for it waits. */
 struct lookup {
-    uv_getaddrinfo_t uv;
+    struct lt_lane_job job;
+    struct names *names;
     struct request *request; /* NULL: nobody waits any more */
     char *host;
+    int code; /* of getaddrinfo */
+    struct addrinfo *found;
 };
 
 struct request {
@@ -113,13 +125,25 @@ static void keep_file(struct request *request)
 
 /* The end. */
 
+static void close_names(struct client *client, struct names *names, bool leave)
+{
+    lt_lane_close(names->lane, leave);
+    client->names = NULL;
+    free(names);
+}
+
+/* What only lost lookups use is left to them: they hold neither the loop nor the end of the process. */
 static void end_lookup(struct request *request)
 {
-    if (request->lookup == NULL)
+    struct lookup *lookup = request->lookup;
+    if (lookup == NULL)
         return;
-    request->lookup->request = NULL;
-    uv_cancel((uv_req_t *)&request->lookup->uv);
+    lookup->request = NULL;
     request->lookup = NULL;
+    lookup->names->live--;
+    lookup->names->lost++;
+    if (lookup->names->live == 0)
+        close_names(request->client, lookup->names, true);
 }
 
 static void free_request(struct request *request)
@@ -277,25 +301,41 @@ static void note_addresses(struct request *request, const char *host, const stru
     free(entry);
 }
 
-static void looked_up(uv_getaddrinfo_t *uv, int status, struct addrinfo *found)
+static void look_up(struct lt_lane_job *job)
 {
-    struct lookup *lookup = lt_container_of(uv, struct lookup, uv);
+    struct lookup *lookup = lt_container_of(job, struct lookup, job);
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
+    lookup->code = getaddrinfo(lookup->host, NULL, &hints, &lookup->found);
+}
+
+static void lookup_failed(struct request *request, const char *host, const char *why)
+{
+    char *message = lt_format("the host '%s' cannot be found: %s", host, why);
+    lt_transfer_cancel(request->transfer);
+    request->transfer = NULL;
+    request_fails(request, "network", message);
+    free(message);
+    request_over(request);
+}
+
+static void looked_up(struct lt_lane_job *job)
+{
+    struct lookup *lookup = lt_container_of(job, struct lookup, job);
     struct request *request = lookup->request;
-    if (request != NULL) {
+    if (request == NULL) {
+        lookup->names->lost--;
+    } else {
+        lookup->names->live--;
         request->lookup = NULL;
-        if (status == 0) {
-            note_addresses(request, lookup->host, found);
+        if (lookup->code == 0) {
+            note_addresses(request, lookup->host, lookup->found);
             start_transfer(request);
         } else {
-            char *message = lt_format("the host '%s' cannot be found: %s", lookup->host, uv_strerror(status));
-            lt_transfer_cancel(request->transfer);
-            request->transfer = NULL;
-            request_fails(request, "network", message);
-            free(message);
-            request_over(request);
+            lookup_failed(request, lookup->host, gai_strerror(lookup->code));
         }
     }
-    uv_freeaddrinfo(found);
+    if (lookup->found != NULL)
+        freeaddrinfo(lookup->found);
     free(lookup->host);
     free(lookup);
 }
@@ -306,14 +346,34 @@ static bool is_address(const char *host)
     return host[0] == '[' || uv_ip4_addr(host, 0, &v4) == 0;
 }
 
+static struct names *names_of(struct client *client, struct lt_loop *loop)
+{
+    if (client->names != NULL)
+        return client->names;
+    struct lt_lane *lane = lt_lane_open(loop, NAME_THREADS, "ltsh-names");
+    if (lane == NULL)
+        return NULL;
+    client->names = lt_zalloc(sizeof *client->names);
+    client->names->lane = lane;
+    return client->names;
+}
+
 static void begin_lookup(struct request *request, const char *host)
 {
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
+    struct names *names = names_of(request->client, request->strand->script->loop);
     struct lookup *lookup = lt_zalloc(sizeof *lookup);
+    lookup->job = (struct lt_lane_job){.work = look_up, .done = looked_up};
+    lookup->names = names;
     lookup->request = request;
     lookup->host = lt_strdup(host);
+    if (names == NULL || !lt_lane_send(names->lane, &lookup->job)) {
+        free(lookup->host);
+        free(lookup);
+        lookup_failed(request, host, strerror(errno));
+        return;
+    }
+    names->live++;
     request->lookup = lookup;
-    uv_getaddrinfo(&request->strand->script->loop->uv, &lookup->uv, looked_up, host, NULL, &hints);
 }
 
 /* The host of an address, to be freed by curl_free; NULL: it is none that can be asked. */
@@ -344,6 +404,8 @@ static void client_ends(struct lt_opened *opened)
 {
     struct client *client = lt_container_of(opened, struct client, opened);
     client->ended = true;
+    if (client->names != NULL)
+        close_names(client, client->names, client->names->lost > 0);
     lt_net_close(client->net);
     client->net = NULL;
 }
@@ -354,6 +416,8 @@ static int client_collected(lua_State *L)
     if (client->net == NULL)
         return 0;
     LIST_REMOVE(&client->opened, link);
+    if (client->names != NULL)
+        close_names(client, client->names, client->names->lost > 0);
     lt_net_close(client->net);
     client->net = NULL;
     return 0;
