@@ -558,7 +558,9 @@ describe("ltsh.http.request", function()
       end)
       local jobs = {}
       for i = 1, 40 do
-        jobs[i] = ltsh.spawn(function() return select(3, ltsh.http.get { url = "http://some.host/", timeout = 0.3 }) end)
+        jobs[i] = ltsh.spawn(function()
+          return select(3, ltsh.http.get { url = "http://some.host/", timeout = 0.3 })
+        end)
       end
       local cancelled = ltsh.spawn(function() ltsh.http.get "http://another.host/" end)
       for _ = 1, 20 do assert(ltsh.http.get(server.url).body == "here") end
