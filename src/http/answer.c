@@ -269,7 +269,7 @@ static void free_file(struct lt_http_file *file)
     free(file);
 }
 
-void lt_http_file_drop(struct lt_http_connection *connection)
+static void drop_file(struct lt_http_connection *connection)
 {
     struct lt_http_file *file = connection->file;
     connection->file = NULL;
@@ -327,6 +327,7 @@ void lt_http_answer_file(struct lt_http_request *request, int status, const char
     size_t len = write_head(connection, out, status, headers, headers_len, WITH_LENGTH, length);
     bool sends = length > 0 && !connection->head_only;
     if (sends) {
+        connection->drop_file = drop_file;
         connection->file = lt_zalloc(sizeof *connection->file);
         *connection->file = (struct lt_http_file){
             .connection = connection, .fd = fd, .offset = offset, .left = length, .piece = lt_alloc(FILE_PIECE)};

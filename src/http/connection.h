@@ -1,4 +1,5 @@
-/* The inside of the server: shared by server.c (listening, closing), connection.c (reading), answer.c (writing).
+/* The inside of the server: shared by server.c (listening, closing), request.c (reading), answer.c (writing), and connection.c,
+ * the life of a connection, which those go by.
  *
  *     state      a byte comes     whole          answered        the client ends it   the server closes   time
  *     IDLE       READING          -              -               closed               closed              idle: closed
@@ -67,7 +68,10 @@ struct lt_http_connection {
     uint32_t writes;    /* under way */
     size_t seen_unread; /* by the client, when it was last looked at */
     struct lt_timer timer;
-    struct lt_http_file *file;
+    struct lt_http_file *file; /* that is being sent */
+    void (*drop_file)(struct lt_http_connection *connection);
+    void (*late)(struct lt_http_connection *connection);            /* a request is not whole in time */
+    void (*read)(struct lt_http_connection *connection, bool more); /* more is read, or nothing */
     LIST_ENTRY(lt_http_connection) link;
 };
 
@@ -85,26 +89,29 @@ struct lt_http_server {
     char date[40]; /* a header */
     struct lt_timer drain;
     void (*closed)(void *arg);
+    void (*gone)(struct lt_http_connection *connection); /* it is closed, and was freed but for itself */
     LIST_HEAD(, lt_http_connection) connections;
     char input[65536]; /* what is being read */
 };
 
+enum { LT_HTTP_AHEAD = 65536 }; /* bytes that a client may send ahead before it is not read any more */
+
 /* connection.c */
-void lt_http_connection_open(struct lt_http_server *server, uv_stream_t *listener);
+
 /* Ends it at once: the request under way is gone. */
 void lt_http_connection_close(struct lt_http_connection *connection);
 /* An answer is through: the next request, or the end. */
 void lt_http_connection_next(struct lt_http_connection *connection);
 /* Begins to wait for something of the client, for as long as its state says. */
 void lt_http_connection_await(struct lt_http_connection *connection);
+/* Its handle is closed. */
+void lt_http_connection_free(struct lt_http_connection *connection);
+
+/* request.c: one comes. */
+void lt_http_connection_open(struct lt_http_server *server, uv_stream_t *listener);
 
 /* answer.c: answers with an error, which is the last answer. */
 void lt_http_refuse(struct lt_http_connection *connection, int status, const char *code, const char *text);
 void lt_http_write_text(struct lt_http_connection *connection, const char *text);
-/* Lets go of a file that is being sent, if one is. */
-void lt_http_file_drop(struct lt_http_connection *connection);
-
-/* server.c: it is closed and gone. */
-void lt_http_connection_gone(struct lt_http_connection *connection);
 
 #endif

@@ -24,7 +24,7 @@ static void free_if_closed(struct lt_http_server *server)
         closed(arg);
 }
 
-void lt_http_connection_gone(struct lt_http_connection *connection)
+static void connection_gone(struct lt_http_connection *connection)
 {
     struct lt_http_server *server = connection->server;
     LIST_REMOVE(connection, link);
@@ -129,6 +129,7 @@ struct lt_http_server *lt_http_server_open(struct lt_loop *loop, const struct lt
     server->on_request = on_request;
     server->arg = arg;
     server->drain = LT_TIMER_INIT;
+    server->gone = connection_gone;
     LIST_INIT(&server->connections);
     http_parser_set_max_header_size(1 << 30); /* it is ours to count */
     uv_tcp_init(&loop->uv, &server->tcp);
@@ -153,13 +154,4 @@ struct lt_http_server *lt_http_server_open(struct lt_loop *loop, const struct lt
 int lt_http_server_port(const struct lt_http_server *server)
 {
     return server->port;
-}
-
-const struct lt_http_header *lt_http_header(const struct lt_http_request *request, const char *name)
-{
-    for (uint32_t i = 0; i < request->header_count; i++) {
-        if (strcmp(request->headers[i].name, name) == 0)
-            return &request->headers[i];
-    }
-    return NULL;
 }

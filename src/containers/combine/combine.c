@@ -87,7 +87,8 @@ static void free_combine(struct lt_combine *c)
     free(c);
 }
 
-void lt_combine_closed(struct lt_combine *c)
+/* Answers the close, when all is over. */
+static void answer_close(struct lt_combine *c)
 {
     bool over = c->closing != NULL && c->parts_open == 0 && c->telling == 0;
     if (!over)
@@ -104,7 +105,7 @@ static void on_memory_closed(struct lt_reply *reply)
 {
     struct lt_combine *c = lt_container_of(reply, struct lt_combine, close_memory);
     c->parts_open--;
-    lt_combine_closed(c);
+    answer_close(c);
 }
 
 static void on_store_closed(struct lt_reply *reply)
@@ -252,6 +253,7 @@ struct lt_container *lt_combine_new(struct lt_container *memory, struct lt_conta
     c->base.behind = store;
     c->memory = memory;
     c->store = store;
+    c->told = answer_close;
     lt_window_open(&c->window);
     return &c->base;
 }

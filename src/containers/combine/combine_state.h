@@ -46,8 +46,9 @@ struct lt_combine {
     struct lt_log_gate log;
     struct lt_reply *closing;
     struct lt_reply close_memory, close_store;
-    unsigned parts_open; /* while it is being closed */
-    uint32_t telling;    /* questions to the memory part that are under way */
+    unsigned parts_open;                /* while it is being closed */
+    uint32_t telling;                   /* questions to the memory part that are under way */
+    void (*told)(struct lt_combine *c); /* one of them was answered */
     bool open, released;
 };
 
@@ -55,9 +56,6 @@ static inline struct lt_combine *lt_combine_of(struct lt_container *container)
 {
     return (struct lt_combine *)container;
 }
-
-/* combine.c: answers the close, when all is over; else nothing. */
-void lt_combine_closed(struct lt_combine *c);
 
 /* joint.c */
 void lt_combine_add(struct lt_container *container, struct lt_add_op *op);

@@ -133,7 +133,7 @@ static void told_over(struct told *told)
     if (then != NULL)
         then(arg);
     c->telling--;
-    lt_combine_closed(c);
+    c->told(c);
 }
 
 /* The store has said how it is; so what the memory part does not take is only not in its order any more. */
