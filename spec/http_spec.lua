@@ -296,6 +296,19 @@ describe("ltsh.http.server", function()
       assert.matches("hello$", socket.ask(server.port, whole))
     end)
 
+    it("nothing for ever, and is not harmed by what was changed at random", function()
+      local seed = tonumber(os.getenv "LTSH_TEST_SEED") or 7
+      local server = serve { timeout = 0.3, idle_timeout = 0.3, max_body = 2000, files = { ["/f/"] = "examples" },
+        routes = { ["* /*rest"] = function(request)
+          assert(request.query)
+          if request.path:find "events" then return { events = function(send) send "x" end } end
+          return { body = request.path }
+        end } }
+      require "spec.support.noise"(server.port, tonumber(os.getenv "LTSH_TEST_NOISE") or 3000, seed)
+      assert.equal("/still", get(server, "still").body, "seed " .. seed)
+      server:close { drain = 2 }
+    end)
+
     it("hosts that are not its own, if it is told which are", function()
       local hosts = { "localhost", "127.0.0.1", "Example.org" }
       local server = serve { allowed_hosts = hosts, routes = { ["GET /"] = echo } }
