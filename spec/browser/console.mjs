@@ -166,6 +166,12 @@ if (process.env.LTSH_TOKEN) {
     check(!page.url().includes(process.env.LTSH_TOKEN), "the token is in the address");
     await page.click("#logout");
     await page.locator("#login").waitFor();
+    await page.fill("#token", process.env.LTSH_TOKEN);
+    await page.click("#login button");
+    await eventually("live", async () => await page.textContent("#live") === "live");
+    await page.context().clearCookies(); // the session ends while the page is open
+    await page.reload();
+    await page.locator("#login").waitFor();
     const linked = await open("#token=" + process.env.LTSH_TOKEN);
     await row(linked, "good").waitFor();
     check(!linked.url().includes(process.env.LTSH_TOKEN), "the token stays in the address");

@@ -485,7 +485,11 @@ function told(name, data) {
   else if (name === "resync" || name === "open") failing(fetch_all)();
 }
 
+// The stream says only that it ended; asking says why, as that the session is over.
+const ask_why = throttle(failing(fetch_schedulers), 5000);
+
 function say_live(on, since) {
+  if (!on && live) ask_why();
   $("live").className = on ? "badge on" : "badge";
   $("live").textContent = on ? "live" : "not live" + (since ? " since " + new Date(since).toLocaleTimeString() : "");
 }
