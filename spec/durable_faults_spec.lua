@@ -116,7 +116,7 @@ describe("a durable store", function()
           actuator = ltsh.actuator.func(function() starts = starts + 1 ltsh.sleep(0.002) end),
         }
         for i = 1, 300 do assert(scheduler:add { id = "t" .. i }) end
-        ltsh.sleep(0.05)
+        while starts < 20 do ltsh.sleep(0.001) end
         disk_fails(arg[2])
         ltsh.sleep(0.02)
         local before = starts

@@ -16,6 +16,8 @@ local TICK = 500        -- milliseconds between looks at the figures
 local HEARTBEAT = 15    -- seconds after which a browser hears that it is still connected
 local MOST = 1000       -- events that wait for a browser
 local KEPT = 64 << 10   -- bytes of a running task's output
+local PIECE = 4096      -- bytes up to which what follows in a stream is put together
+local MOST_PIECES = 512
 local BUCKETS = { 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300, 3600 }
 
 local function new_histogram()
@@ -48,19 +50,24 @@ end
 local Output = {}
 Output.__index = Output
 
--- The last KEPT bytes of all streams, in order: pieces { at, stream, bytes }.
+-- The last KEPT bytes of all streams, in order: pieces { offset, stream, bytes }. Handlers may be cut
+-- anywhere, and another begin: what is put in or taken out is so by one call.
 local function new_output(run)
-  return setmetatable({ run = run, pieces = {}, first = 1, size = 0, offset = 0 }, Output)
+  return setmetatable({ run = run, pieces = {}, size = 0, offset = 0 }, Output)
 end
 
 function Output:add(stream, bytes)
   local piece = { offset = self.offset, stream = stream, bytes = bytes }
   self.offset, self.size = self.offset + #bytes, self.size + #bytes
-  self.pieces[#self.pieces + 1] = piece
-  while self.size - #self.pieces[self.first].bytes >= KEPT do
-    self.size = self.size - #self.pieces[self.first].bytes
-    self.pieces[self.first] = nil
-    self.first = self.first + 1
+  local last = self.pieces[#self.pieces]
+  if last and last.stream == stream and #last.bytes < PIECE then
+    last.bytes = last.bytes .. bytes
+  else
+    table.insert(self.pieces, piece)
+  end
+  while self.pieces[2] and (self.size - #self.pieces[1].bytes >= KEPT or #self.pieces > MOST_PIECES) do
+    local oldest = table.remove(self.pieces, 1)
+    self.size = self.size - #oldest.bytes
   end
   return piece
 end
@@ -68,8 +75,7 @@ end
 --- What is kept from an offset on, of one stream or of all; and the offset behind it.
 function Output:text(stream, from)
   local parts = {}
-  for i = self.first, #self.pieces do
-    local piece = self.pieces[i]
+  for _, piece in ipairs(self.pieces) do
     if (not stream or piece.stream == stream) and piece.offset + #piece.bytes > from then
       parts[#parts + 1] = piece.bytes:sub(math.max(1, from - piece.offset + 1))
     end
