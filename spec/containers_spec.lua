@@ -4,6 +4,7 @@ local ltsh = require "ltsh"
 local uv = require "luv"
 local files = require "spec.support.files"
 local plain = require "spec.support.plain"
+local redis = require "spec.support.redis"
 local scene = require "spec.support.scene"
 
 local eventually = scene.eventually
@@ -38,6 +39,12 @@ end, { priorities = true, keeps_all = true, unlimited = true, durable = true })
 contract("a small queue and sqlite combined", function()
   return ltsh.container.combine(ltsh.container.queue { size = 3 }, in_file())
 end, { keeps_all = true, unlimited = true, durable = true })
+
+lazy_teardown(redis.stop)
+
+contract("ltsh.container.redis", function()
+  return ltsh.container.redis { url = redis.url(), queue = redis.queue() }
+end, { priorities = true, keeps_all = true, unlimited = true, durable = true })
 
 contract("the example in SQL", function(options)
   return ltsh.container.load(here .. "/../examples/sql_container.lua", {

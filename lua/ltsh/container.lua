@@ -64,6 +64,23 @@ function container.sqlite(options)
   return object
 end
 
+local REDIS = "ltsh.container.redis"
+
+--- On a Redis server: tasks outlive the host as the server keeps them, and are shared by all schedulers on its
+--- `queue`, on any machine. `url`: redis://[user:password@]host[:port][/database] or unix:///path[?db=N]; `keep` as for
+--- sqlite; `lease`: seconds after which the tasks of a host that does not renew it are another's.
+function container.redis(options)
+  check.table(REDIS, "options", options)
+  check.names(REDIS, options, { url = true, queue = true, keep = true, lease = true })
+  local url = check.text(REDIS, "url", options.url)
+  local lease = options.lease == nil and 15 or check.seconds(REDIS, "lease", options.lease, true)
+  local keep = keep_of(REDIS, options.keep)
+  local queue = options.queue == nil and "default" or check.text(REDIS, "queue", options.queue)
+  local made, object = pcall(core.redis_container, url, queue, lease, keep[1], keep[2], keep[3])
+  if not made then error(REDIS .. ": " .. tostring(object), 0) end
+  return object
+end
+
 local COMBINE = "ltsh.container.combine"
 
 --- Tasks are in `persistent`, and `memory` says in which order they run: queue, priority, or a table of methods with

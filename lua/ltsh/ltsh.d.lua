@@ -614,6 +614,17 @@ function ltsh.container.priority(options) end
 ---@return ltsh.Container
 function ltsh.container.sqlite(options) end
 
+---@class ltsh.RedisOptions
+---@field url string redis://[user:password@]host[:port][/database] or unix:///path[?db=N].
+---@field queue? string The name of the queue on that server (default "default").
+---@field keep? ltsh.KeepSeconds How long tasks are kept after their end.
+---@field lease? number Seconds after which the tasks of a host that does not renew its lease are another's (default 15).
+
+---On a Redis server: schedulers of any machine share the queue.
+---@param options ltsh.RedisOptions
+---@return ltsh.Container
+function ltsh.container.redis(options) end
+
 ---Tasks are in `persistent`, and `memory` says in which order they run. Every transition is stored first. Raises if they cannot be combined.
 ---@param memory ltsh.Container|ltsh.LuaContainer One in memory; one in Lua needs add_running.
 ---@param persistent ltsh.Container|ltsh.LuaContainer One that is durable; one in Lua needs waiting and to_running.

@@ -8,6 +8,7 @@
 #include "base/tree.h"
 #include "containers/combine/combine.h"
 #include "containers/memory.h"
+#include "containers/redis/redis.h"
 #include "containers/sqlite/sqlite.h"
 #include "scheduler/actuator.h"
 #include "scheduler/container.h"
@@ -107,6 +108,23 @@ static int make_sqlite(lua_State *L)
     };
     struct part *part = new_part(L, LT_PART_CONTAINER);
     part->pointer = lt_sqlite_container_new(lt_script_of(L)->loop, &options, &error);
+    if (part->pointer == NULL)
+        return luaL_error(L, "%s", error.message);
+    return 1;
+}
+
+/* core.redis_container(url, queue, lease, success, failed, stopped): the last are seconds, negative for ever */
+static int make_redis(lua_State *L)
+{
+    struct lt_error error;
+    struct lt_redis_options options = {
+        .url = luaL_checkstring(L, 1),
+        .queue = luaL_checkstring(L, 2),
+        .lease = luaL_checknumber(L, 3),
+        .keep = {luaL_checknumber(L, 4), luaL_checknumber(L, 5), luaL_checknumber(L, 6)},
+    };
+    struct part *part = new_part(L, LT_PART_CONTAINER);
+    part->pointer = lt_redis_container_new(lt_script_of(L)->loop, &options, &error);
     if (part->pointer == NULL)
         return luaL_error(L, "%s", error.message);
     return 1;
@@ -338,6 +356,7 @@ void lt_bind_parts(lua_State *L)
         {"queue", make_queue},
         {"priority", make_priority},
         {"sqlite_container", make_sqlite},
+        {"redis_container", make_redis},
         {"combine", make_combination},
         {"is_shared", is_shared},
         {"database_of", database_of},

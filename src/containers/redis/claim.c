@@ -1,0 +1,210 @@
+/* Claims, and what hosts left that died: it is claimed as all else, alone, since it may be running still. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/alloc.h"
+#include "containers/redis/container_state.h"
+#include "containers/redis/process.h"
+#include "containers/redis/record.h"
+
+/* Never 0, and by chance never used before: run numbers may come again when a server has lost what it knew last. */
+static void put_token(struct lt_redis_request *request)
+{
+    uint64_t token = 0;
+    while (token == 0) {
+        if (getrandom(&token, sizeof token, 0) != (ssize_t)sizeof token)
+            token = uv_hrtime();
+    }
+    lt_redis_put_packed(request, token, 8);
+}
+
+static bool is_one(const redisReply *reply, size_t i)
+{
+    const char *text = lt_redis_text(reply, i);
+    return text != NULL && text[0] == '1';
+}
+
+/* Claims. */
+
+static void take_claimed(struct lt_redis *redis, const redisReply *list, bool taken_over, struct lt_claims *claims)
+{
+    for (size_t i = 0; list != NULL && i < list->elements; i++) {
+        struct lt_redis_found found;
+        if (!lt_redis_read_task(list->element[i], redis->host, &found))
+            continue;
+        lt_redis_note_run(redis, found.task, found.token);
+        lt_claims_push(claims, (struct lt_claimed){.task = found.task, .token = found.token, .taken_over = taken_over});
+    }
+}
+
+static void take_expired(const struct lt_redis *redis, const redisReply *list, struct lt_tasks *expired)
+{
+    for (size_t i = 0; list != NULL && i < list->elements; i++) {
+        struct lt_redis_found found;
+        if (lt_redis_read_task(list->element[i], redis->host, &found))
+            lt_tasks_push(expired, found.task);
+    }
+}
+
+static void claimed(struct lt_redis_request *request)
+{
+    struct lt_redis *redis = request->user;
+    struct lt_claim_op *op = request->op;
+    const redisReply *reply = request->reply;
+    const char *seconds = lt_redis_text(reply, 3);
+    if (seconds == NULL) {
+        lt_redis_fail(request, &op->reply);
+    } else {
+        double in = strtod(seconds, NULL);
+        op->more = is_one(reply, 1);
+        op->waits = is_one(reply, 2);
+        op->next_at = in >= 0 ? lt_loop_now(redis->loop) + in + 0.001 : 0;
+        op->next_date = 0;
+        op->due = UINT64_MAX;
+        take_claimed(redis, lt_redis_element(reply, 5), is_one(reply, 7), &op->claimed);
+        take_expired(redis, lt_redis_element(reply, 6), &op->expired);
+        lt_reply_ok(&op->reply);
+    }
+    lt_redis_request_free(request);
+}
+
+static void put_full_key(void *arg, struct lt_bytes *key)
+{
+    lt_redis_put(arg, key->data, key->len);
+}
+
+static void count_key(void *arg, struct lt_bytes *key)
+{
+    (void)key;
+    ++*(unsigned *)arg;
+}
+
+/* The limits as data: what the server cannot ask, it is told. */
+static void put_limits(const struct lt_redis *redis, struct lt_redis_request *request, struct lt_limiter *limiter)
+{
+    enum { MOST_FULL = 1000 };
+    const struct lt_limits *limits = &limiter->limits;
+    bool once = limits->key_limit_fn != NULL || limits->key_rate.per > 0;
+    unsigned full = 0;
+    lt_redis_put_number(request, limits->global_slots);
+    lt_redis_put_number(request, limits->key_limit);
+    lt_redis_put_text(request, once ? "1" : "0");
+    lt_redis_put_number(request, 0);
+    lt_redis_put_number(request, 0);
+    lt_redis_put_text(request, lt_redis_may_take_over(redis->link) ? "1" : "0");
+    if (once)
+        lt_limiter_full_keys(limiter, MOST_FULL, count_key, &full);
+    lt_redis_put_number(request, full);
+    if (once)
+        lt_limiter_full_keys(limiter, MOST_FULL, put_full_key, request);
+}
+
+/* Ends that go with this claim: each that is stored makes room for one more. */
+static void mark_ends(const struct lt_claim_op *op)
+{
+    for (uint32_t i = 0; i < op->end_count; i++) {
+        struct lt_redis_request *end = op->ends[i]->reply.cancel_arg;
+        if (end != NULL && !end->sent)
+            end->frees = true;
+    }
+}
+
+void lt_redis_claim(struct lt_container *container, struct lt_claim_op *op)
+{
+    struct lt_redis *redis = lt_redis_of(container);
+    struct lt_redis_request *request = lt_redis_request(redis, "q", op, claimed);
+    mark_ends(op);
+    lt_redis_put_packed(request, op->number, 8);
+    put_token(request);
+    lt_redis_put_text(request, redis->host);
+    lt_redis_put_number(request, op->limit);
+    put_limits(redis, request, op->limiter);
+    request->weight = op->limit + op->end_count < 100 ? op->limit + op->end_count : 100;
+    request->claims = true;
+    lt_redis_send(redis->link, request);
+}
+
+/* Nobody waits for this: if it is lost, the server looks at what was set aside by itself, a little later. */
+static void key_opened(struct lt_redis_request *request)
+{
+    lt_redis_request_free(request);
+}
+
+void lt_redis_key_open(struct lt_container *container, const struct lt_bytes *key)
+{
+    struct lt_redis *redis = lt_redis_of(container);
+    struct lt_redis_request *request = lt_redis_request(redis, "o", NULL, key_opened);
+    lt_redis_put(request, key->data, key->len);
+    lt_redis_send(redis->link, request);
+}
+
+/* Recovery: which owners are dead is proved where that can be done at once; what they left is taken over step by step. */
+
+static void taken_over(struct lt_redis_request *request);
+
+static void take_next(struct lt_redis *redis, struct lt_recover_op *op)
+{
+    struct lt_redis_request *request = lt_redis_request(redis, "t", op, taken_over);
+    put_token(request);
+    request->weight = 100;
+    lt_redis_send(redis->link, request);
+}
+
+static void taken_over(struct lt_redis_request *request)
+{
+    struct lt_redis *redis = request->user;
+    struct lt_recover_op *op = request->op;
+    if (request->code != LT_OK || lt_redis_outcome(request) == NULL) {
+        lt_redis_fail(request, &op->reply);
+    } else {
+        take_claimed(redis, lt_redis_element(request->reply, 2), true, &op->tasks);
+        if (is_one(request->reply, 1))
+            take_next(redis, op);
+        else
+            lt_reply_ok(&op->reply);
+    }
+    lt_redis_request_free(request);
+}
+
+static void told_dead(struct lt_redis_request *request)
+{
+    lt_redis_request_free(request);
+}
+
+static void tell_dead(struct lt_redis *redis, const redisReply *owner)
+{
+    const redisReply *name = lt_redis_element(owner, 0), *about = lt_redis_element(owner, 2);
+    if (name == NULL || about == NULL || about->type != REDIS_REPLY_STRING || about->len < 9)
+        return;
+    size_t host = 9 + (size_t)(unsigned char)about->str[8];
+    if (about->len < host || !lt_redis_is_gone(about->str + host, about->len - host))
+        return;
+    struct lt_redis_request *request = lt_redis_request(redis, "x", NULL, told_dead);
+    lt_redis_put(request, name->str, name->len);
+    lt_redis_send(redis->link, request);
+}
+
+static void owners_known(struct lt_redis_request *request)
+{
+    struct lt_redis *redis = request->user;
+    struct lt_recover_op *op = request->op;
+    const redisReply *owners = lt_redis_element(request->reply, 2);
+    if (owners == NULL) {
+        lt_redis_fail(request, &op->reply);
+    } else {
+        for (size_t i = 0; i < owners->elements; i++)
+            tell_dead(redis, owners->element[i]);
+        take_next(redis, op);
+    }
+    lt_redis_request_free(request);
+}
+
+void lt_redis_recover(struct lt_container *container, struct lt_recover_op *op)
+{
+    struct lt_redis *redis = lt_redis_of(container);
+    struct lt_redis_request *request = lt_redis_request(redis, "h", op, owners_known);
+    request->patient = true;
+    lt_redis_send(redis->link, request);
+}

@@ -1,0 +1,530 @@
+/* The container: each operation becomes a request to the server, encoded here and decoded when its answer is back. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/container_of.h"
+#include "base/log.h"
+#include "containers/redis/container_state.h"
+#include "containers/redis/record.h"
+#include "redis/connection.h"
+
+static const double PRUNE = 1; /* seconds between two steps of forgetting, while there is something to forget */
+static const double PRUNE_IDLE = 30;
+
+struct lt_redis *lt_redis_of(struct lt_container *container)
+{
+    return lt_container_of(container, struct lt_redis, base);
+}
+
+/* Requests. */
+
+struct lt_redis_request *lt_redis_request(struct lt_redis *redis, const char *operation, void *op,
+                                          void (*done)(struct lt_redis_request *request))
+{
+    struct lt_redis_request *request = lt_zalloc(sizeof *request);
+    request->user = redis;
+    request->op = op;
+    request->done = done;
+    request->weight = 1;
+    lt_redis_put_text(request, operation);
+    return request;
+}
+
+void lt_redis_put(struct lt_redis_request *request, const void *data, size_t len)
+{
+    lt_redis_append(&request->arguments, data, len);
+    request->count++;
+}
+
+void lt_redis_put_text(struct lt_redis_request *request, const char *text)
+{
+    lt_redis_put(request, text, strlen(text));
+}
+
+void lt_redis_put_number(struct lt_redis_request *request, double number)
+{
+    char text[40];
+    snprintf(text, sizeof text, "%.6f", number);
+    lt_redis_put_text(request, text);
+}
+
+void lt_redis_put_packed(struct lt_redis_request *request, uint64_t number, size_t bytes)
+{
+    char packed[8];
+    lt_redis_pack(packed, number, bytes);
+    lt_redis_put(request, packed, bytes);
+}
+
+void lt_redis_put_optional(struct lt_redis_request *request, const struct lt_bytes *bytes)
+{
+    if (bytes == NULL) {
+        lt_redis_put(request, "", 0);
+        return;
+    }
+    struct lt_buffer text = {0};
+    lt_buffer_append(&text, "+", 1);
+    lt_buffer_append(&text, bytes->data, bytes->len);
+    lt_redis_put(request, text.data, text.len);
+    lt_buffer_free(&text);
+}
+
+const char *lt_redis_outcome(const struct lt_redis_request *request)
+{
+    return lt_redis_text(request->reply, 0);
+}
+
+void lt_redis_fail(const struct lt_redis_request *request, struct lt_reply *reply)
+{
+    lt_reply_send(reply, request->code != LT_OK ? request->code : LT_ERROR,
+                  request->message != NULL ? request->message : "the Redis server's answer cannot be read");
+}
+
+static bool says(const struct lt_redis_request *request, const char *outcome)
+{
+    const char *text = lt_redis_outcome(request);
+    return text != NULL && strcmp(text, outcome) == 0;
+}
+
+/* Runs. */
+
+static const char *id_of_run(const void *object, size_t *len)
+{
+    const struct lt_redis_run *run = object;
+    *len = run->id_len;
+    return run->id;
+}
+
+struct lt_redis_run *lt_redis_find_run(const struct lt_redis *redis, const char *id, size_t len)
+{
+    return lt_map_find(&redis->runs, lt_hash(id, len), id, len);
+}
+
+void lt_redis_forget_run(struct lt_redis *redis, struct lt_redis_run *run)
+{
+    lt_map_remove(&redis->runs, lt_hash(run->id, run->id_len), run);
+    free(run);
+}
+
+void lt_redis_note_run(struct lt_redis *redis, const struct lt_task *task, uint64_t token)
+{
+    struct lt_redis_run *run = lt_redis_find_run(redis, task->data, task->id_len);
+    if (run == NULL) {
+        run = lt_zalloc(sizeof *run + task->id_len);
+        run->id_len = task->id_len;
+        memcpy(run->id, task->data, task->id_len);
+        lt_map_put(&redis->runs, task->hash, run);
+    }
+    run->run = task->run;
+    run->token = token;
+    run->forsaken = false;
+}
+
+/* Adding. */
+
+static void added(struct lt_redis_request *request)
+{
+    struct lt_add_op *op = request->op;
+    const char *id = lt_redis_text(request->reply, 1), *status = lt_redis_text(request->reply, 2);
+    if (says(request, "ok")) {
+        uint64_t bits = id != NULL ? lt_redis_unpack(id, 8) : 0;
+        double now;
+        memcpy(&now, &bits, sizeof now);
+        for (uint32_t i = 0; i < op->count; i++)
+            lt_task_apply_added(op->tasks[i], now);
+        lt_reply_ok(&op->reply);
+    } else if (says(request, "exists") && id != NULL && status != NULL) {
+        char *message = status[0] == 't'    ? lt_format("task '%s' is in the list twice", id)
+                        : status[0] == '\0' ? lt_format("task '%s' was added before", id)
+                                            : lt_format("task '%s' exists and is %s", id,
+                                                        lt_status_name((enum lt_status)(status[0] - '0')));
+        lt_reply_send(&op->reply, LT_EXISTS, message);
+        free(message);
+    } else {
+        lt_redis_fail(request, &op->reply);
+    }
+    lt_redis_request_free(request);
+}
+
+static void put_when(struct lt_redis_request *request, bool relative, double time)
+{
+    char text[48];
+    snprintf(text, sizeof text, "%c%.6f", relative ? '+' : '=', time);
+    lt_redis_put_text(request, text);
+}
+
+static void put_task(const struct lt_redis *redis, struct lt_redis_request *request, const struct lt_task *task)
+{
+    const struct lt_task_options *options = task->options;
+    const struct lt_bytes *key = lt_task_key(task);
+    double now = lt_loop_wall(redis->loop);
+    struct lt_buffer rest = {0};
+    char priority[8];
+    lt_redis_put(request, task->data, task->id_len);
+    lt_redis_put_text(request, options != NULL && options->once ? "1" : "0");
+    lt_redis_pack_priority(priority, task->priority);
+    lt_redis_put(request, priority, sizeof priority);
+    lt_redis_put(request, key != NULL ? key->data : "", key != NULL ? key->len : 0);
+    if (task->run_at <= now)
+        lt_redis_put_text(request, "");
+    else
+        put_when(request, task->delayed, task->delayed ? task->run_at - now : task->run_at);
+    if (options != NULL && options->expires_at > 0)
+        lt_redis_put_number(request, options->expires_at - now);
+    else
+        lt_redis_put_text(request, "");
+    lt_redis_pack_rest(&rest, task);
+    lt_redis_put(request, rest.data, rest.len);
+    lt_buffer_free(&rest);
+    bool large = task->item_len > LT_REDIS_LARGE_ITEM;
+    lt_redis_put(request, large ? lt_task_item(task) : "", large ? task->item_len : 0);
+}
+
+static void add(struct lt_container *container, struct lt_add_op *op)
+{
+    struct lt_redis *redis = lt_redis_of(container);
+    struct lt_redis_request *request = lt_redis_request(redis, "a", op, added);
+    char name[6], count[16];
+    if (getrandom(name, sizeof name, 0) != (ssize_t)sizeof name)
+        lt_redis_pack(name, uv_hrtime(), sizeof name);
+    snprintf(count, sizeof count, "%u", op->count);
+    lt_redis_put_text(request, count);
+    lt_redis_put(request, name, sizeof name);
+    for (uint32_t i = 0; i < op->count; i++)
+        put_task(redis, request, op->tasks[i]);
+    request->weight = op->count;
+    request->patient = true;
+    lt_redis_send(redis->link, request);
+}
+
+/* Changes. */
+
+static void forget_if_over(struct lt_redis *redis, const struct lt_change_op *op)
+{
+    struct lt_redis_run *run = lt_redis_find_run(redis, op->task->data, op->task->id_len);
+    if (run != NULL && op->token != 0 && run->token == op->token && run->run == op->transition.run &&
+        op->transition.to != LT_EXPORTING)
+        lt_redis_forget_run(redis, run);
+}
+
+/* What the task is by now, so that it cannot become what was wanted. */
+static void answer_moved(const struct lt_redis_request *request, struct lt_change_op *op)
+{
+    const char *status = lt_redis_text(request->reply, 1), *run = lt_redis_text(request->reply, 2);
+    struct lt_error error;
+    if (status == NULL || run == NULL || status[0] < '1' || status[0] > '6' ||
+        lt_redis_element(request->reply, 2)->len != 6)
+        lt_redis_fail(request, &op->reply);
+    else if (lt_transition_check_row(&op->transition, op->task->data, lt_redis_unpack(run, 6),
+                                     (enum lt_status)(status[0] - '0'), &error) != LT_OK)
+        lt_reply_send(&op->reply, LT_STALE, error.message);
+    else
+        lt_reply_send(&op->reply, LT_STALE, "the task has moved on");
+}
+
+static void changed(struct lt_redis_request *request)
+{
+    struct lt_change_op *op = request->op;
+    struct lt_redis *redis = request->user;
+    op->reply.cancel_arg = NULL;
+    if (request->code == LT_OK)
+        forget_if_over(redis, op);
+    if (says(request, "ok")) {
+        lt_reply_ok(&op->reply);
+    } else if (says(request, "unknown")) {
+        char *message = lt_format("task '%s' is not known any more", op->task->data);
+        lt_reply_send(&op->reply, op->token != 0 ? LT_STALE : LT_UNKNOWN, message);
+        free(message);
+    } else if (says(request, "stale")) {
+        char *message = lt_format("task '%s' is another host's by now", op->task->data);
+        lt_reply_send(&op->reply, LT_STALE, message);
+        free(message);
+    } else if (says(request, "moved")) {
+        answer_moved(request, op);
+    } else {
+        lt_redis_fail(request, &op->reply);
+    }
+    lt_redis_request_free(request);
+}
+
+static void put_change(struct lt_redis_request *request, const struct lt_task *task,
+                       const struct lt_transition *transition, uint64_t token, bool again)
+{
+    const struct lt_task_extra *extra = task->extra;
+    char to[2] = {(char)('0' + (int)transition->to), 0}, wishes[4], *wish = wishes;
+    lt_redis_put(request, task->data, task->id_len);
+    lt_redis_put_packed(request, transition->run, 6);
+    lt_redis_put_packed(request, token, 8);
+    lt_redis_put_text(request, to);
+    lt_redis_put_text(request, again ? "1" : "0");
+    lt_redis_put_text(request, token != 0 && transition->to != LT_EXPORTING ? "1" : "0");
+    if (transition->uncounted)
+        *wish++ = 'u';
+    if (transition->lost)
+        *wish++ = 'l';
+    if (transition->not_begun)
+        *wish++ = 'n';
+    lt_redis_put(request, wishes, (size_t)(wish - wishes));
+    if (transition->delay > 0)
+        put_when(request, true, transition->delay);
+    else if (transition->run_at > 0)
+        put_when(request, false, transition->run_at);
+    else
+        lt_redis_put_text(request, "");
+    lt_redis_put_optional(request, transition->reason);
+    lt_redis_put_optional(request, extra != NULL ? extra->version : NULL);
+    lt_redis_put_optional(request, extra != NULL ? extra->progress : NULL);
+    lt_redis_put_optional(request, transition->output);
+}
+
+static void change(struct lt_container *container, struct lt_change_op *op)
+{
+    struct lt_redis *redis = lt_redis_of(container);
+    struct lt_redis_request *request = lt_redis_request(redis, "c", op, changed);
+    put_change(request, op->task, &op->transition, op->token, op->again);
+    op->reply.cancel_arg = request; /* for a claim that counts on the room that this makes */
+    lt_redis_send(redis->link, request);
+}
+
+/* Other words of a run. */
+
+static void updated(struct lt_redis_request *request)
+{
+    struct lt_update_op *op = request->op;
+    if (says(request, "ok"))
+        lt_reply_ok(&op->reply);
+    else if (says(request, "stale"))
+        lt_reply_send(&op->reply, LT_STALE, "the task has moved on");
+    else
+        lt_redis_fail(request, &op->reply);
+    lt_redis_request_free(request);
+}
+
+static void update(struct lt_container *container, struct lt_update_op *op)
+{
+    struct lt_redis *redis = lt_redis_of(container);
+    struct lt_redis_request *request = lt_redis_request(redis, "u", op, updated);
+    lt_redis_put(request, op->task->data, op->task->id_len);
+    lt_redis_put_packed(request, op->run, 6);
+    lt_redis_put_packed(request, op->token, 8);
+    lt_redis_put_optional(request, op->handle);
+    lt_redis_put_optional(request, op->progress);
+    lt_redis_send(redis->link, request);
+}
+
+static void stop_asked(struct lt_redis_request *request)
+{
+    struct lt_ask_stop_op *op = request->op;
+    if (says(request, "ok"))
+        lt_reply_ok(&op->reply);
+    else if (says(request, "stale"))
+        lt_reply_send(&op->reply, LT_STALE, "the task has moved on");
+    else
+        lt_redis_fail(request, &op->reply);
+    lt_redis_request_free(request);
+}
+
+static void ask_stop(struct lt_container *container, struct lt_ask_stop_op *op)
+{
+    struct lt_redis *redis = lt_redis_of(container);
+    struct lt_redis_request *request = lt_redis_request(redis, "s", op, stop_asked);
+    lt_redis_put(request, op->task->data, op->task->id_len);
+    lt_redis_put_packed(request, op->task->run, 6);
+    lt_redis_put_optional(request, op->reason);
+    request->patient = true;
+    lt_redis_send(redis->link, request);
+}
+
+static void pause_stored(struct lt_redis_request *request)
+{
+    struct lt_reply *reply = request->op;
+    if (says(request, "ok"))
+        lt_reply_ok(reply);
+    else
+        lt_redis_fail(request, reply);
+    lt_redis_request_free(request);
+}
+
+static void pause_all(struct lt_container *container, bool paused, struct lt_reply *reply)
+{
+    struct lt_redis *redis = lt_redis_of(container);
+    struct lt_redis_request *request = lt_redis_request(redis, "p", reply, pause_stored);
+    lt_redis_put_text(request, paused ? "1" : "0");
+    request->patient = true;
+    lt_redis_send(redis->link, request);
+}
+
+static double oldest(const struct lt_container *container)
+{
+    return ((const struct lt_redis *)container)->oldest;
+}
+
+/* Forgetting what is old. */
+
+static void prune_now(struct lt_timer *timer);
+
+static void plan_prune(struct lt_redis *redis, double seconds)
+{
+    lt_timer_start(redis->loop, &redis->prune, lt_loop_now(redis->loop) + seconds, prune_now);
+}
+
+static void pruned(struct lt_redis_request *request)
+{
+    struct lt_redis *redis = request->user;
+    const redisReply *list = lt_redis_element(request->reply, 2);
+    const char *left = lt_redis_text(request->reply, 1);
+    struct lt_redis_found found;
+    for (size_t i = 0; list != NULL && i < list->elements; i++) {
+        if (!lt_redis_read_task(list->element[i], redis->host, &found))
+            continue;
+        lt_redis_tell(redis, &(struct lt_news){.kind = LT_NEWS_FORGOTTEN, .task = found.task});
+        lt_task_unref(found.task);
+    }
+    if (redis->open)
+        plan_prune(redis, request->code != LT_OK ? PRUNE_IDLE : left != NULL && left[0] == '1' ? 0.01 : PRUNE);
+    lt_redis_request_free(request);
+}
+
+static void prune_now(struct lt_timer *timer)
+{
+    struct lt_redis *redis = lt_container_of(timer, struct lt_redis, prune);
+    lt_redis_send(redis->link, lt_redis_request(redis, "f", NULL, pruned));
+}
+
+/* Life. */
+
+static void open_redis(struct lt_container *container, const struct lt_container_env *env)
+{
+    struct lt_redis *redis = lt_redis_of(container);
+    redis->env = *env;
+    redis->open = true;
+    if (redis->forgets)
+        plan_prune(redis, PRUNE);
+}
+
+static void free_runs(struct lt_redis *redis)
+{
+    uint32_t position = 0;
+    struct lt_redis_run *run;
+    while ((run = lt_map_next(&redis->runs, &position)) != NULL)
+        free(run);
+    lt_map_free(&redis->runs);
+}
+
+static void let_go(struct lt_redis *redis)
+{
+    if (redis->link != NULL)
+        lt_redis_link_close(redis->link);
+    redis->link = NULL;
+    free_runs(redis);
+}
+
+static void free_redis(struct lt_redis *redis)
+{
+    let_go(redis);
+    free(redis->refused);
+    free(redis);
+}
+
+/* It is no owner any more. The object may live on for a while, and does nothing. */
+static void left(struct lt_redis_request *request)
+{
+    struct lt_redis *redis = request->user;
+    struct lt_reply *reply = request->op;
+    if (request->code != LT_OK && redis->was_ready)
+        lt_log(LT_LOG_WARN, "the store could not be told that this host leaves; others will find that out",
+               LT_S("server", lt_redis_shown(redis->link)), LT_S("error", request->message));
+    lt_redis_request_free(request);
+    let_go(redis);
+    lt_reply_ok(reply);
+    if (redis->released)
+        free_redis(redis);
+}
+
+static void close_redis(struct lt_container *container, struct lt_reply *reply)
+{
+    struct lt_redis *redis = lt_redis_of(container);
+    redis->open = false;
+    lt_timer_stop(redis->loop, &redis->prune);
+    lt_redis_send(redis->link, lt_redis_request(redis, "e", reply, left));
+}
+
+static void release_redis(struct lt_container *container)
+{
+    struct lt_redis *redis = lt_redis_of(container);
+    redis->released = true;
+    if (!redis->base.in_use || redis->link == NULL)
+        free_redis(redis);
+}
+
+static const struct lt_container_ops redis_ops = {
+    .name = "redis",
+    .durable = true,
+    .announces = true,
+    .tells_availability = true,
+    .ordered = true,
+    .priorities = true,
+    .open = open_redis,
+    .add = add,
+    .claim = lt_redis_claim,
+    .change = change,
+    .update = update,
+    .get = lt_redis_get,
+    .list = lt_redis_list,
+    .count = lt_redis_count,
+    .recover = lt_redis_recover,
+    .ask_stop = ask_stop,
+    .pause_all = pause_all,
+    .oldest = oldest,
+    .key_open = lt_redis_key_open,
+    .close = close_redis,
+    .release = release_redis,
+};
+
+bool lt_redis_is(const struct lt_container *container)
+{
+    return container->ops == &redis_ops;
+}
+
+void lt_redis_container_wait(struct lt_container *container, void (*fn)(void *arg, const char *refused), void *arg)
+{
+    struct lt_redis *redis = lt_redis_of(container);
+    if (redis->outcome) {
+        fn(arg, redis->refused);
+        return;
+    }
+    redis->outcome_fn = fn;
+    redis->outcome_arg = arg;
+}
+
+struct lt_container *lt_redis_container_new(struct lt_loop *loop, const struct lt_redis_options *options,
+                                            struct lt_error *error)
+{
+    struct lt_redis *redis = lt_zalloc(sizeof *redis);
+    struct lt_redis_link_options link = {
+        .queue = options->queue, .lease = options->lease, .tell = lt_redis_told, .arg = redis};
+    if (!lt_redis_address_read(&link.address, options->url, error)) {
+        free(redis);
+        return NULL;
+    }
+    memcpy(link.keep, options->keep, sizeof link.keep);
+    redis->base.ops = &redis_ops;
+    redis->loop = loop;
+    redis->options = *options;
+    redis->options.url = redis->options.queue = NULL;
+    redis->prune = LT_TIMER_INIT;
+    redis->runs.key = id_of_run;
+    redis->forgets = options->keep[0] >= 0 || options->keep[1] >= 0 || options->keep[2] >= 0;
+    gethostname(redis->host, sizeof redis->host - 1);
+    redis->link = lt_redis_link_open(loop, &link);
+    if (redis->link == NULL) {
+        lt_fail(error, LT_ERROR, "there is no thread for the connection");
+        lt_redis_address_free(&link.address);
+        free(redis);
+        return NULL;
+    }
+    return &redis->base;
+}

@@ -1,0 +1,79 @@
+/* What the container has, on the loop's thread, and what its files share. */
+#ifndef LTSH_CONTAINERS_REDIS_CONTAINER_STATE_H
+#define LTSH_CONTAINERS_REDIS_CONTAINER_STATE_H
+
+#include "base/map.h"
+#include "containers/redis/link.h"
+#include "containers/redis/redis.h"
+
+/* A run that this host has, from its claim to its last transition: to be told when its lease is lost. */
+struct lt_redis_run {
+    uint64_t run, token;
+    bool forsaken; /* it was told that its lease is lost: whatever it does now is not stored */
+    uint8_t id_len;
+    char id[];
+};
+
+struct lt_redis {
+    struct lt_container base;
+    struct lt_loop *loop;
+    struct lt_redis_link *link; /* NULL: closed */
+    struct lt_container_env env;
+    struct lt_redis_options options;
+    char host[65];
+    struct lt_map runs;
+    double oldest; /* as of the last count */
+    struct lt_timer prune;
+    bool forgets;
+    bool open, released;
+    bool was_ready;   /* at least once */
+    bool outcome;     /* the first attempt to connect is over, */
+    char *refused;    /* and why it makes no sense to try again; or NULL */
+    bool paused_told; /* what the scheduler was told */
+    bool reading;     /* news are being read */
+    bool read_again;  /* there are more by now */
+    char last_news[300];
+    size_t last_news_len;
+    void (*outcome_fn)(void *arg, const char *refused);
+    void *outcome_arg;
+};
+
+struct lt_redis *lt_redis_of(struct lt_container *container);
+
+/* A request with this letter; and it is answered through `done`, which frees it. */
+struct lt_redis_request *lt_redis_request(struct lt_redis *redis, const char *operation, void *op,
+                                          void (*done)(struct lt_redis_request *request));
+
+/* Adds an argument: bytes; a number, 6 or 8 bytes of one; bytes with "+" before, or "" for none. */
+void lt_redis_put(struct lt_redis_request *request, const void *data, size_t len);
+void lt_redis_put_text(struct lt_redis_request *request, const char *text);
+void lt_redis_put_number(struct lt_redis_request *request, double number);
+void lt_redis_put_packed(struct lt_redis_request *request, uint64_t number, size_t bytes);
+void lt_redis_put_optional(struct lt_redis_request *request, const struct lt_bytes *bytes);
+
+/* What the answer begins with ("ok", "stale", ...), or NULL: there is none. */
+const char *lt_redis_outcome(const struct lt_redis_request *request);
+
+/* Answers `reply` with what went wrong: the request's own failure, or an answer that is none of those expected. */
+void lt_redis_fail(const struct lt_redis_request *request, struct lt_reply *reply);
+
+/* The runs of this host. */
+void lt_redis_note_run(struct lt_redis *redis, const struct lt_task *task, uint64_t token);
+struct lt_redis_run *lt_redis_find_run(const struct lt_redis *redis, const char *id, size_t len);
+void lt_redis_forget_run(struct lt_redis *redis, struct lt_redis_run *run);
+
+/* Claims and recovery (claim.c). */
+void lt_redis_claim(struct lt_container *container, struct lt_claim_op *op);
+void lt_redis_recover(struct lt_container *container, struct lt_recover_op *op);
+void lt_redis_key_open(struct lt_container *container, const struct lt_bytes *key);
+
+/* Questions (query.c). */
+void lt_redis_get(struct lt_container *container, struct lt_get_op *op);
+void lt_redis_list(struct lt_container *container, struct lt_list_op *op);
+void lt_redis_count(struct lt_container *container, struct lt_count_op *op);
+
+/* What the link tells (news.c). */
+void lt_redis_told(void *arg, enum lt_redis_event event, const char *text);
+void lt_redis_tell(const struct lt_redis *redis, const struct lt_news *news);
+
+#endif

@@ -1,0 +1,266 @@
+/* Calls of the script, and what their answers mean: several are under way at once, and are answered in their order. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "containers/redis/link_state.h"
+#include "containers/redis/process.h"
+#include "containers/redis/script.h"
+
+enum {
+    MOST_WEIGHT = 128,      /* of a call: none is to hold the server for long */
+    MOST_BYTES = 256 << 10, /* of a call, unless one request alone has more */
+    MOST_CALLS = 16,        /* under way */
+};
+
+/* Calls. */
+
+static struct lt_redis_call *new_call(struct lt_redis_link *link, enum lt_redis_call_kind kind)
+{
+    struct lt_redis_call *call = lt_zalloc(sizeof *call);
+    call->kind = kind;
+    call->sent_at = lt_redis_link_now();
+    STAILQ_INIT(&call->requests);
+    STAILQ_INSERT_TAIL(&link->calls, call, link);
+    link->call_count++;
+    return call;
+}
+
+/* The beginning of a call of the script with so many arguments of its own. */
+static void begin_call(const struct lt_redis_link *link, struct lt_buffer *commands, unsigned arguments)
+{
+    lt_redis_begin(commands, 2 + link->prefix_count + arguments);
+    lt_redis_append_text(commands, "EVALSHA");
+    lt_redis_append_text(commands, link->sha);
+    lt_buffer_append(commands, link->prefix.data, link->prefix.len);
+}
+
+void lt_redis_append_number(struct lt_buffer *commands, double number)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%.6f", number);
+    lt_redis_append_text(commands, text);
+}
+
+void lt_redis_load_script(struct lt_redis_link *link)
+{
+    struct lt_buffer commands = {0};
+    new_call(link, CALL_LOAD);
+    lt_redis_begin(&commands, 3);
+    lt_redis_append_text(&commands, "SCRIPT");
+    lt_redis_append_text(&commands, "LOAD");
+    lt_redis_append(&commands, lt_redis_script, lt_redis_script_len);
+    lt_redis_write(link->commands, &commands, 1);
+}
+
+static void join_queue(struct lt_redis_link *link)
+{
+    struct lt_buffer commands = {0};
+    char host[65] = "", about[LT_REDIS_ABOUT];
+    gethostname(host, sizeof host - 1);
+    lt_redis_about(about);
+    new_call(link, CALL_JOIN);
+    begin_call(link, &commands, 4);
+    lt_redis_append_text(&commands, "j");
+    lt_redis_append_number(&commands, link->options.lease);
+    lt_redis_append_text(&commands, host);
+    lt_redis_append_text(&commands, about);
+    lt_redis_write(link->commands, &commands, 1);
+}
+
+void lt_redis_renew(struct lt_redis_link *link)
+{
+    struct lt_buffer commands = {0};
+    if (!link->joined)
+        return;
+    new_call(link, CALL_RENEW);
+    begin_call(link, &commands, 2);
+    lt_redis_append_text(&commands, "k");
+    lt_redis_append_number(&commands, link->options.lease);
+    lt_redis_write(link->commands, &commands, 1);
+}
+
+/* Moves the next requests that go together to the call; *arguments: how many they have. */
+static void fill_call(struct lt_redis_link *link, struct lt_redis_call *call, size_t *bytes, unsigned *arguments)
+{
+    unsigned weight = 0, freed = 0;
+    struct lt_mail *mail;
+    *bytes = *arguments = 0;
+    while ((mail = STAILQ_FIRST(&link->waiting)) != NULL) {
+        const struct lt_redis_request *request = lt_redis_request_of(mail);
+        bool some = !STAILQ_EMPTY(&call->requests);
+        if (some && (weight + request->weight > MOST_WEIGHT || *bytes + request->arguments.len > MOST_BYTES))
+            break;
+        weight += request->weight;
+        *bytes += request->arguments.len;
+        *arguments += request->count;
+        freed = request->claims ? 0 : freed + request->frees;
+        STAILQ_REMOVE_HEAD(&link->waiting, link);
+        STAILQ_INSERT_TAIL(&call->requests, mail, link);
+    }
+    call->behind = freed > 0; /* the claim comes in the next one */
+}
+
+void lt_redis_send_waiting(struct lt_redis_link *link)
+{
+    bool before = false;
+    while (link->joined && !STAILQ_EMPTY(&link->waiting) && (link->call_count < MOST_CALLS || before)) {
+        struct lt_redis_call *call = new_call(link, CALL_REQUESTS);
+        struct lt_buffer commands = {0};
+        size_t bytes;
+        unsigned arguments;
+        struct lt_mail *mail;
+        call->before = before;
+        fill_call(link, call, &bytes, &arguments);
+        before = call->behind;
+        lt_buffer_reserve(&commands, bytes + link->prefix.len + 128);
+        begin_call(link, &commands, arguments + call->before + call->behind);
+        if (call->before)
+            lt_redis_append_text(&commands, "-");
+        STAILQ_FOREACH(mail, &call->requests, link)
+            lt_buffer_append(&commands, lt_redis_request_of(mail)->arguments.data,
+                             lt_redis_request_of(mail)->arguments.len);
+        if (call->behind)
+            lt_redis_append_text(&commands, "+");
+        lt_redis_write(link->commands, &commands, 1);
+    }
+}
+
+/* Answers. */
+
+static void set_paused(struct lt_redis_link *link, bool paused)
+{
+    if (link->paused != paused)
+        lt_redis_tell_event(link, LT_REDIS_PAUSED, paused ? "1" : "0");
+    link->paused = paused;
+}
+
+static const redisReply *part_of(const redisReply *reply, size_t i)
+{
+    return reply->type == REDIS_REPLY_ARRAY && i < reply->elements ? reply->element[i] : NULL;
+}
+
+bool lt_redis_says(const redisReply *reply, size_t i, const char *text)
+{
+    const redisReply *part = part_of(reply, i);
+    return part != NULL && part->type == REDIS_REPLY_STRING && strcmp(part->str, text) == 0;
+}
+
+static void take_loaded(struct lt_redis_link *link, const redisReply *reply)
+{
+    if (reply->type != REDIS_REPLY_STRING || reply->len != sizeof link->sha - 1) {
+        lt_redis_drop(link->commands, "it does not take the script");
+        return;
+    }
+    memcpy(link->sha, reply->str, sizeof link->sha);
+    join_queue(link);
+}
+
+static void take_joined(struct lt_redis_link *link, const redisReply *reply, double sent_at)
+{
+    const redisReply *answer = part_of(reply, 0);
+    if (answer == NULL || !lt_redis_says(answer, 0, "ok")) {
+        lt_redis_drop(link->commands, "the queue cannot be joined");
+        return;
+    }
+    link->renewed = sent_at;
+    link->joined = true;
+    link->told_lost = link->told_late = false;
+    link->paused = lt_redis_says(answer, 1, "1");
+    link->ready_since = lt_redis_link_now();
+    lt_redis_tell_event(link, LT_REDIS_READY, link->paused ? "1" : "0");
+    lt_redis_send_waiting(link);
+}
+
+static void take_renewed(struct lt_redis_link *link, const redisReply *reply, double sent_at)
+{
+    const redisReply *answer = part_of(reply, 0);
+    if (answer == NULL)
+        return;
+    if (lt_redis_says(answer, 0, "lost")) {
+        lt_redis_tell_event(link, LT_REDIS_DEAD, "");
+        join_queue(link);
+        return;
+    }
+    link->renewed = sent_at;
+    link->told_late = false;
+    set_paused(link, lt_redis_says(answer, 1, "1"));
+    if (lt_redis_says(answer, 3, "1"))
+        lt_redis_tell_event(link, LT_REDIS_NEWS, "");
+    if (lt_redis_says(answer, 2, "1"))
+        lt_redis_tell_event(link, LT_REDIS_WORK, "");
+}
+
+/* Each request gets its part. */
+static void take_requests(struct lt_redis_link *link, struct lt_redis_call *call, redisReply *reply)
+{
+    struct lt_mail *mail;
+    size_t i = call->before;
+    while ((mail = STAILQ_FIRST(&call->requests)) != NULL) {
+        struct lt_redis_request *request = lt_redis_request_of(mail);
+        STAILQ_REMOVE_HEAD(&call->requests, link);
+        bool there = reply->type == REDIS_REPLY_ARRAY && i < reply->elements;
+        request->reply = there ? reply->element[i] : NULL;
+        if (there)
+            reply->element[i++] = NULL; /* it is the request's now */
+        lt_redis_answer(link, request, there ? LT_OK : LT_ERROR,
+                        there ? NULL : "the server's answer has too few parts");
+    }
+}
+
+void lt_redis_drop_call(struct lt_redis_link *link, struct lt_redis_call *call)
+{
+    STAILQ_REMOVE_HEAD(&link->calls, link);
+    link->call_count--;
+    free(call);
+}
+
+static void take_error(struct lt_redis_link *link, struct lt_redis_call *call, const char *error)
+{
+    /* Without its script it has done nothing, nor have the calls behind this one. */
+    if (lt_redis_is_passing(error) || strncmp(error, "NOSCRIPT", 8) == 0) {
+        lt_redis_drop(link->commands, error);
+        return;
+    }
+    if (call->kind == CALL_REQUESTS) {
+        struct lt_mails requests = STAILQ_HEAD_INITIALIZER(requests);
+        STAILQ_CONCAT(&requests, &call->requests);
+        lt_redis_fail_all(link, &requests, strncmp(error, "OOM", 3) == 0 ? LT_FULL : LT_ERROR, error);
+    } else if (call->kind == CALL_LOAD || call->kind == CALL_JOIN) {
+        lt_redis_tell_event(link, LT_REDIS_REFUSED, error);
+    }
+    lt_redis_drop_call(link, call);
+}
+
+void lt_redis_take_reply(void *arg, redisReply *reply)
+{
+    struct lt_redis_link *link = arg;
+    struct lt_redis_call *call = STAILQ_FIRST(&link->calls);
+    if (call == NULL) {
+        freeReplyObject(reply);
+        lt_redis_drop(link->commands, "it answers what was not asked");
+        return;
+    }
+    if (reply->type == REDIS_REPLY_ERROR) {
+        char *error = lt_strdup(reply->str);
+        freeReplyObject(reply);
+        take_error(link, call, error);
+        free(error);
+    } else {
+        enum lt_redis_call_kind kind = call->kind;
+        double sent_at = call->sent_at;
+        if (kind == CALL_REQUESTS)
+            take_requests(link, call, reply);
+        lt_redis_drop_call(link, call);
+        if (kind == CALL_LOAD)
+            take_loaded(link, reply);
+        else if (kind == CALL_JOIN)
+            take_joined(link, reply, sent_at);
+        else if (kind == CALL_RENEW)
+            take_renewed(link, reply, sent_at);
+        freeReplyObject(reply);
+    }
+    lt_redis_send_waiting(link);
+}

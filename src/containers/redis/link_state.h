@@ -1,0 +1,95 @@
+/* What a link has, and what its files share. */
+#ifndef LTSH_CONTAINERS_REDIS_LINK_STATE_H
+#define LTSH_CONTAINERS_REDIS_LINK_STATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/container_of.h"
+#include "containers/redis/link.h"
+#include "redis/connection.h"
+
+/* What a call is for. */
+enum lt_redis_call_kind { CALL_LOAD, CALL_JOIN, CALL_RENEW, CALL_REQUESTS };
+
+struct lt_redis_call {
+    enum lt_redis_call_kind kind;
+    double sent_at;
+    bool before, behind; /* the parts of its answer that are not a request's: slots that were freed elsewhere */
+    struct lt_mails requests;
+    STAILQ_ENTRY(lt_redis_call) link;
+};
+STAILQ_HEAD(lt_redis_calls, lt_redis_call);
+
+/* An event on its way to the loop's thread. */
+struct lt_redis_letter {
+    struct lt_mail mail;
+    int event;
+    char *text;
+};
+
+/* By which the loop hears of answers; it closes in its own time, after the link. */
+struct lt_redis_poll {
+    uv_poll_t poll;
+    struct lt_redis_link *link; /* NULL: closed */
+};
+
+struct lt_redis_link {
+    struct lt_redis_link_options options;
+    char *queue;
+    char owner[LT_REDIS_OWNER + 1];
+    struct lt_mailbox to_thread, to_loop;
+    _Atomic double ready_since; /* monotonic; 0: it is not */
+    atomic_bool ends;
+    pthread_t thread;
+
+    /* The loop's thread's. */
+    struct lt_loop *loop;
+    struct lt_redis_poll *poll;
+    struct lt_mails gathered;
+    struct lt_turn turn;
+    unsigned under_way;
+
+    /* The thread's. */
+    uv_loop_t uv;
+    uv_poll_t hears;
+    uv_timer_t renew, watch;
+    struct lt_redis_connection *commands, *hints;
+    struct lt_buffer prefix; /* of every call: keys, owner, times */
+    unsigned prefix_count;
+    char sha[41];
+    struct lt_redis_calls calls; /* in the order in which their answers come */
+    unsigned call_count;
+    struct lt_mails waiting;
+    bool joined;
+    bool told_lost;
+    bool told_late;
+    bool paused;
+    double renewed; /* monotonic: when the renewal was sent that was the last to be answered */
+};
+
+/* The thread's side. To the loop's thread (link_thread.c): */
+double lt_redis_link_now(void);
+void lt_redis_tell_event(struct lt_redis_link *link, enum lt_redis_event event, const char *text);
+void lt_redis_answer(struct lt_redis_link *link, struct lt_redis_request *request, int code, const char *message);
+void lt_redis_fail_all(struct lt_redis_link *link, struct lt_mails *requests, int code, const char *message);
+
+static inline struct lt_redis_request *lt_redis_request_of(struct lt_mail *mail)
+{
+    return lt_container_of(mail, struct lt_redis_request, mail);
+}
+
+/* Calls of the script, and their answers (link_calls.c). */
+void lt_redis_append_number(struct lt_buffer *commands, double number);
+void lt_redis_load_script(struct lt_redis_link *link);
+void lt_redis_renew(struct lt_redis_link *link);
+void lt_redis_send_waiting(struct lt_redis_link *link);
+void lt_redis_take_reply(void *arg, redisReply *reply);
+void lt_redis_drop_call(struct lt_redis_link *link, struct lt_redis_call *call);
+bool lt_redis_says(const redisReply *reply, size_t i, const char *text);
+
+/* What the thread does. */
+void *lt_redis_link_thread(void *arg);
+void lt_redis_take_mail(uv_poll_t *poll, int status, int events);
+
+#endif

@@ -1,0 +1,219 @@
+/* What the link's thread does: it keeps two connections, renews the lease, and hears of others. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "containers/redis/link_state.h"
+#include "containers/redis/script.h"
+
+enum { PATIENCE = 10 /* seconds that a patient request waits for the server */ };
+
+/* Of a lease: then it is said that it could not be renewed, while there is time to end what runs. */
+static const double LATE = 0.8;
+
+double lt_redis_link_now(void)
+{
+    return (double)uv_hrtime() * 1e-9;
+}
+
+/* To the loop's thread. */
+
+void lt_redis_tell_event(struct lt_redis_link *link, enum lt_redis_event event, const char *text)
+{
+    struct lt_redis_letter *letter = lt_zalloc(sizeof *letter);
+    letter->event = (int)event + 1;
+    letter->text = lt_strdup(text);
+    lt_mailbox_put(&link->to_loop, &letter->mail);
+}
+
+void lt_redis_answer(struct lt_redis_link *link, struct lt_redis_request *request, int code, const char *message)
+{
+    request->code = code;
+    request->message = message != NULL ? lt_strdup(message) : NULL;
+    lt_mailbox_put(&link->to_loop, &request->mail);
+}
+
+void lt_redis_fail_all(struct lt_redis_link *link, struct lt_mails *requests, int code, const char *message)
+{
+    struct lt_mail *mail;
+    while ((mail = STAILQ_FIRST(requests)) != NULL) {
+        STAILQ_REMOVE_HEAD(requests, link);
+        lt_redis_answer(link, lt_redis_request_of(mail), code, message);
+    }
+}
+
+/* The connection. */
+
+static void commands_ready(void *arg)
+{
+    lt_redis_load_script(arg);
+}
+
+/* What may be asked again waits; the rest is told, once. */
+static void keep_patient(struct lt_redis_link *link, struct lt_mails *from, struct lt_mails *kept, const char *why)
+{
+    struct lt_mail *mail;
+    while ((mail = STAILQ_FIRST(from)) != NULL) {
+        struct lt_redis_request *request = lt_redis_request_of(mail);
+        STAILQ_REMOVE_HEAD(from, link);
+        if (request->patient)
+            STAILQ_INSERT_TAIL(kept, mail, link);
+        else
+            lt_redis_answer(link, request, LT_ERROR, why);
+    }
+}
+
+static void commands_lost(void *arg, const char *why)
+{
+    struct lt_redis_link *link = arg;
+    struct lt_mails kept = STAILQ_HEAD_INITIALIZER(kept);
+    struct lt_redis_call *call;
+    link->joined = false;
+    link->ready_since = 0;
+    if (!link->told_lost)
+        lt_redis_tell_event(link, LT_REDIS_LOST, why);
+    link->told_lost = true;
+    while ((call = STAILQ_FIRST(&link->calls)) != NULL) {
+        keep_patient(link, &call->requests, &kept, why);
+        lt_redis_drop_call(link, call);
+    }
+    keep_patient(link, &link->waiting, &kept, why);
+    STAILQ_CONCAT(&link->waiting, &kept);
+}
+
+static void commands_refused(void *arg, const char *why)
+{
+    struct lt_redis_link *link = arg;
+    commands_lost(arg, why);
+    lt_redis_tell_event(link, LT_REDIS_REFUSED, why);
+    lt_redis_fail_all(link, &link->waiting, LT_ERROR, why);
+}
+
+/* Hints. */
+
+static void hints_ready(void *arg)
+{
+    const struct lt_redis_link *link = arg;
+    struct lt_buffer commands = {0};
+    char *all = lt_redis_key(link->options.queue, 0);
+    char *own = lt_format("%s:%s", all, link->owner);
+    lt_redis_begin(&commands, 3);
+    lt_redis_append_text(&commands, "SUBSCRIBE");
+    lt_redis_append_text(&commands, all);
+    lt_redis_append_text(&commands, own);
+    lt_redis_write(link->hints, &commands, 2);
+    free(all);
+    free(own);
+}
+
+/* A hint lt_redis_says nothing but where to look; what was missed while there was no connection is looked for when there is one. */
+static void take_hint(void *arg, redisReply *reply)
+{
+    struct lt_redis_link *link = arg;
+    if (lt_redis_says(reply, 0, "message") && lt_redis_says(reply, 2, "w"))
+        lt_redis_tell_event(link, LT_REDIS_WORK, "");
+    else if (lt_redis_says(reply, 0, "message") && lt_redis_says(reply, 2, "n"))
+        lt_redis_tell_event(link, LT_REDIS_NEWS, "");
+    else if (lt_redis_says(reply, 0, "message") || lt_redis_says(reply, 0, "subscribe"))
+        lt_redis_renew(link);
+    freeReplyObject(reply);
+}
+
+static void hints_lost(void *arg, const char *why)
+{
+    (void)arg; /* what waits is looked for with every renewal, too */
+    (void)why;
+}
+
+/* Time. */
+
+static void renew_now(uv_timer_t *timer)
+{
+    lt_redis_renew(timer->data);
+}
+
+static void give_up_patient(struct lt_redis_link *link, double now)
+{
+    struct lt_mails kept = STAILQ_HEAD_INITIALIZER(kept);
+    struct lt_mail *mail;
+    while ((mail = STAILQ_FIRST(&link->waiting)) != NULL) {
+        struct lt_redis_request *request = lt_redis_request_of(mail);
+        STAILQ_REMOVE_HEAD(&link->waiting, link);
+        if (request->give_up_at > now || link->joined)
+            STAILQ_INSERT_TAIL(&kept, mail, link);
+        else
+            lt_redis_answer(link, request, LT_TIMEOUT, "the Redis server cannot be reached");
+    }
+    STAILQ_CONCAT(&link->waiting, &kept);
+}
+
+static void watch_time(uv_timer_t *timer)
+{
+    struct lt_redis_link *link = timer->data;
+    double now = lt_redis_link_now();
+    give_up_patient(link, now);
+    if (link->renewed == 0 || link->told_late || now - link->renewed < link->options.lease * LATE)
+        return;
+    link->told_late = true;
+    lt_redis_tell_event(link, LT_REDIS_LATE, "");
+}
+
+/* The thread. */
+
+static void end_thread(struct lt_redis_link *link)
+{
+    lt_redis_close(link->commands);
+    lt_redis_close(link->hints);
+    uv_close((uv_handle_t *)&link->renew, NULL);
+    uv_close((uv_handle_t *)&link->watch, NULL);
+    uv_close((uv_handle_t *)&link->hears, NULL);
+}
+
+void lt_redis_take_mail(uv_poll_t *poll, int status, int events)
+{
+    struct lt_redis_link *link = poll->data;
+    struct lt_mails mails;
+    struct lt_mail *mail;
+    (void)status;
+    (void)events;
+    lt_mailbox_take(&link->to_thread, &mails);
+    while ((mail = STAILQ_FIRST(&mails)) != NULL) {
+        struct lt_redis_request *request = lt_redis_request_of(mail);
+        STAILQ_REMOVE_HEAD(&mails, link);
+        request->give_up_at = lt_redis_link_now() + PATIENCE;
+        if (request->patient || link->joined)
+            STAILQ_INSERT_TAIL(&link->waiting, mail, link);
+        else
+            lt_redis_answer(link, request, LT_ERROR, "the Redis server cannot be reached");
+    }
+    if (link->ends && !uv_is_closing((uv_handle_t *)&link->hears)) {
+        uv_poll_stop(&link->hears);
+        end_thread(link);
+        return;
+    }
+    lt_redis_send_waiting(link);
+}
+
+static void start_timer(struct lt_redis_link *link, uv_timer_t *timer, void (*fn)(uv_timer_t *), double seconds)
+{
+    uint64_t milliseconds = seconds < 0.001 ? 1 : (uint64_t)(seconds * 1e3);
+    uv_timer_init(&link->uv, timer);
+    timer->data = link;
+    uv_timer_start(timer, fn, milliseconds, milliseconds);
+}
+
+void *lt_redis_link_thread(void *arg)
+{
+    static const struct lt_redis_user commands = {
+        .ready = commands_ready, .answer = lt_redis_take_reply, .lost = commands_lost, .refused = commands_refused};
+    static const struct lt_redis_user hints = {
+        .ready = hints_ready, .answer = take_hint, .lost = hints_lost, .refused = hints_lost};
+    struct lt_redis_link *link = arg;
+    double lease = link->options.lease;
+    link->commands = lt_redis_connect(&link->uv, &link->options.address, "ltsh", &commands, link);
+    link->hints = lt_redis_connect(&link->uv, &link->options.address, "ltsh", &hints, link);
+    start_timer(link, &link->renew, renew_now, lease / 4);
+    start_timer(link, &link->watch, watch_time, lease / 20 < 1 ? lease / 20 : 1);
+    uv_run(&link->uv, UV_RUN_DEFAULT);
+    return NULL;
+}

@@ -1,0 +1,268 @@
+/* What comes unasked: the server is there or not, the lease, and what others did on the queue. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/log.h"
+#include "containers/redis/container_state.h"
+#include "containers/redis/record.h"
+
+void lt_redis_tell(const struct lt_redis *redis, const struct lt_news *news)
+{
+    if (redis->open)
+        redis->env.tell(redis->env.tell_arg, news);
+}
+
+static void tell_work(const struct lt_redis *redis)
+{
+    lt_redis_tell(redis, &(struct lt_news){.kind = LT_NEWS_WORK});
+}
+
+static void tell_paused(struct lt_redis *redis, bool paused)
+{
+    if (redis->paused_told != paused)
+        lt_redis_tell(redis, &(struct lt_news){.kind = LT_NEWS_PAUSED, .on = paused});
+    redis->paused_told = paused;
+}
+
+static void tell_outcome(struct lt_redis *redis, const char *refused)
+{
+    void (*fn)(void *arg, const char *refused) = redis->outcome_fn;
+    redis->outcome = true;
+    redis->outcome_fn = NULL;
+    if (refused != NULL && redis->refused == NULL)
+        redis->refused = lt_strdup(refused);
+    if (fn != NULL)
+        fn(redis->outcome_arg, refused);
+}
+
+/* Leases. */
+
+static void tell_lost(struct lt_redis *redis, struct lt_redis_run *run)
+{
+    run->forsaken = true;
+    lt_redis_tell(
+        redis,
+        &(struct lt_news){
+            .kind = LT_NEWS_LEASE_LOST, .id = run->id, .id_len = run->id_len, .run = run->run, .token = run->token});
+}
+
+static void tell_all_lost(struct lt_redis *redis)
+{
+    uint32_t position = 0;
+    struct lt_redis_run *run;
+    while ((run = lt_map_next(&redis->runs, &position)) != NULL) {
+        if (!run->forsaken)
+            tell_lost(redis, run);
+    }
+}
+
+/* After a connection was lost: what the server thinks that this host runs, and it does not, waits again; what this host runs,
+ * and the server says another does, or nobody, is lost. */
+
+static void given_back(struct lt_redis_request *request)
+{
+    lt_redis_request_free(request);
+}
+
+/* Waits again, a while later if its work may not be dead yet. */
+static void give_back(struct lt_redis *redis, const char *id, size_t id_len, const char *run_and_token, bool later)
+{
+    struct lt_redis_request *request = lt_redis_request(redis, "c", NULL, given_back);
+    char when[32];
+    snprintf(when, sizeof when, "+%.3f", redis->options.lease);
+    lt_redis_put(request, id, id_len);
+    lt_redis_put(request, run_and_token, 6);
+    lt_redis_put(request, run_and_token + 6, 8);
+    lt_redis_put_text(request, "1");
+    lt_redis_put_text(request, "0");
+    lt_redis_put_text(request, "0");
+    lt_redis_put_text(request, "u");
+    lt_redis_put_text(request, later ? when : "");
+    lt_redis_put_text(request, "+the store could not be reached");
+    for (int i = 0; i < 3; i++)
+        lt_redis_put_text(request, "");
+    lt_redis_send(redis->link, request);
+}
+
+static void ask_runs(struct lt_redis *redis, const char *after, size_t len);
+
+static void compare_run(struct lt_redis *redis, const redisReply *part)
+{
+    const char *id = part->str + 14;
+    size_t id_len = part->len - 14;
+    uint64_t run_number = lt_redis_unpack(part->str, 6), token = lt_redis_unpack(part->str + 6, 8);
+    struct lt_redis_run *run = lt_redis_find_run(redis, id, id_len);
+    if (run != NULL && !run->forsaken && run->run == run_number && run->token == token)
+        return;
+    give_back(redis, id, id_len, part->str, run != NULL);
+    if (run != NULL && run->forsaken && run->token == token)
+        lt_redis_forget_run(redis, run);
+}
+
+static void runs_known(struct lt_redis_request *request)
+{
+    struct lt_redis *redis = request->user;
+    const redisReply *list = lt_redis_element(request->reply, 1), *last = NULL;
+    for (size_t i = 0; list != NULL && i < list->elements; i++) {
+        const redisReply *part = list->element[i];
+        if (part->type != REDIS_REPLY_STRING || part->len <= 14)
+            continue;
+        compare_run(redis, part);
+        last = part;
+    }
+    if (last != NULL)
+        ask_runs(redis, last->str + 14, last->len - 14);
+    lt_redis_request_free(request);
+}
+
+static void ask_runs(struct lt_redis *redis, const char *after, size_t len)
+{
+    struct lt_redis_request *request = lt_redis_request(redis, "v", NULL, runs_known);
+    lt_redis_put(request, after, len);
+    lt_redis_send(redis->link, request);
+}
+
+/* News. */
+
+static void take_stop(const struct lt_redis *redis, const struct lt_redis_found *found)
+{
+    const redisReply *stop = found->stop;
+    if (stop == NULL || stop->len < 6 || lt_redis_unpack(stop->str, 6) != found->task->run)
+        return;
+    struct lt_bytes *reason = stop->len > 7 ? lt_bytes_new(stop->str + 7, stop->len - 7) : NULL;
+    lt_redis_tell(redis, &(struct lt_news){.kind = LT_NEWS_STOP,
+                                           .id = found->task->data,
+                                           .id_len = found->task->id_len,
+                                           .run = found->task->run,
+                                           .token = found->token,
+                                           .reason = reason});
+    lt_bytes_unref(reason);
+}
+
+static void take_end(const struct lt_redis *redis, const struct lt_redis_found *found)
+{
+    bool own = memcmp(found->adder, lt_redis_owner(redis->link), LT_REDIS_OWNER) == 0;
+    if (lt_status_ended((enum lt_status)found->task->status)) /* else it was begun anew since */
+        lt_redis_tell(redis, &(struct lt_news){.kind = LT_NEWS_ENDED, .task = found->task, .on = own});
+}
+
+static void take_deletion(const struct lt_redis *redis, const redisReply *id)
+{
+    if (!lt_task_id_valid(id->str, id->len))
+        return;
+    struct lt_task *task = lt_task_new(id->str, id->len, NULL, 0);
+    task->status = LT_DELETED;
+    lt_redis_tell(redis, &(struct lt_news){.kind = LT_NEWS_ENDED, .task = task});
+    lt_task_unref(task);
+}
+
+static void take_one(struct lt_redis *redis, const redisReply *part)
+{
+    const char *kind = lt_redis_text(part, 0);
+    const redisReply *id = lt_redis_element(part, 1);
+    struct lt_redis_found found;
+    struct lt_redis_run *run;
+    if (kind == NULL || id == NULL || id->type != REDIS_REPLY_STRING)
+        return;
+    if (kind[0] == 'd') {
+        take_deletion(redis, id);
+    } else if (kind[0] == 'l') {
+        run = lt_redis_find_run(redis, id->str, id->len);
+        if (run != NULL && !run->forsaken)
+            tell_lost(redis, run);
+    } else if (lt_redis_read_task(lt_redis_element(part, 2), redis->host, &found)) {
+        if (kind[0] == 's')
+            take_stop(redis, &found);
+        else
+            take_end(redis, &found);
+        lt_task_unref(found.task);
+    }
+}
+
+static void read_news(struct lt_redis *redis);
+
+static void news_read(struct lt_redis_request *request)
+{
+    struct lt_redis *redis = request->user;
+    const redisReply *last = lt_redis_element(request->reply, 1), *list = lt_redis_element(request->reply, 2);
+    bool some = list != NULL && list->elements > 0;
+    redis->reading = false;
+    for (size_t i = 0; some && i < list->elements; i++)
+        take_one(redis, list->element[i]);
+    redis->last_news_len = 0;
+    if (some && last != NULL && last->type == REDIS_REPLY_STRING && last->len <= sizeof redis->last_news) {
+        memcpy(redis->last_news, last->str, last->len);
+        redis->last_news_len = last->len;
+    }
+    lt_redis_request_free(request);
+    if (some || redis->read_again)
+        read_news(redis);
+}
+
+static void read_news(struct lt_redis *redis)
+{
+    redis->read_again = redis->reading;
+    if (redis->reading || redis->link == NULL)
+        return;
+    redis->reading = true;
+    struct lt_redis_request *request = lt_redis_request(redis, "n", NULL, news_read);
+    lt_redis_put(request, redis->last_news, redis->last_news_len);
+    request->weight = 100;
+    lt_redis_send(redis->link, request);
+}
+
+/* Events. */
+
+static void became_ready(struct lt_redis *redis, bool paused)
+{
+    bool again = redis->was_ready;
+    redis->was_ready = true;
+    tell_outcome(redis, NULL);
+    if (!redis->open)
+        return;
+    tell_paused(redis, paused);
+    if (again)
+        ask_runs(redis, "", 0);
+    lt_redis_tell(redis, &(struct lt_news){.kind = LT_NEWS_AVAILABLE, .on = true});
+    read_news(redis);
+    tell_work(redis);
+}
+
+void lt_redis_told(void *arg, enum lt_redis_event event, const char *text)
+{
+    struct lt_redis *redis = arg;
+    switch (event) {
+    case LT_REDIS_READY:
+        became_ready(redis, text[0] == '1');
+        break;
+    case LT_REDIS_LOST:
+        tell_outcome(redis, NULL);
+        lt_redis_tell(redis, &(struct lt_news){.kind = LT_NEWS_AVAILABLE, .on = false, .why = text});
+        break;
+    case LT_REDIS_REFUSED:
+        lt_log(LT_LOG_ERROR, "the Redis server refuses this host", LT_S("server", lt_redis_shown(redis->link)),
+               LT_S("error", text));
+        tell_outcome(redis, text);
+        break;
+    case LT_REDIS_DEAD:
+        lt_log(LT_LOG_WARN, "this host was taken for dead, what it ran is another's",
+               LT_S("server", lt_redis_shown(redis->link)));
+        tell_all_lost(redis);
+        break;
+    case LT_REDIS_LATE:
+        tell_all_lost(redis);
+        break;
+    case LT_REDIS_NEWS:
+        if (redis->open)
+            read_news(redis);
+        break;
+    case LT_REDIS_WORK:
+        tell_work(redis);
+        break;
+    case LT_REDIS_PAUSED:
+        tell_paused(redis, text[0] == '1');
+        break;
+    }
+}
