@@ -9,7 +9,9 @@
 #include "actuators/result.h"
 #include "base/container_of.h"
 
-static const double DRAIN = 5; /* seconds for the output of a container that is dead */
+static const double DRAIN = 5;     /* seconds for the output of a container that is dead */
+static const double OOM_PAUSE = 1; /* seconds for an event of its memory, after its end */
+static const int64_t KILLED = 137; /* the exit code of a SIGKILL */
 static const double OUTPUT_PAUSE =
     0.5; /* seconds between the end of the output and that of the container, before it is doubted */
 
@@ -76,7 +78,7 @@ void container_more(struct container *c)
         lt_engine_call_hold_back(c->stream, false);
 }
 
-static void conclude(struct container *c);
+static void output_read(struct container *c);
 
 void container_runs(struct container *c)
 {
@@ -104,7 +106,7 @@ void container_stream_done(struct lt_engine_call *call)
         else
             container_fail(c, "%s", call->problem[0] != '\0' ? call->problem : "Docker ended the stream of the output");
     } else if (c->state == CONTAINER_DRAINING) {
-        conclude(c);
+        output_read(c);
     }
 }
 
@@ -138,10 +140,10 @@ static json_t *make_output(const struct container *c)
     return output;
 }
 
-/* It is dead, and its output is read. */
 static void conclude(struct container *c)
 {
     char code[32];
+    lt_timer_stop(c->docker->env.loop, &c->timer);
     snprintf(code, sizeof code, "exit code %lld", (long long)c->code);
     bool apart = !c->spec.one_stream && !c->spec.tty;
     struct lt_bytes *reason = lt_result_reason(c->oom ? "out of memory" : code, apart ? &c->err : &c->out);
@@ -149,11 +151,36 @@ static void conclude(struct container *c)
     container_tell_end(c, &report);
 }
 
+static void doubt_over(struct lt_timer *timer)
+{
+    conclude(lt_container_of(timer, struct container, timer));
+}
+
+void container_out_of_memory(struct container *c)
+{
+    c->oom = true;
+    if (c->state == CONTAINER_DOUBTED)
+        conclude(c);
+}
+
+/* It is dead, and its output is read. That its memory was used up is told by the engine apart from its end, and now and
+ * then after it. */
+static void output_read(struct container *c)
+{
+    struct lt_loop *loop = c->docker->env.loop;
+    if (c->code != KILLED || !c->limited || c->oom || c->stopping) {
+        conclude(c);
+        return;
+    }
+    c->state = CONTAINER_DOUBTED;
+    lt_timer_start(loop, &c->timer, lt_loop_tick(loop) + OOM_PAUSE, doubt_over);
+}
+
 static void drain_over(struct lt_timer *timer)
 {
     struct container *c = lt_container_of(timer, struct container, timer);
     container_cancel(&c->stream);
-    conclude(c);
+    output_read(c);
 }
 
 void container_drain(struct container *c)
@@ -161,7 +188,7 @@ void container_drain(struct container *c)
     struct lt_loop *loop = c->docker->env.loop;
     c->state = CONTAINER_DRAINING;
     if (c->stream == NULL && c->whole && c->breaks == c->docker->breaks) {
-        conclude(c);
+        output_read(c);
         return;
     }
     if (c->stream == NULL)

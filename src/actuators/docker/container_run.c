@@ -77,6 +77,7 @@ static void inspect_done(struct lt_engine_call *call)
             container_stop(c);
     } else {
         c->code = json_integer_value(json_object_get(state, "ExitCode"));
+        c->limited = json_integer_value(json_object_get(json_object_get(call->answer, "HostConfig"), "Memory")) > 0;
         c->oom = c->oom || json_is_true(json_object_get(state, "OOMKilled"));
         const char *status = json_string_value(json_object_get(state, "Status"));
         if (status != NULL && strcmp(status, "created") == 0)
@@ -199,7 +200,8 @@ void container_stop(struct container *c)
     case CONTAINER_CREATING: /* as soon as that is answered */
     case CONTAINER_STARTING:
     case CONTAINER_INSPECTING:
-    case CONTAINER_DRAINING: /* it ends by itself */
+    case CONTAINER_DRAINING:
+    case CONTAINER_DOUBTED: /* it ends by itself */
         break;
     case CONTAINER_RUNNING:
         if (c->kill != NULL)

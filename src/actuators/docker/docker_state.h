@@ -27,6 +27,7 @@ enum container_state {
     CONTAINER_RUNNING,
     CONTAINER_INSPECTING,
     CONTAINER_DRAINING, /* dead: what it put out is read to the end */
+    CONTAINER_DOUBTED,  /* dead and read: it was killed, and whether for its memory may be told yet */
     CONTAINER_TOLD,     /* its end was told; it is removed when that is stored */
 };
 
@@ -68,6 +69,7 @@ struct container {
     uint32_t breaks; /* docker->breaks when its stream began: a connection that breaks ends like the output does */
     bool died;       /* an event said so, perhaps before start had answered */
     bool held_back;
+    bool limited; /* in its memory */
     bool oom;
     int64_t code;
     TAILQ_ENTRY(container) link;
@@ -173,7 +175,8 @@ void container_drain(struct container *container);
 /* container_run.c */
 void container_begin(struct container *container);
 void container_inspect(struct container *container);
-void container_is_dead(struct container *container);  /* the engine said so */
+void container_is_dead(struct container *container); /* the engine said so */
+void container_out_of_memory(struct container *container);
 void container_vanished(struct container *container); /* the engine does not know it */
 void container_stop(struct container *container);
 

@@ -111,7 +111,7 @@ static void take_event(struct docker *docker, const char *text, size_t len)
         if (strcmp(action, "die") == 0)
             container_is_dead(c);
         else if (strcmp(action, "oom") == 0)
-            c->oom = true;
+            container_out_of_memory(c);
         else if (strcmp(action, "destroy") == 0 && c->state == CONTAINER_RUNNING)
             container_vanished(c);
     }
