@@ -18,10 +18,19 @@ bool lt_mailbox_open(struct lt_mailbox *box)
 
 void lt_mailbox_put(struct lt_mailbox *box, struct lt_mail *mail)
 {
+    struct lt_mails mails = STAILQ_HEAD_INITIALIZER(mails);
+    STAILQ_INSERT_TAIL(&mails, mail, link);
+    lt_mailbox_put_all(box, &mails);
+}
+
+void lt_mailbox_put_all(struct lt_mailbox *box, struct lt_mails *mails)
+{
     static const uint64_t one = 1;
+    if (STAILQ_EMPTY(mails))
+        return;
     pthread_mutex_lock(&box->lock);
     bool first = STAILQ_EMPTY(&box->mails);
-    STAILQ_INSERT_TAIL(&box->mails, mail, link);
+    STAILQ_CONCAT(&box->mails, mails);
     pthread_mutex_unlock(&box->lock);
     if (first && box->event >= 0 && write(box->event, &one, sizeof one) < 0)
         lt_log(LT_LOG_ERROR, "another thread cannot be woken", LT_S("error", strerror(errno)));

@@ -29,6 +29,9 @@ bool lt_mailbox_open(struct lt_mailbox *box);
 /* Any thread. */
 void lt_mailbox_put(struct lt_mailbox *box, struct lt_mail *mail);
 
+/* The same for all of a list, which is empty then: who reads it finds all or none of them. */
+void lt_mailbox_put_all(struct lt_mailbox *box, struct lt_mails *mails);
+
 /* Moves all that came to `mails`, which is begun here; may be nothing. The thread that reads it. */
 void lt_mailbox_take(struct lt_mailbox *box, struct lt_mails *mails);
 

@@ -82,11 +82,9 @@ static void send_gathered(struct lt_turn *turn)
 {
     struct lt_redis_link *link = lt_container_of(turn, struct lt_redis_link, turn);
     struct lt_mail *mail;
-    while ((mail = STAILQ_FIRST(&link->gathered)) != NULL) {
-        STAILQ_REMOVE_HEAD(&link->gathered, link);
+    STAILQ_FOREACH(mail, &link->gathered, link)
         lt_redis_request_of(mail)->sent = true;
-        lt_mailbox_put(&link->to_thread, mail);
-    }
+    lt_mailbox_put_all(&link->to_thread, &link->gathered);
 }
 
 void lt_redis_send(struct lt_redis_link *link, struct lt_redis_request *request)
@@ -211,6 +209,7 @@ struct lt_redis_link *lt_redis_link_open(struct lt_loop *loop, struct lt_redis_l
     link->turn.fn = send_gathered;
     STAILQ_INIT(&link->gathered);
     STAILQ_INIT(&link->waiting);
+    STAILQ_INIT(&link->answered);
     STAILQ_INIT(&link->calls);
     make_owner(link->owner);
     make_prefix(link);
@@ -249,6 +248,7 @@ void lt_redis_link_close(struct lt_redis_link *link)
         lt_redis_drop_call(link, call);
     }
     free_mails(&link->waiting);
+    free_mails(&link->answered);
     free_mails(&link->gathered);
     lt_mailbox_take(&link->to_thread, &mails);
     free_mails(&mails);

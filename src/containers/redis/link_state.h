@@ -61,6 +61,8 @@ struct lt_redis_link {
     struct lt_redis_calls calls; /* in the order in which their answers come */
     unsigned call_count;
     struct lt_mails waiting;
+    struct lt_mails answered; /* in this round: the loop's thread gets them together */
+    uv_prepare_t tells;
     bool joined;
     bool told_lost;
     bool told_late;

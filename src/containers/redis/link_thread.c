@@ -23,14 +23,14 @@ void lt_redis_tell_event(struct lt_redis_link *link, enum lt_redis_event event, 
     struct lt_redis_letter *letter = lt_zalloc(sizeof *letter);
     letter->event = (int)event + 1;
     letter->text = lt_strdup(text);
-    lt_mailbox_put(&link->to_loop, &letter->mail);
+    STAILQ_INSERT_TAIL(&link->answered, &letter->mail, link);
 }
 
 void lt_redis_answer(struct lt_redis_link *link, struct lt_redis_request *request, int code, const char *message)
 {
     request->code = code;
     request->message = message != NULL ? lt_strdup(message) : NULL;
-    lt_mailbox_put(&link->to_loop, &request->mail);
+    STAILQ_INSERT_TAIL(&link->answered, &request->mail, link);
 }
 
 void lt_redis_fail_all(struct lt_redis_link *link, struct lt_mails *requests, int code, const char *message)
@@ -160,8 +160,15 @@ static void watch_time(uv_timer_t *timer)
 
 /* The thread. */
 
+static void tell_answered(uv_prepare_t *tells)
+{
+    struct lt_redis_link *link = tells->data;
+    lt_mailbox_put_all(&link->to_loop, &link->answered);
+}
+
 static void end_thread(struct lt_redis_link *link)
 {
+    uv_close((uv_handle_t *)&link->tells, NULL);
     lt_redis_close(link->commands);
     lt_redis_close(link->hints);
     uv_close((uv_handle_t *)&link->renew, NULL);
@@ -214,6 +221,9 @@ void *lt_redis_link_thread(void *arg)
     link->hints = lt_redis_connect(&link->uv, &link->options.address, "ltsh", &hints, link);
     start_timer(link, &link->renew, renew_now, lease / 4);
     start_timer(link, &link->watch, watch_time, lease / 20 < 1 ? lease / 20 : 1);
+    uv_prepare_init(&link->uv, &link->tells);
+    link->tells.data = link;
+    uv_prepare_start(&link->tells, tell_answered);
     uv_run(&link->uv, UV_RUN_DEFAULT);
     return NULL;
 }
