@@ -2,6 +2,7 @@
 -- and networks that fail.
 local ltsh = require "ltsh"
 local uv = require "luv"
+local certificates = require "spec.support.certificates"
 local redis = require "spec.support.redis"
 local run = require "spec.support.run"
 local scene = require "spec.support.scene"
@@ -30,7 +31,7 @@ end
 -- Why there is none.
 local function refusal(options)
   local made, message = pcall(connect, options)
-  assert.is_false(made)
+  assert.is_false(made, options.url)
   return message
 end
 
@@ -226,5 +227,72 @@ describe("a name server that does not answer", function()
     assert.truthy(result.stdout:find "closed\n$", result.stdout .. result.stderr)
     assert.truthy(result.stderr:find "its name is not looked up in time", result.stderr)
     assert.is_true(elapsed < 10)
+  end)
+end)
+
+describe("TLS", function()
+  local server, certs, url
+
+  lazy_setup(function()
+    certs = run.folder() .. "/certs"
+    certificates.make(certs, "IP:127.0.0.1")
+    server = redis.start {
+      "--tls-cert-file", certs .. "/server-cert.pem", "--tls-key-file", certs .. "/server-key.pem",
+      "--tls-ca-cert-file", certs .. "/ca.pem",
+    }
+    local port = redis.free_port()
+    server:cli("CONFIG", "SET", "tls-port", tostring(port))
+    url = "rediss://127.0.0.1:" .. port
+  end)
+
+  local function tls(changes)
+    local given = { ca = certs .. "/ca.pem", cert = certs .. "/cert.pem", key = certs .. "/key.pem" }
+    for name, value in pairs(changes) do given[name] = value or nil end
+    return given
+  end
+
+  -- A server that says only this.
+  local function saying(bytes)
+    local other = uv.new_tcp()
+    assert(other:bind("127.0.0.1", 0))
+    other:listen(1, function()
+      local client = uv.new_tcp()
+      other:accept(client)
+      client:write(bytes, function() client:close() end)
+    end)
+    return {
+      url = "://127.0.0.1:" .. math.tointeger(other:getsockname().port), close = function() other:close() end }
+  end
+
+  it("carries everything", function()
+    local container = connect { url = url, tls = tls {} }
+    local scheduler = scene.open(function(task) return #task.item end, { container = container })
+    local text = ("x"):rep(1000000)
+    for i = 1, 20 do scheduler:add { id = tostring(i), item = text } end
+    for i = 1, 20 do assert.equal(1000000, scheduler:wait(tostring(i)).output) end
+  end)
+
+  it("raises when one side does not trust the other, or they do not both speak it", function()
+    local function says(text, options)
+      local message = refusal(options)
+      assert.truthy(message:find(text, 1, true), message)
+    end
+    says("its certificate is not accepted: ", { url = url })
+    says("hostname mismatch", { url = url:gsub("127.0.0.1", "localhost"), tls = tls {} })
+    says("hostname mismatch", { url = url, tls = tls { name = "another.name" } })
+    says("certificate required", { url = url, tls = tls { cert = false, key = false } })
+    local alert, plain = saying "\x15\x03\x03\0\2\2\40", saying "-ERR unknown command\r\n"
+    says("it speaks TLS (begin the url with rediss://)", { url = "redis" .. alert.url })
+    says("it does not speak TLS", { url = "rediss" .. plain.url, tls = tls {} })
+    alert.close()
+    plain.close()
+    says("tls.key: the key in", { url = url, tls = tls { key = certs .. "/server-key.pem" } })
+  end)
+
+  it("may be for a name that is not the host's", function()
+    local container = connect { url = url:gsub("127.0.0.1", "localhost"), tls = tls { name = "127.0.0.1" } }
+    local scheduler = scene.open(nil, { container = container })
+    scheduler:add { id = "a" }
+    assert.equal("success", scheduler:wait("a").status)
   end)
 end)

@@ -21,12 +21,13 @@ local Server = {}
 Server.__index = Server
 Server.ready = "Ready to accept connections"
 
-local function free_port()
+--- A port that nobody listens at.
+function redis.free_port()
   local socket = uv.new_tcp()
   assert(socket:bind("127.0.0.1", 0))
   local port = socket:getsockname().port
   socket:close()
-  return port
+  return math.tointeger(port)
 end
 
 function Server:arguments()
@@ -67,7 +68,7 @@ local started = {}
 --- A server with these options besides its own; `fields.password` is used by `cli`.
 function redis.start(options, fields)
   local folder = run.folder()
-  local port = free_port()
+  local port = redis.free_port()
   local server = setmetatable({
     folder = folder, port = port, path = folder .. "/redis.sock", options = options or {},
     url = "redis://127.0.0.1:" .. port,
@@ -113,7 +114,7 @@ end
 
 --- A replica of this server that has caught up.
 function redis.replica(master)
-  local replica = redis.start { "--replicaof", "127.0.0.1 " .. math.tointeger(master.port) }
+  local replica = redis.start { "--replicaof", "127.0.0.1 " .. master.port }
   replica.child:expect "MASTER <%-> REPLICA sync: Finished with success"
   return replica
 end
@@ -123,7 +124,7 @@ function redis.cluster(count)
   local nodes, addresses = {}, {}
   for i = 1, count do
     nodes[i] = redis.start { "--cluster-enabled", "yes", "--cluster-node-timeout", "1000" }
-    addresses[i] = "127.0.0.1:" .. math.tointeger(nodes[i].port)
+    addresses[i] = "127.0.0.1:" .. nodes[i].port
   end
   if count == 1 then
     nodes[1]:cli("CLUSTER", "ADDSLOTSRANGE", "0", "16383")

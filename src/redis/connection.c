@@ -134,8 +134,9 @@ static void is_late(uv_timer_t *timer)
     connection->silent++;
     lose(connection,
          connection->state == LOOKING      ? "its name is not looked up in time"
-         : connection->state == CONNECTING ? "it cannot be connected to: no answer in time"
-                                           : "it does not answer in time",
+         : connection->state != CONNECTING ? "it does not answer in time"
+         : connection->place.by->by_tls    ? "no connection in time (does it speak TLS at this port?)"
+                                           : "no connection in time",
          false);
 }
 

@@ -135,8 +135,10 @@ static void take_by_tls(struct lt_redis_stream *stream, const char *bytes, size_
     }
     if (socket->stream == NULL || fine)
         return;
-    const char *why = lt_tls_error(stream->tls);
-    stream->user.failed(stream->arg, why != NULL ? why : "the server closed the connection", why != NULL);
+    const char *error = lt_tls_error(stream->tls);
+    char *why = lt_strdup(error != NULL ? error : "the server closed the connection"); /* it may outlive the stream */
+    stream->user.failed(stream->arg, why, error != NULL);
+    free(why);
 }
 
 static void give_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
