@@ -74,7 +74,8 @@ void lt_redis_put_optional(struct lt_redis_request *request, const struct lt_byt
 
 const char *lt_redis_outcome(const struct lt_redis_request *request)
 {
-    return lt_redis_text(request->reply, 0);
+    const redisReply *reply = request->reply;
+    return reply != NULL && reply->type == REDIS_REPLY_STRING ? reply->str : lt_redis_text(reply, 0);
 }
 
 void lt_redis_fail(const struct lt_redis_request *request, struct lt_reply *reply)
