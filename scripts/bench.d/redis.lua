@@ -61,10 +61,9 @@ end
 -- From an add on one host to the start on another, in milliseconds.
 local function latency()
   server:cli "FLUSHALL"
-  local giver, taker = open("latency", 1), nil
+  local giver, started = open("latency", 1), nil
   giver:pause()
-  local started
-  taker = ltsh.scheduler {
+  local taker = ltsh.scheduler {
     container = ltsh.container.redis { url = server.url, queue = "latency" }, limit = 8,
     actuator = ltsh.actuator.func(function() end),
   }
@@ -86,7 +85,8 @@ for _ = 1, ROUNDS do
   if limit_program then
     server:cli "FLUSHALL"
     local used = cpu()
-    local out = run.start({ "evalsha", tostring(n), "64", tostring(server.port) }, { program = limit_program }):wait().stdout
+    local args = { "evalsha", tostring(n), "64", tostring(server.port) }
+    local out = run.start(args, { program = limit_program }):wait().stdout
     print(("limit: %s jobs/s, %.1f us of the server each"):format(out:match ": *([%d.]+)", (cpu() - used) / n * 1e6))
   end
   print(("ltsh: %.0f tasks/s, %.1f us of the server each"):format(whole()))
