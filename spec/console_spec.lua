@@ -72,6 +72,47 @@ describe("the console", function()
       assert.is_true(names["same"] and names["same#2"])
     end)
 
+    it("none that is being collected, wherever it goes", function()
+      collectgarbage()
+      local console, held
+      local weak = setmetatable({}, { __mode = "k" }) -- its keys are there until their finalizers have run
+      local function make()
+        weak[ltsh.scheduler { name = "gone", container = ltsh.container.queue {},
+          actuator = ltsh.actuator.func(function() end) }] = true
+        setmetatable({}, { __gc = function() -- called before the scheduler's own
+          held = next(weak)
+          console = open_console()
+        end })
+      end
+      make()
+      collectgarbage()
+      collectgarbage "stop" -- or the next collection would take what should not have been there
+      assert.is_not_nil(held)
+      local answer, all = ask(console, "GET", "api/v1/schedulers")
+      local metrics = ltsh.http.get(console.url .. "metrics")
+      local given, why = pcall(open_console, { schedulers = { held } })
+      collectgarbage "restart"
+      assert.same({ 200, 200 }, { answer.status, metrics.status })
+      for _, one in ipairs(all.schedulers) do assert.not_equal("gone", one.name) end
+      assert.is_false(given)
+      assert.matches("schedulers%[1%] must be a scheduler", why)
+    end)
+
+    it("a scheduler under the name of one that has gone", function()
+      local console = open_console()
+      for _ = 1, 2 do
+        local scheduler = scene.open(function() end, { name = "again" })
+        assert.equal("again", select(2, ask(console, "GET", "api/v1/schedulers")).schedulers[1].name)
+        assert.equal(200, (ask(console, "GET", "api/v1/schedulers/again")).status)
+        scheduler:close()
+        scene.close()
+        scheduler = nil
+        collectgarbage()
+        assert.is_nil(scheduler)
+        assert.equal(404, (ask(console, "GET", "api/v1/schedulers/again")).status)
+      end
+    end)
+
     it("tasks page by page, each once, the newest or the oldest first", function()
       for _, make in ipairs {
         function() return ltsh.container.queue {} end,

@@ -48,20 +48,21 @@ local function is_loopback(host)
 end
 
 -- Two schedulers of one name: the second is name#2.
-local function name_of(feed, scheduler)
-  local there, name = pcall(core.name, scheduler)
-  if not there then return nil end -- it is being collected
+local function free_name(feed, name)
   local n, free = 1, name
-  while feed.records[free] and feed.records[free].scheduler do
+  while feed:find(free) do
     n = n + 1
     free = name .. "#" .. n
   end
   return free
 end
 
+-- One that a script found in a finalizer may go between any two calls: it is left out.
 local function follow(console, scheduler)
-  local name = name_of(console.feed, scheduler)
-  if name then console.feed:follow(scheduler, name) end
+  local ok, raised = pcall(function()
+    console.feed:follow(scheduler, free_name(console.feed, core.name(scheduler)))
+  end)
+  if not ok and pcall(core.name, scheduler) then error(raised, 0) end
 end
 
 -- Requests.
@@ -215,9 +216,6 @@ function Console:metrics()
   return { body = metrics.page(self), headers = { ["Content-Type"] = metrics.TYPE } }
 end
 
-function Console:config_of(record) return record.scheduler and core.config(record.scheduler) or {} end
-function Console:is_paused(record) return record.scheduler and core.paused(record.scheduler) or false end
-
 -- What the page needs to ask for the token is open.
 local ALWAYS_OPEN = { [""] = true, ["static/*rest"] = true, ["healthz"] = true, ["api/v1/settings"] = true }
 
@@ -294,6 +292,7 @@ end
 local function start_turns(console)
   local timer, expected = uv.new_timer(), nil
   timer:start(1000, 1000, function()
+    console.feed:sweep()
     local now = uv.hrtime() / 1e9
     if expected then
       local late, i = math.max(now - expected - 1, 0), 1
@@ -339,8 +338,6 @@ local function open(options)
     title = options.title ~= nil and check.text(WHERE, "title", options.title) or nil,
     turns = { counts = zeros, sum = 0 }, began = ltsh.now(),
   }, Console)
-  console.config_of = function(record) return Console.config_of(console, record) end
-  console.is_paused = function(record) return Console.is_paused(console, record) end
   local ok, made_server = pcall(server, {
     host = host, port = options.port == nil and 8000 or check.integer(WHERE, "port", options.port, 0),
     routes = routes_of(console), hold = options.hold ~= false, handler_timeout = 120,
@@ -349,7 +346,7 @@ local function open(options)
   console.server, console.port = made_server, made_server.port
   console.cookie = "ltsh_" .. console.port
   console.url = made_server.url .. console.base_path:sub(2)
-  for _, scheduler in ipairs(schedulers or made.list()) do follow(console, scheduler) end
+  for _, scheduler in ipairs(schedulers or core.schedulers()) do follow(console, scheduler) end
   if not schedulers then
     console.hook = function(scheduler) follow(console, scheduler) end
     made.hooks[console.hook] = true

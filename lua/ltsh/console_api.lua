@@ -30,9 +30,9 @@ end
 -- What is asked for.
 
 local function find_scheduler(console, request)
-  local record = console.feed.records[request.params.s]
-  if not record or not record.scheduler then fail("unknown", "there is no scheduler of this name") end
-  return record.scheduler, record
+  local scheduler, record = console.feed:find(request.params.s)
+  if not scheduler then fail("unknown", "there is no scheduler of this name") end
+  return scheduler, record
 end
 
 local function find_task(console, request)
@@ -74,12 +74,11 @@ end
 
 -- Schedulers.
 
-local function show_scheduler(console, record)
-  local scheduler = record.scheduler
+local function show_scheduler(console, scheduler, record)
   local stats = scheduler:stats() or {}
-  local config = console.config_of(record)
+  local config = core.config(scheduler)
   return {
-    name = record.name, paused = console.is_paused(record),
+    name = record.name, paused = core.paused(scheduler) or false,
     limit = config.limit or 1, global_limit = config.global_limit,
     timeout = config.timeout, read_only = console.read_only, stats = stats,
   }
@@ -87,15 +86,12 @@ end
 
 function api.schedulers(console)
   local list = json.array {}
-  for _, record in ipairs(console.feed:live()) do
-    if record.scheduler then list[#list + 1] = show_scheduler(console, record) end
-  end
+  for _, one in ipairs(console.feed:live()) do list[#list + 1] = show_scheduler(console, one.scheduler, one.record) end
   return { json = { schedulers = list, time = ltsh.now() } }
 end
 
 function api.scheduler(console, request)
-  local _, record = find_scheduler(console, request)
-  return { json = show_scheduler(console, record) }
+  return { json = show_scheduler(console, find_scheduler(console, request)) }
 end
 
 local SETTABLE = { limit = true, global_limit = true, timeout = true }
@@ -110,7 +106,7 @@ function api.set(console, request)
   local ok, done, message, code = pcall(scheduler.set, scheduler, changes)
   if not ok then fail("bad_request", done) end
   if done == nil and message then fail(code or "error", message) end
-  return { json = show_scheduler(console, record) }
+  return { json = show_scheduler(console, scheduler, record) }
 end
 
 local function pause_with(method)
@@ -120,7 +116,7 @@ local function pause_with(method)
     local ok, done, message, code = pcall(scheduler[method], scheduler, { queue = queue })
     if not ok then fail("bad_request", done) end
     if done == nil and message then fail(code == "unsupported" and "bad_request" or code or "error", message) end
-    return { json = show_scheduler(console, record) }
+    return { json = show_scheduler(console, scheduler, record) }
   end
 end
 

@@ -118,7 +118,7 @@ Feed.__index = Feed
 
 function feed.new(redact)
   return setmetatable({
-    records = {}, listeners = {}, listening = 0, redact = redact, id = 0, boot = ("%x"):format(uv.hrtime()),
+    records = {}, named = {}, listeners = {}, listening = 0, redact = redact, id = 0, boot = ("%x"):format(uv.hrtime()),
   }, Feed)
 end
 
@@ -168,33 +168,42 @@ local function count_end(record, task)
   record.outputs[task.id] = nil
 end
 
--- A scheduler that nobody refers to is closed: record.scheduler is nil then.
-local Record = { __index = function(record, name)
-  return name == "scheduler" and rawget(record, "ref")[1] or nil
-end }
-
---- The records of the schedulers that are there, in the order in which they were made.
-function Feed:live()
-  local records = {}
-  for i = #self.records, 1, -1 do
-    if not self.records[i].scheduler then
-      self.records[self.records[i].name] = nil
-      table.remove(self.records, i)
-    end
-  end
-  for i, record in ipairs(self.records) do records[i] = record end
-  return records
+--- The scheduler of this name, and its record; nil: there is none. One that nobody refers to may go at any moment, so
+--- whoever uses it holds it, and does not look twice.
+function Feed:find(name)
+  local record = self.named[name]
+  local scheduler = record and record.ref[1]
+  if scheduler then return scheduler, record end
 end
 
---- Follows a scheduler from now on. It does not keep it alive.
+--- A list of { scheduler =, record = } of those that are there, in the order in which they were made.
+function Feed:live()
+  local live = {}
+  for _, record in ipairs(table.move(self.records, 1, #self.records, 1, {})) do
+    local scheduler = record.ref[1]
+    if scheduler then live[#live + 1] = { scheduler = scheduler, record = record } end
+  end
+  return live
+end
+
+--- Forgets those that went. Only from the loop, where nothing else comes between.
+function Feed:sweep()
+  for i = #self.records, 1, -1 do
+    local record = self.records[i]
+    if not record.ref[1] then
+      table.remove(self.records, i)
+      if self.named[record.name] == record then self.named[record.name] = nil end
+    end
+  end
+end
+
+--- Follows a scheduler from now on. It does not keep it alive. Raises, and has not begun, if it is being collected.
 function Feed:follow(scheduler, name)
-  local record = setmetatable({
+  local record = {
     name = name, ref = setmetatable({ scheduler }, { __mode = "v" }), added = 0, finished = {}, failed = {},
     retries = 0, outputs = {},
     wait = new_histogram(), run = new_histogram(),
-  }, Record)
-  self.records[#self.records + 1] = record
-  self.records[name] = record
+  }
   scheduler:on("added", function(task)
     record.added = record.added + 1
     self:tell_task(record, task)
@@ -223,7 +232,8 @@ function Feed:follow(scheduler, name)
     end
     self:tell_output(record, task, output:add(stream, bytes))
   end)
-  return record
+  self.named[name] = record
+  table.insert(self.records, record)
 end
 
 -- The figures.
@@ -244,8 +254,8 @@ function Feed:look()
   if self.looking then return end
   self.looking = true
   ltsh.spawn(function()
-    for _, record in ipairs(self:live()) do
-      local stats = record.scheduler and record.scheduler:stats()
+    for _, one in ipairs(self:live()) do
+      local record, stats = one.record, one.scheduler:stats()
       if stats and not same(stats, record.stats) then
         record.stats = stats
         self:each(function(listener)
@@ -312,7 +322,7 @@ function Feed:stream(send, scheduler, task)
   self:listen(listener)
   local hello = { version = ltsh.version, time = ltsh.now(), boot = self.boot }
   if not self:send(send, { event = "hello", data = hello, retry = 2000 }) then return end
-  for _, record in ipairs(self.records) do record.stats = nil end
+  for _, one in ipairs(self:live()) do one.record.stats = nil end
   self:look()
   while not self.closed do
     if not listener.queue[1] and not listener.lost then

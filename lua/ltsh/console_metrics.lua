@@ -1,6 +1,7 @@
 -- The console's figures in Prometheus's text format. Labels are of bounded sets: schedulers, statuses, classes of
 -- reasons.
 local ltsh = require "ltsh"
+local core = require "ltsh.core"
 local uv = require "luv"
 local feed = require "ltsh.console_feed"
 
@@ -94,9 +95,9 @@ local STATUSES = { "waiting", "delayed", "running", "exporting" }
 --- All of it.
 function metrics.page(console)
   local page, rows = setmetatable({}, Page), {}
-  for _, record in ipairs(console.feed:live()) do
-    local stats = record.scheduler:stats()
-    if stats then rows[#rows + 1] = { record = record, stats = stats } end
+  for _, one in ipairs(console.feed:live()) do
+    one.stats = one.scheduler:stats()
+    if one.stats then rows[#rows + 1] = one end
   end
   each_figure(rows, page, "ltsh_tasks", "gauge", "Tasks by what they do.", function(row, labels)
     for _, status in ipairs(STATUSES) do
@@ -104,10 +105,10 @@ function metrics.page(console)
     end
   end)
   each_figure(rows, page, "ltsh_limit", "gauge", "How many tasks may run at once.", function(row, labels)
-    page:sample("ltsh_limit", labels, console.config_of(row.record).limit or 1)
+    page:sample("ltsh_limit", labels, core.config(row.scheduler).limit or 1)
   end)
   each_figure(rows, page, "ltsh_paused", "gauge", "Whether nothing starts.", function(row, labels)
-    page:sample("ltsh_paused", labels, console.is_paused(row.record) and 1 or 0)
+    page:sample("ltsh_paused", labels, core.paused(row.scheduler) and 1 or 0)
   end)
   each_figure(rows, page, "ltsh_oldest_waiting_seconds", "gauge", "How long the oldest waiting task waits.",
     function(row, labels) page:sample("ltsh_oldest_waiting_seconds", labels, row.stats.oldest_waiting or 0) end)

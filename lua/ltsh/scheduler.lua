@@ -172,7 +172,7 @@ local function make(options)
   local scheduler = core.scheduler(config)
   if taken then taken() end
   if can.progress then require("ltsh.lines").follow(scheduler, can.progress) end
-  made.add(scheduler)
+  made.tell(scheduler)
   return scheduler
 end
 

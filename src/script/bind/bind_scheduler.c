@@ -302,7 +302,14 @@ static int is_paused(lua_State *L)
     return 1;
 }
 
-/* core.schedulers() -> how many were ever made, for default names */
+/* core.schedulers() -> a list of those that are there, in the order in which they were made */
+static int list_schedulers(lua_State *L)
+{
+    lt_bound_push_all(L);
+    return 1;
+}
+
+/* core.number() -> how many were ever made, for default names */
 static int count_schedulers(lua_State *L)
 {
     lua_pushinteger(L, ++lt_script_of(L)->scheduler_count);
@@ -404,8 +411,8 @@ void lt_bind_scheduler(lua_State *L)
     static const luaL_Reg meta[] = {
         {"__gc", collect_scheduler}, {"__close", lt_close_scope}, {"__tostring", scheduler_to_string}, {NULL, NULL}};
     static const luaL_Reg functions[] = {
-        {"scheduler", make_scheduler}, {"set", set_scheduler}, {"config", get_config}, {"paused", is_paused},
-        {"number", count_schedulers},  {"name", core_name},    {NULL, NULL},
+        {"scheduler", make_scheduler}, {"set", set_scheduler}, {"config", get_config},          {"paused", is_paused},
+        {"number", count_schedulers},  {"name", core_name},    {"schedulers", list_schedulers}, {NULL, NULL},
     };
     luaL_setfuncs(L, functions, 0);
 

@@ -51,6 +51,22 @@ bool lt_bound_push(struct lt_bound *bound, lua_State *L)
     return lives;
 }
 
+void lt_bound_push_all(lua_State *L)
+{
+    struct lt_script *script = lt_script_of(L);
+    struct lt_bound *bound;
+    int count = 0;
+    TAILQ_FOREACH(bound, &script->schedulers, link)
+        count++;
+    lua_createtable(L, count, 0); /* here finalizers may run, and schedulers go; below nothing does that */
+    count = 0;
+    TAILQ_FOREACH(bound, &script->schedulers, link)
+        if (lt_bound_push(bound, L))
+            lua_rawseti(L, -2, ++count);
+        else
+            lua_pop(L, 1);
+}
+
 void lt_bound_review(struct lt_bound *bound)
 {
     if (bound->closed.posted)

@@ -47,6 +47,9 @@ LT_RAISES struct lt_bound *lt_bound_check(lua_State *L, const char *function);
 /* Pushes the object. False, and nil, when it was or is being collected: that is known here before its finalizer runs. */
 bool lt_bound_push(struct lt_bound *bound, lua_State *L);
 
+/* Pushes a list of the objects of all schedulers that are not closed and not being collected, in the order in which they were made. */
+void lt_bound_push_all(lua_State *L);
+
 /* Frees what may be freed now. */
 void lt_bound_review(struct lt_bound *bound);
 
