@@ -148,7 +148,9 @@ struct lt_list_op {
     int status;            /* < 0: any */
     struct lt_bytes *key;  /* NULL: any */
     struct lt_bytes *text; /* is part of the id, as it stands there; NULL: any */
-    uint64_t after;        /* from behind the place that an earlier answer named in `next`; 0: from the beginning */
+    uint64_t
+        after; /* from behind the place that an earlier answer named in `next`; 0: from the beginning. The container's
+                         to move on */
     uint64_t offset;
     uint64_t limit;
     bool descending; /* newest first; else in the order of adding */
