@@ -405,6 +405,16 @@ function ltsh.scheduler(options) end
 ---@class ltsh.CloseOptions
 ---@field drain? number Seconds that running tasks have to end (default 0).
 
+---A process that has schedulers on a queue.
+---@class ltsh.QueueHost
+---@field name string Of its machine.
+---@field version? string Of ltsh; nil: not known.
+---@field pid? integer Of the process; nil: not known.
+---@field heartbeat number When it last showed that it lives, Unix seconds by the clock of who asks.
+---@field lease_end? number Until when that is believed; nil: there are no leases.
+---@field running integer Tasks of the queue that it runs or exports.
+---@field self boolean It is this process.
+
 ---Figures of a scheduler; counts are since it was made.
 ---@class ltsh.Stats
 ---@field waiting? integer Tasks that could begin. nil, as `delayed`, if the container cannot count.
@@ -467,6 +477,12 @@ function Scheduler:list(options) end
 ---@return string? message
 ---@return ltsh.Code? code
 function Scheduler:count(options) end
+
+---The hosts on the queue, in the order in which they came; of a container that hosts do not share, this one.
+---@return ltsh.QueueHost[]? hosts
+---@return string? message
+---@return ltsh.Code? code
+function Scheduler:hosts() end
 
 ---The output of a task: from the persister, else what is kept.
 ---@param id string

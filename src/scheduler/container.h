@@ -148,7 +148,9 @@ struct lt_list_op {
     int status;            /* < 0: any */
     struct lt_bytes *key;  /* NULL: any */
     struct lt_bytes *text; /* is part of the id, as it stands there; NULL: any */
-    uint64_t after;        /* from behind the place that an earlier answer named in `next`; 0: from the beginning */
+    uint64_t
+        after; /* from behind the place that an earlier answer named in `next`; 0: from the beginning. The container's
+                         to move on */
     uint64_t offset;
     uint64_t limit;
     bool descending; /* newest first; else in the order of adding */
@@ -165,6 +167,32 @@ struct lt_count_op {
     struct lt_reply reply;
     uint64_t counts[LT_STATUSES];
     uint64_t delayed; /* of those waiting */
+};
+
+/* A process that has schedulers on the queue. */
+struct lt_queue_host {
+    char *name; /* of its machine, and the version of ltsh (NULL: not known): the list's */
+    char *version;
+    int64_t pid;      /* 0: not known */
+    double heartbeat; /* when it last showed that it lives, in Unix seconds by this host's clock */
+    double lease_end; /* until when that is believed; 0: there are no leases */
+    uint64_t running; /* tasks of the queue that it runs or exports */
+    bool self;        /* it is this process */
+};
+
+/* A growing array of them. Zero it to make one. */
+struct lt_queue_hosts {
+    struct lt_queue_host *items;
+    uint32_t count;
+};
+
+/* Appends one, taking over its texts; and lets go of all. */
+struct lt_queue_host *lt_queue_hosts_push(struct lt_queue_hosts *hosts, struct lt_queue_host host);
+void lt_queue_hosts_free(struct lt_queue_hosts *hosts);
+
+struct lt_hosts_op {
+    struct lt_reply reply;
+    struct lt_queue_hosts hosts; /* in the order in which they came */
 };
 
 /* Tasks that a host left running or exporting when it died, all taken over. */
@@ -243,6 +271,8 @@ struct lt_container_ops {
     void (*get)(struct lt_container *container, struct lt_get_op *op);
     void (*list)(struct lt_container *container, struct lt_list_op *op);
     void (*count)(struct lt_container *container, struct lt_count_op *op);
+    /* The hosts on the queue. (optional: there is this one alone) */
+    void (*hosts)(struct lt_container *container, struct lt_hosts_op *op);
     /* (optional: nothing outlives a host) */
     void (*recover)(struct lt_container *container, struct lt_recover_op *op);
     /* Stops a task that runs on another host. (optional: only this host runs its tasks) */

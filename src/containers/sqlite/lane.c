@@ -99,6 +99,7 @@ void lt_sqlite_request_clear(struct lt_sqlite_request *request)
     lt_tasks_free(&request->tasks);
     lt_tasks_free(&request->seen);
     lt_task_unref(request->task);
+    lt_queue_hosts_free(&request->hosts);
     lt_bytes_unref(request->bytes);
     free(request->message);
     request->task = NULL;

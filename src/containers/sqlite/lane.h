@@ -60,6 +60,7 @@ enum lt_sqlite_kind {
     LT_SQLITE_GET,
     LT_SQLITE_LIST,
     LT_SQLITE_COUNT,
+    LT_SQLITE_HOSTS,
     LT_SQLITE_RECOVER, /* becomes an owner, and takes over what others left */
     LT_SQLITE_ASK_STOP,
     LT_SQLITE_PAUSE,
@@ -115,6 +116,7 @@ struct lt_sqlite_request {
     struct lt_tasks tasks;
     struct lt_tasks seen; /* of a claim by choice */
     struct lt_task *task;
+    struct lt_queue_hosts hosts;
     struct lt_bytes *bytes;
     double next_date;
     bool more, waits;

@@ -181,6 +181,10 @@ const char *const lt_statement_texts[LT_STATEMENTS] = {
     [LT_ST_OWNER_NEW] =
         "INSERT INTO ltsh_owners(owner, queue, host, lock, lease, since) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
     [LT_ST_OWNERS] = "SELECT owner, queue, lock, lease, mark FROM ltsh_owners",
+    [LT_ST_HOSTS] =
+        "SELECT owner, host, lock, lease, mark, (SELECT count(*) FROM ltsh_tasks t INDEXED BY ltsh_running WHERE"
+        " t.queue = ?1 AND t.owner = o.owner AND t.state >= 2 AND t.state <= 3) FROM ltsh_owners o WHERE o.queue = ?1"
+        " ORDER BY owner",
     [LT_ST_OWNER_MARK] = "UPDATE ltsh_owners SET mark = mark + 1 WHERE owner = ?1 AND mark >= 0",
     [LT_ST_OWNER_GIVE_UP] = "UPDATE ltsh_owners SET mark = -1 WHERE owner = ?1",
     [LT_ST_OWNER_GONE] = "DELETE FROM ltsh_owners WHERE owner = ?1",

@@ -79,6 +79,7 @@ enum lt_statement {
     LT_ST_OLD_ENDED,
     LT_ST_OWNER_NEW,
     LT_ST_OWNERS,
+    LT_ST_HOSTS,
     LT_ST_OWNER_MARK,
     LT_ST_OWNER_GONE,
     LT_ST_OWNER_GIVE_UP,

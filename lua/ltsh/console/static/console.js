@@ -196,6 +196,23 @@ async function fetch_schedulers() {
   draw_schedulers();
 }
 
+// The hosts on the queue, where there are others.
+
+function draw_hosts() {
+  const hosts = (state.hosts || []).filter((host) => host.scheduler === state.name);
+  $("hosts").hidden = hosts.length < 2;
+  $("hosts").querySelector("summary").textContent = hosts.length + " hosts";
+  $("hosts").querySelector("tbody").replaceChildren(...hosts.map((host) => element("tr", {},
+    element("td", {}, host.name + (host.self ? " (this one)" : "")), element("td", {}, host.pid ? String(host.pid) : "–"),
+    element("td", {}, host.version || "–"), element("td", { class: "num" }, host.running.toLocaleString()),
+    element("td", {}, moment(host.heartbeat), host.lease_end && host.lease_end < now() ? " (given up)" : ""))));
+}
+
+async function fetch_hosts() {
+  state.hosts = (await get("api/v1/hosts")).hosts;
+  draw_hosts();
+}
+
 // The list.
 
 function list_path() {
@@ -477,10 +494,12 @@ function hear_task(task) {
   refresh_total();
 }
 
+const refresh_hosts = throttle(failing(fetch_hosts), 5000);
+
 const refresh_list = throttle(failing(fetch_list), 1000);
 
 function told(name, data) {
-  if (name === "stats") note_stats(data.scheduler, data.stats);
+  if (name === "stats") { note_stats(data.scheduler, data.stats); refresh_hosts(); }
   else if (name === "task" && data.scheduler === state.name) hear_task(data.task);
   else if (name === "resync" || name === "open") failing(fetch_all)();
 }
@@ -516,6 +535,7 @@ setInterval(() => { // running tasks get older
 async function fetch_all() {
   await fetch_schedulers();
   await fetch_list();
+  refresh_hosts();
 }
 
 function show_filter() {
@@ -530,6 +550,7 @@ const show_all = failing(async () => {
   state.selected.clear();
   draw_schedulers();
   draw_figures();
+  draw_hosts();
   await fetch_all();
   await show_task();
 });
