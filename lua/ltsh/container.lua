@@ -45,7 +45,7 @@ end
 --- this machine. What add returned is on disk: with durability "full" (the default) it survives a loss of power, with
 --- "normal" the end of the process. `keep`: seconds for which tasks are kept after an end, { success =, failed =,
 --- stopped = }; `lease`: seconds after which the tasks of a host that lives and does not move are another's; `fair`:
---- keys that wait take turns, which all hosts with it share and which outlive them; order and priorities are within a key.
+--- keys that wait take turns, which all hosts with it share and which outlive them, and order is within a key.
 function container.sqlite(options)
   check.table(SQLITE, "options", options)
   check.names(SQLITE, options, {

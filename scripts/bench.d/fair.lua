@@ -1,8 +1,8 @@
 -- scripts/bench fair [N [RUN]]: what turns cost (fair = true), with 1, 1,000 and 100,000 keys.
 --
 -- N tasks wait (default 1,000,000), their keys in turn; the time of a task is that of the first RUN of them (default
--- 50,000) to their ends, at limit 64, once with a container that is fair and once without, three times in turn. Then with
--- a key that floods: all but 100 of the tasks are one's. The database is in /var/tmp, or in $TMPDIR.
+-- 50,000) to their ends, at limit 64, once with a container that is fair and once without, three times in turn. Then
+-- with a key that floods: all but 100 of the tasks are of one. The database is in /var/tmp, or in $TMPDIR.
 package.path = arg[0]:match "^(.*)/scripts/" .. "/?.lua;" .. package.path
 local figures = require "support.figures"
 local ltsh = require "ltsh"
