@@ -19,14 +19,30 @@ contract("ltsh.container.priority", function(options) return ltsh.container.prio
   priorities = true,
 })
 
+contract("ltsh.container.priority, fair", function(options)
+  options = options or {}
+  options.fair = true
+  return ltsh.container.priority(options)
+end, { priorities = true })
+
 contract("ltsh.container.sqlite", function()
   return ltsh.container.sqlite { path = scene.temporary ".db", durability = "normal" }
 end, { priorities = true, keeps_all = true, unlimited = true, durable = true })
 
 local function in_file(options)
   options = options or {}
-  return ltsh.container.sqlite { path = options.path or scene.temporary ".db", durability = "normal" }
+  return ltsh.container.sqlite {
+    path = options.path or scene.temporary ".db", durability = "normal", fair = options.fair,
+  }
 end
+
+contract("ltsh.container.sqlite, fair", function() return in_file { fair = true } end, {
+  priorities = true, keeps_all = true, unlimited = true, durable = true,
+})
+
+contract("queue and sqlite combined, fair", function()
+  return ltsh.container.combine(ltsh.container.queue { fair = true }, in_file { fair = true })
+end, { keeps_all = true, unlimited = true, durable = true })
 
 contract("queue and sqlite combined", function()
   return ltsh.container.combine(ltsh.container.queue {}, in_file())

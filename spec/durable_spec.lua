@@ -664,6 +664,9 @@ describe("ltsh.container.sqlite", function()
     db:exec "DROP INDEX ltsh_due"
     db:exec "DROP INDEX ltsh_due_keyed"
     db:exec "CREATE INDEX ltsh_due ON ltsh_tasks(queue, priority DESC, place, key) WHERE state = 1"
+    db:exec "DROP TABLE ltsh_turns"
+    db:exec "DROP INDEX ltsh_suspect_of"
+    db:exec "ALTER TABLE ltsh_queues DROP COLUMN fair"
     db:exec "UPDATE ltsh_queues SET version = 1 WHERE queue = 0"
     return path
   end
@@ -694,7 +697,7 @@ describe("ltsh.container.sqlite", function()
     assert.same({ "t1", "t2", "t3", "t4", "t5" }, said)
     local _, new = open(function() end)
     assert.equal(schema(new), schema(path))
-    assert.equal(2, query(path, "SELECT version FROM ltsh_queues WHERE queue = 0"))
+    assert.equal(3, query(path, "SELECT version FROM ltsh_queues WHERE queue = 0"))
   end)
 
   it("begins nothing and writes nothing once a later version has changed its file", function()
@@ -711,7 +714,7 @@ describe("ltsh.container.sqlite", function()
     assert.equal(0, query(path, "SELECT count(*) FROM ltsh_tasks"))
     do
       local db <close> = assert(ltsh.sqlite.open(path))
-      db:exec "UPDATE ltsh_queues SET version = 2 WHERE queue = 0"
+      db:exec "UPDATE ltsh_queues SET version = 3 WHERE queue = 0"
     end
     eventually("it is back", function() return scheduler:add { id = "b" } end)
     assert.equal("success", scheduler:wait("b", 10).status)

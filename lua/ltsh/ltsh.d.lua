@@ -599,6 +599,7 @@ function Scheduler:close(options) end
 
 ---@class ltsh.MemoryOptions
 ---@field size? integer Tasks that have not ended, at most (default 1000000).
+---@field fair? boolean Keys that wait take turns; order and priorities are within a key (default false).
 
 ---@class ltsh.container
 ltsh.container = {}
@@ -624,6 +625,7 @@ function ltsh.container.priority(options) end
 ---@field durability? "full"|"normal" "full": what add returned survives a loss of power (default); "normal": the end of the process.
 ---@field keep? ltsh.KeepSeconds How long tasks are kept after their end.
 ---@field lease? number Seconds after which the tasks of a host that lives and does not move are another's (default 15).
+---@field fair? boolean Keys that wait take turns, over all hosts on the queue that say so; order and priorities are within a key (default false).
 
 ---In an SQLite database: tasks outlive the host, and schedulers of any process of this machine share the queue. Raises if the file cannot be used.
 ---@param options ltsh.SqliteOptions
@@ -641,7 +643,7 @@ function ltsh.container.sqlite(options) end
 ---@return ltsh.Container
 function ltsh.container.redis(options) end
 
----Tasks are in `persistent`, and `memory` says in which order they run. Every transition is stored first. Raises if they cannot be combined.
+---Tasks are in `persistent`, and `memory` says in which order they run. Every transition is stored first. Raises if they cannot be combined, as when one of two built-in ones is fair and the other is not.
 ---@param memory ltsh.Container|ltsh.LuaContainer One in memory; one in Lua needs add_running.
 ---@param persistent ltsh.Container|ltsh.LuaContainer One that is durable; one in Lua needs waiting and to_running.
 ---@return ltsh.Container

@@ -483,6 +483,13 @@ static void memory_key_open(struct lt_container *container, const struct lt_byte
     lt_ready_open_key(&memory_of(container)->ready, key);
 }
 
+static void memory_key_turn(struct lt_container *container, const struct lt_bytes *key, uint64_t turn)
+{
+    struct memory *memory = memory_of(container);
+    if (memory->base.fair)
+        lt_ready_set_turn(&memory->ready, key, turn);
+}
+
 static uint64_t memory_ahead(const struct lt_container *container, const struct lt_task *task)
 {
     const struct memory *memory = (const struct memory *)container;
@@ -540,30 +547,31 @@ static void release_memory(struct lt_container *container)
     .announces = true, .open = open_memory, .add = memory_add, .add_now = memory_add_now, .expect = memory_expect,     \
     .claim = memory_claim, .change = memory_change, .update = memory_update, .get = memory_get, .list = memory_list,   \
     .count = memory_count, .oldest = memory_oldest, .ahead = memory_ahead, .key_open = memory_key_open,                \
-    .abandon = abandon_waiting, .close = close_memory, .release = release_memory
+    .key_turn = memory_key_turn, .abandon = abandon_waiting, .close = close_memory, .release = release_memory
 
 static const struct lt_container_ops queue_ops = {.name = "queue", MEMORY_OPS};
 static const struct lt_container_ops priority_ops = {.name = "priority container", .priorities = true, MEMORY_OPS};
 
-static struct lt_container *new_memory(const struct lt_container_ops *ops, uint64_t size)
+static struct lt_container *new_memory(const struct lt_container_ops *ops, uint64_t size, bool fair)
 {
     struct memory *memory = lt_zalloc(sizeof *memory);
     memory->base.ops = ops;
+    memory->base.fair = fair;
     memory->size = size;
     memory->ids.key = id_of;
     memory->delayed.place = memory->dated.place = offsetof(struct lt_task, heap_place);
     memory->expiring.place = offsetof(struct lt_task_options, expiry_place);
     TAILQ_INIT(&memory->ended);
-    lt_ready_open(&memory->ready, ops->priorities);
+    lt_ready_open(&memory->ready, ops->priorities, fair);
     return &memory->base;
 }
 
-struct lt_container *lt_queue_new(uint64_t size)
+struct lt_container *lt_queue_new(uint64_t size, bool fair)
 {
-    return new_memory(&queue_ops, size);
+    return new_memory(&queue_ops, size, fair);
 }
 
-struct lt_container *lt_priority_new(uint64_t size)
+struct lt_container *lt_priority_new(uint64_t size, bool fair)
 {
-    return new_memory(&priority_ops, size);
+    return new_memory(&priority_ops, size, fair);
 }

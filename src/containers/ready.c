@@ -23,10 +23,11 @@ static void group_open(struct lt_group *group, struct lt_bytes *key, uint32_t ha
     TAILQ_INIT(&group->list);
 }
 
-void lt_ready_open(struct lt_ready *ready, bool by_priority)
+void lt_ready_open(struct lt_ready *ready, bool by_priority, bool fair)
 {
     *ready = (struct lt_ready){
-        .by_priority = by_priority,
+        .by_priority = by_priority || fair,
+        .fair = fair,
         .groups.key = group_key,
         .open.place = offsetof(struct lt_group, place),
         .aside.place = offsetof(struct lt_group, place),
@@ -97,11 +98,13 @@ static void place_group(struct lt_ready *ready, struct lt_group *group)
         }
         return;
     }
-    int64_t rank = ready->by_priority ? ~first->priority : 0; /* ~: higher first, without overflow */
+    bool ranks = ready->by_priority && !ready->fair;
+    int64_t rank = ranks ? ~first->priority : 0; /* ~: higher first, without overflow */
+    uint64_t order = ready->fair ? group->turn : first->seq;
     if (group->place == LT_HEAP_NONE)
-        lt_heap_push(heap, rank, first->seq, group);
+        lt_heap_push(heap, rank, order, group);
     else
-        lt_heap_change(heap, group->place, rank, first->seq);
+        lt_heap_change(heap, group->place, rank, order);
 }
 
 /* It was the first, or behind few that are back too. */
@@ -116,10 +119,22 @@ static void put_back(struct lt_task_list *list, struct lt_task *task)
         TAILQ_INSERT_TAIL(list, task, link);
 }
 
+/* A group that comes new stands behind the others; one of which a task is back has the turn again that this used. */
+static void give_turn(struct lt_ready *ready, struct lt_group *group, const struct lt_task *back)
+{
+    bool is_new = group_first(ready, group) == NULL;
+    if (back != NULL)
+        group->turn = is_new || back->turn < group->turn ? back->turn : group->turn;
+    else if (is_new)
+        group->turn = ++ready->turn;
+}
+
 void lt_ready_push(struct lt_ready *ready, struct lt_task *task)
 {
     struct lt_group *group = group_of(ready, task);
     bool is_back = task->seq > 0;
+    if (ready->fair)
+        give_turn(ready, group, is_back ? task : NULL);
     if (!is_back)
         task->seq = ++ready->seq;
     ready->count++;
@@ -131,7 +146,7 @@ void lt_ready_push(struct lt_ready *ready, struct lt_task *task)
     } else {
         TAILQ_INSERT_TAIL(&group->list, task, link);
     }
-    if (group_first(ready, group) == task)
+    if (is_back || group_first(ready, group) == task)
         place_group(ready, group);
 }
 
@@ -166,6 +181,8 @@ struct lt_task *lt_ready_claim(struct lt_ready *ready, struct lt_limiter *limite
             return NULL;
         if (admission == LT_ADMITTED) {
             take_group_out(ready, group, task);
+            task->turn = group->turn;
+            group->turn = ++ready->turn;
             place_group(ready, group);
             return task;
         }
@@ -183,6 +200,17 @@ void lt_ready_open_key(struct lt_ready *ready, const struct lt_bytes *key)
         return;
     lt_heap_remove(&ready->aside, group->place);
     group->set_aside = false;
+    place_group(ready, group);
+}
+
+void lt_ready_set_turn(struct lt_ready *ready, const struct lt_bytes *key, uint64_t turn)
+{
+    struct lt_group *group = find_group(ready, key, key != NULL ? lt_hash(key->data, key->len) : 0);
+    if (turn > ready->turn)
+        ready->turn = turn;
+    if (group == NULL || group_first(ready, group) == NULL)
+        return;
+    group->turn = turn;
     place_group(ready, group);
 }
 
@@ -214,9 +242,34 @@ static uint64_t count_older(const struct lt_group *group, uint64_t seq)
     return count;
 }
 
+/* Those of its own key that come first, and as many of each other one, or one more where that has its turn before. */
+static uint64_t count_fair(const struct lt_ready *ready, const struct lt_task *task)
+{
+    const struct lt_bytes *key = lt_task_key(task);
+    const struct lt_group *own =
+        key == NULL ? &ready->keyless : lt_map_find(&ready->groups, lt_hash(key->data, key->len), key->data, key->len);
+    const struct lt_heap *groups[] = {&ready->open, &ready->aside};
+    const struct lt_heap_entry *self = &own->heap.entries[task->heap_place];
+    uint64_t first = 0, count = 0;
+    for (uint32_t i = 0; i < own->heap.count; i++) {
+        const struct lt_heap_entry *entry = &own->heap.entries[i];
+        first += entry->rank < self->rank || (entry->rank == self->rank && entry->order < self->order);
+    }
+    for (int g = 0; g < 2; g++) {
+        for (uint32_t i = 0; i < groups[g]->count; i++) {
+            const struct lt_group *group = groups[g]->entries[i].object;
+            uint64_t turns = first + (group->turn < own->turn);
+            count += group->heap.count < turns ? group->heap.count : turns;
+        }
+    }
+    return count;
+}
+
 uint64_t lt_ready_ahead(const struct lt_ready *ready, const struct lt_task *task)
 {
     uint64_t count = 0;
+    if (ready->fair)
+        return count_fair(ready, task);
     if (ready->by_priority) {
         const struct lt_task *other;
         TAILQ_FOREACH(other, &ready->by_age, link) {

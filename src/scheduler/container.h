@@ -76,6 +76,7 @@ struct lt_choice {
     uint64_t token;
     double started_at; /* Unix seconds */
     bool expired;      /* as of one that was claimed */
+    uint64_t turn;     /* fair: the turn that its key has from then on; 0: not known */
 };
 
 /* Takes up to `limit` due tasks from waiting to running, each with a new run number, in the container's order. */
@@ -102,7 +103,7 @@ struct lt_claim_op {
     uint32_t choice_count;
     uint32_t
         look; /* by choice: the first so many that are due after that, and might start, are to be shown in `seen` */
-    struct lt_tasks seen;
+    struct lt_tasks seen;     /* fair: in the order of turns, the first of each key with its turn (lt_task.turn) */
     uint64_t due;             /* and how many are due in all; UINT64_MAX: it is not known */
     struct lt_claims claimed; /* admitted */
     struct lt_tasks
@@ -287,6 +288,9 @@ struct lt_container_ops {
     bool (*inside)(const struct lt_container *container);
     /* A key that was full has room again. (optional: it keeps nothing back) */
     void (*key_open)(struct lt_container *container, const struct lt_bytes *key);
+    /* Of a fair one in memory, before a store: the key (NULL: those without one) has this turn there, where it waits here;
+     * smaller ones come first. (optional) */
+    void (*key_turn)(struct lt_container *container, const struct lt_bytes *key, uint64_t turn);
     /* Ends up to `limit` tasks that wait as stopped, appended to `stopped` with a reference each; false: there are more.
      * NULL for durable ones. */
     bool (*abandon)(struct lt_container *container, struct lt_bytes *reason, double now, uint32_t limit,
@@ -302,6 +306,7 @@ struct lt_container_ops {
 struct lt_container {
     const struct lt_container_ops *ops;
     bool in_use;                 /* by a scheduler: an object serves one */
+    bool fair;                   /* keys take turns: order and priorities are within a key */
     struct lt_container *behind; /* what has the tasks, if this one only stands before it; NULL: itself */
 };
 

@@ -258,6 +258,7 @@ struct lt_container *lt_combine_new(struct lt_container *memory, struct lt_conta
     };
     c->base.ops = &c->ops;
     c->base.behind = store;
+    c->base.fair = store->fair;
     c->memory = memory;
     c->store = store;
     c->told = answer_close;

@@ -404,6 +404,7 @@ struct lt_container *lt_sqlite_container_new(struct lt_loop *loop, const struct 
     sqlite->full = options->full;
     lt_sqlite_durability(store, options->full, 1);
     sqlite->member->lease = options->lease;
+    sqlite->member->fair = sqlite->base.fair = options->fair;
     memcpy(sqlite->member->keep, options->keep, sizeof options->keep);
     return &sqlite->base;
 }
