@@ -251,10 +251,11 @@ struct lt_container_ops {
     bool durable;            /* tasks outlive the host: what is unfinished at shutdown waits again */
     bool announces;          /* tells LT_NEWS_WORK; else it is asked every schedule_interval */
     bool tells_availability; /* tells LT_NEWS_AVAILABLE; else it is found out from calls that fail, and probes */
-    bool ordered;    /* applies operations in the order in which they come, and answers in it; then the scheduler
+    bool ordered;      /* applies operations in the order in which they come, and answers in it; then the scheduler
                                 admits what was claimed, when the answer has come: the ends before it make room */
-    bool priorities; /* takes tasks with a priority */
-    bool chooses;    /* does claims by choice */
+    bool priorities;   /* takes tasks with a priority */
+    bool chooses;      /* does claims by choice */
+    bool keeps_limits; /* of the limiter's, the rate and a limit of keys that is a number: they hold for the queue */
 
     /* First of all, once. */
     void (*open)(struct lt_container *container, const struct lt_container_env *env);
@@ -286,6 +287,9 @@ struct lt_container_ops {
     uint64_t (*ahead)(const struct lt_container *container, const struct lt_task *task);
     /* Whether the caller is at work for this container, so that what he waits for must not wait for him. (optional) */
     bool (*inside)(const struct lt_container *container);
+    /* Limits were set while the scheduler is open: what is different in `after` holds for all schedulers on the queue from
+     * now on. (optional: none does) */
+    void (*set_limits)(struct lt_container *container, const struct lt_limits *before, const struct lt_limits *after);
     /* A key that was full has room again. (optional: it keeps nothing back) */
     void (*key_open)(struct lt_container *container, const struct lt_bytes *key);
     /* Of a fair one in memory, before a store: the key (NULL: those without one) has this turn there, where it waits here;

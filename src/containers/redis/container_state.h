@@ -32,6 +32,7 @@ struct lt_redis {
     bool paused_told; /* what the scheduler was told */
     bool reading;     /* news are being read */
     bool read_again;  /* there are more by now */
+    char limits_differ[160]; /* as was logged last */
     char last_news[300];
     size_t last_news_len;
     void (*outcome_fn)(void *arg, const char *refused);

@@ -753,32 +753,65 @@ local function claim_again(answer)
 end
 
 local function spend_tokens(limits, count)
-  if limits.rate_per > 0 and count > 0 then
+  if limits.per > 0 and count > 0 then
     call("HSET", meta, "tokens", string.format("%.6f", limits.tokens - count), "tokens_at", string.format("%.6f", now))
   end
 end
 
 -- How many tokens there are; and the seconds until there is one.
 local function fill_tokens(limits)
-  if limits.rate_per == 0 then return math.huge, 0 end
+  if limits.per == 0 then return math.huge, 0 end
   local had = call("HMGET", meta, "tokens", "tokens_at")
-  local tokens = tonumber(had[1] or limits.rate_burst)
+  local tokens = tonumber(had[1] or limits.burst)
   local passed = math.max(0, now - tonumber(had[2] or now))
-  tokens = math.min(limits.rate_burst, tokens + passed * limits.rate_burst / limits.rate_per)
+  tokens = math.min(limits.burst, tokens + passed * limits.burst / limits.per)
   limits.tokens = tokens
-  return math.floor(tokens + 1e-9), tokens >= 1 and 0 or (1 - tokens) * limits.rate_per / limits.rate_burst
+  return math.floor(tokens + 1e-9), tokens >= 1 and 0 or (1 - tokens) * limits.per / limits.burst
+end
+
+-- The limits of the queue: what a host was given first, unless it was set since. Then: where this host's are others.
+local LIMITS = { "global", "key", "burst", "per" }
+local LIMIT_NAMES = { "global_limit", "key_limit", "rate", "rate per" }
+
+local function take_limits(limits)
+  local had, differ = call("HMGET", meta, "limit:global", "limit:key", "limit:burst", "limit:per"), ""
+  for i = 1, 4 do
+    local name = LIMITS[i]
+    if not had[i] then
+      if limits[name] > 0 then call("HSET", meta, "limit:" .. name, limits[name]) end
+    else
+      local value = tonumber(had[i])
+      if limits[name] > 0 and value ~= limits[name] then
+        differ = differ .. (differ == "" and "" or ", ") ..
+          string.format("%s %.14g instead of %.14g", LIMIT_NAMES[i], value, limits[name])
+      end
+      limits[name] = value
+    end
+  end
+  return differ
+end
+
+-- m: global limit, key limit, burst and seconds of the rate: each as it is to be from now on, 0: none, or "".
+function operations.m()
+  for i = 1, 4 do
+    local value = arg()
+    if value ~= "" then call("HSET", meta, "limit:" .. LIMITS[i], value) end
+  end
+  call("PUBLISH", KEYS[1], "w")
+  return "ok"
 end
 
 -- q: number (8 bytes), token, host, room, global limit (0: none), key limit, "1" if a key may come once in a claim, burst and
 -- seconds of the rate, "1" if the dead may be taken over, count of full keys and these.
 function operations.q()
   local number, token, host, room = arg(), arg(), arg(), number_arg()
-  local limits = { global = number_arg(), key = number_arg(), key_once = arg() == "1", rate_burst = number_arg(),
-                   rate_per = number_arg(), full = {} }
+  local limits = { global = number_arg(), key = number_arg(), key_once = arg() == "1", burst = number_arg(),
+                   per = number_arg(), full = {} }
   local may_take_over = arg() == "1"
   for _ = 1, number_arg() do limits.full[arg()] = true end
   local answer, expired, ids, left, next_in = {}, {}, {}, false, 0
   local kind = "0" -- "1": the tasks were taken over
+  local differ = take_limits(limits)
   local paused = call("HGET", meta, "paused")
   room = room + freed
   freed, claimed = 0, true
@@ -838,7 +871,7 @@ function operations.q()
   local waits = count_status(WAITING, RUNNING) > 0 or count_status(RUNNING, SUCCESS) > mine
   if not waits then waits = call("ZLEXCOUNT", news, "[" .. me, "(" .. me .. "\255") > 0 end
   return { "ok", left and "1" or "0", waits and "1" or "0", string.format("%.6f", seconds), paused and "1" or "0", answer,
-           expired, kind }
+           expired, kind, differ }
 end
 
 -- o: key. It has room again.
