@@ -68,8 +68,10 @@ static void claimed(struct lt_redis_request *request)
     const redisReply *reply = request->reply;
     const char *seconds = lt_redis_text(reply, 3);
     if (seconds == NULL) {
+        redis->claim_lost = redis->claim_lost || request->sent;
         lt_redis_fail(request, &op->reply);
     } else {
+        redis->claim_lost = false;
         double in = strtod(seconds, NULL);
         op->more = is_one(reply, 1);
         op->waits = is_one(reply, 2);
@@ -79,6 +81,8 @@ static void claimed(struct lt_redis_request *request)
         take_claimed(redis, lt_redis_element(reply, 5), is_one(reply, 7), &op->claimed);
         take_expired(redis, lt_redis_element(reply, 6), &op->expired);
         note_limits(redis, lt_redis_text(reply, 8));
+        if (redis->compare_again)
+            lt_redis_compare_runs(redis);
         lt_reply_ok(&op->reply);
     }
     lt_redis_request_free(request);

@@ -26,12 +26,14 @@ struct lt_redis {
     struct lt_timer prune;
     bool forgets;
     bool open, released;
-    bool was_ready;   /* at least once */
-    bool outcome;     /* the first attempt to connect is over, */
-    char *refused;    /* and why it makes no sense to try again; or NULL */
-    bool paused_told; /* what the scheduler was told */
-    bool reading;     /* news are being read */
-    bool read_again;  /* there are more by now */
+    bool was_ready;          /* at least once */
+    bool outcome;            /* the first attempt to connect is over, */
+    char *refused;           /* and why it makes no sense to try again; or NULL */
+    bool paused_told;        /* what the scheduler was told */
+    bool reading;            /* news are being read */
+    bool read_again;         /* there are more by now */
+    bool claim_lost;         /* the answer to the last claim never came: it is asked again, and gives the same tasks */
+    bool compare_again;      /* what this host runs, when it was answered */
     char limits_differ[160]; /* as was logged last */
     char last_news[300];
     size_t last_news_len;
@@ -74,6 +76,7 @@ void lt_redis_list(struct lt_container *container, struct lt_list_op *op);
 void lt_redis_count(struct lt_container *container, struct lt_count_op *op);
 
 /* What the link tells (news.c). */
+void lt_redis_compare_runs(struct lt_redis *redis);
 void lt_redis_told(void *arg, enum lt_redis_event event, const char *text);
 void lt_redis_tell(const struct lt_redis *redis, const struct lt_news *news);
 
