@@ -1,4 +1,4 @@
--- scripts/bench fair [N [RUN]]: what turns cost (fair = true), with 1, 1,000 and 100,000 keys.
+-- scripts/bench fair [N [RUN [CONTAINER]]]: what turns cost (fair = true), with 1, 1,000 and 100,000 keys.
 --
 -- N tasks wait (default 1,000,000), their keys in turn; the time of a task is that of the first RUN of them (default
 -- 50,000) to their ends, at limit 64, once with a container that is fair and once without, three times in turn. Then
@@ -63,9 +63,11 @@ local function show(name, make, what, key_of)
 end
 
 for _, case in ipairs(makes) do
-  for _, keys in ipairs { 1, 1000, 100000 } do
-    show(case[1], case[2], keys .. " keys", function(i) return "key" .. i % keys end)
+  if not arg[3] or case[1]:find(arg[3], 1, true) then
+    for _, keys in ipairs { 1, 1000, 100000 } do
+      show(case[1], case[2], keys .. " keys", function(i) return "key" .. i % keys end)
+    end
+    show(case[1], case[2], "one floods", function(i) return i > n - 100 and "key" .. i or "flood" end)
   end
-  show(case[1], case[2], "one floods", function(i) return i > n - 100 and "key" .. i or "flood" end)
 end
 os.execute("rm -f " .. path .. "*")

@@ -20,7 +20,9 @@
 struct lt_group {
     struct lt_bytes *key; /* NULL: the group of those without */
     uint32_t hash;
-    uint32_t place; /* in `open` or `aside` */
+    uint32_t place;     /* in `open` or `aside` */
+    uint32_t age_place; /* in `ages` */
+    uint32_t count;     /* of its tasks */
     bool set_aside;
     uint64_t turn;            /* fair: the smaller, the sooner */
     struct lt_task_list list; /* first in, first out */
@@ -28,7 +30,7 @@ struct lt_group {
 };
 
 struct lt_ready {
-    bool by_priority; /* or fair: then all priorities may be the same */
+    bool by_priority;
     bool fair;
     uint64_t seq;
     uint64_t turn; /* the last that was given */
@@ -37,6 +39,7 @@ struct lt_ready {
     struct lt_map groups; /* the others; a group lives while it has tasks */
     struct lt_heap open;
     struct lt_heap aside;
+    struct lt_heap ages;        /* fair, not by priority: the groups by their first tasks */
     struct lt_task_list by_age; /* by priority: all of them in the order in which they came */
 };
 
