@@ -35,7 +35,10 @@ class Refused extends Error {
   }
 }
 
+const OVER = { error: "the session has ended", code: "token" };
+
 async function ask(method, path, body) {
+  if (state.over) throw new Refused(401, OVER); // until there is another session
   const options = { method, headers: {}, credentials: "same-origin" };
   if (body !== undefined) {
     options.headers["Content-Type"] = "application/json";
@@ -46,7 +49,7 @@ async function ask(method, path, body) {
   if (date && Math.abs(date - Date.now() - state.clock) > 2000) state.clock = date - Date.now();
   if (answer.status === 401) {
     logged_out();
-    throw new Refused(401, { error: "the session has ended", code: "token" });
+    throw new Refused(401, OVER);
   }
   const text = await answer.text();
   if (!answer.ok) {
@@ -519,10 +522,10 @@ function listen() {
   if (live) live.close();
   live = new Live("api/v1/events", told, say_live);
   clearInterval(polling);
-  let heard = Date.now();
   polling = setInterval(() => { // where nothing comes through, as behind a proxy that holds it back
-    if (live.heard) heard = live.heard;
-    if (Date.now() - heard > 10000 && !document.hidden && !live.heard) failing(fetch_all)();
+    if (live.works || document.hidden) return;
+    $("live").textContent = "asks every 10 s";
+    failing(fetch_all)();
   }, 10000);
 }
 
@@ -556,8 +559,10 @@ const show_all = failing(async () => {
 });
 
 function logged_out() {
+  state.over = true;
   if (live) live.close();
-  live = null;
+  if (live_output) live_output.close();
+  live = live_output = null;
   clearInterval(polling);
   say_live(false, Date.now());
   $("main").hidden = $("task").hidden = $("logout").hidden = true;
@@ -571,6 +576,7 @@ async function log_in(token) {
     $("login-error").textContent = "That is not the token.";
     return;
   }
+  state.over = false;
   $("login-error").textContent = "";
   $("token").value = "";
   $("login").hidden = true;
