@@ -41,6 +41,12 @@ local function seconds_of(fn, ...)
   return (uv.hrtime() - began) / 1e9, table.unpack(results, 1, results.n)
 end
 
+-- Hosts that work while their connections have faults of this kind, so many: what they say in the end.
+local function storm(port, kind, count, certs)
+  local done = run.ltsh({ "spec/support/storm.lua", tostring(port), kind, tostring(count), certs }, { limit = 120 })
+  assert.same({ 0, "all was done once\n" }, { done.code, done.stdout:match "[^\n]*\n$" }, done.stdout .. done.stderr)
+end
+
 describe("ltsh.container.redis", function()
   local guarded
 
@@ -289,6 +295,10 @@ describe("TLS", function()
     says("tls.key: the key in", { url = url, tls = tls { key = certs .. "/server-key.pem" } })
   end)
 
+  it("that is cut at any byte: all that was asked is done once", function()
+    storm(tonumber(url:match "%d+$"), "answers", 200, certs)
+  end)
+
   it("may be for a name that is not the host's", function()
     local container = connect { url = url:gsub("127.0.0.1", "localhost"), tls = tls { name = "127.0.0.1" } }
     local scheduler = scene.open(nil, { container = container })
@@ -360,71 +370,278 @@ describe("answers that come later than they are waited for", function()
   end)
 end)
 
--- Hosts side by side, each behind a wire of its own that `fault(wire, n)` does something to, so many times: all tasks run
--- once and end once.
-local function storm(server, count, fault)
-  local LANES, BATCH = 8, 16
-  local function lane()
-    local between = wire(server)
-    local starts, ends, at_once = {}, {}, {}
-    local scheduler = scene.open(function(task)
-      starts[task.id] = (starts[task.id] or 0) + 1
-      at_once[task.id] = (at_once[task.id] or 0) + 1
-      if at_once[task.id] > 1 then error "twice at once" end
-      if starts[task.id] % 3 == 0 then ltsh.sleep(0.002) end
-      at_once[task.id] = at_once[task.id] - 1
-    end, { container = connect { url = between.url, lease = 60 }, limit = 64 })
-    local function finish()
-      for task in scheduler:finished() do
-        assert.equal("success", task.status, task.reason)
-        ends[task.id] = (ends[task.id] or 0) + 1
-      end
+describe("all that was asked is done once", function()
+  it("when connections are cut at any byte of the answers", function() storm(redis.shared().port, "answers", 400) end)
+  it("when they are cut with all slots under way", function() storm(redis.shared().port, "questions", 400) end)
+  it("when the server forgets its scripts", function() storm(redis.shared().port, "scripts", 400) end)
+end)
+
+-- Adds tasks one after the other, each when the one before has ended, until `over()`. The ids of those that were accepted;
+-- all of them have run, and ended, once.
+local function keep_busy(scheduler, starts, over)
+  local ids = {}
+  repeat
+    starts.last = (starts.last or 0) + 1
+    local id = "busy " .. starts.last
+    if scheduler:add { id = id } then
+      ids[#ids + 1] = id
+      assert.equal("success", scheduler:wait(id).status)
     end
-    for n = 1, count / LANES do
-      local list = {}
-      for i = 1, BATCH do list[i] = { id = n .. "." .. i } end
-      fault(between, n)
-      assert(scheduler:add_all(list))
-      finish()
-      for i = 1, BATCH do
-        local id = n .. "." .. i
-        if starts[id] ~= 1 then print(id, starts[id], ends[id], select(2, scheduler:get(id))) end
-        assert.same({ id, 1, 1 }, { id, starts[id], ends[id] })
-      end
-    end
-    return between
-  end
-  local jobs, cuts = {}, 0
-  for i = 1, LANES do jobs[i] = ltsh.spawn(lane) end
-  for i = 1, LANES do cuts = cuts + jobs[i]:wait().connections / 2 end
-  return cuts
+  until over()
+  for _, id in ipairs(ids) do assert.same({ id, 1 }, { id, starts[id] }) end
+  return ids
 end
 
-local CUTS = tonumber(os.getenv "LTSH_CUTS" or "400")
+-- A scheduler that counts its starts by id.
+local function counting(container)
+  local starts = {}
+  return scene.open(function(task) starts[task.id] = (starts[task.id] or 0) + 1 end, { container = container }), starts
+end
 
-describe("connections that are cut", function()
-  it("at any byte of the answers: all that was asked is done once", function()
-    local cuts = storm(redis.shared(), CUTS, function(between, n) between:cut_at(n * 7 % 997) end)
-    assert.is_true(cuts > CUTS * 0.9, cuts)
+describe("sentinels", function()
+  local master, replica, sentinel, urls
+
+  lazy_setup(function()
+    master = redis.start()
+    replica = redis.replica(master)
+    sentinel = redis.sentinel(master)
+    urls = { "redis://127.0.0.1:" .. redis.free_port(), sentinel.url }
+    scene.eventually("the replica is known", function()
+      return sentinel:cli("SENTINEL", "REPLICAS", "mymaster"):find "flags\nslave\n"
+    end)
   end)
 
-  it("with all slots under way: all that was asked is done once", function()
-    local server, asked = redis.shared(), 0
-    storm(server, CUTS, function(between, n)
-      between.seen = function()
-        asked = asked + 1
-        if asked % 5 == n % 5 then
-          between.seen = nil
-          between:cut()
-        end
-      end
+  it("that know no master of this name: it raises", function()
+    local message = refusal { url = "redis://nobody", sentinels = urls }
+    assert.truthy(message:find("it knows no master that is named 'nobody'", 1, true), message)
+  end)
+
+  it("are asked again when the master is another, though no connection was closed", function()
+    local before, after = master, replica
+    local scheduler, starts = counting(connect { url = "redis://mymaster", sentinels = urls, lease = 8 })
+    keep_busy(scheduler, starts, function() return true end)
+    sentinel:cli("SENTINEL", "FAILOVER", "mymaster")
+    scene.eventually("there is another", function() return after:cli("ROLE"):find "^master" end)
+    assert.equal("success", scheduler:wait(assert(scheduler:add { id = "there" })).status)
+    scene.eventually("it knows", function() return before:cli("ROLE"):find "^slave" end)
+    keep_busy(scheduler, starts, function() return starts["busy 3"] end)
+    assert.truthy(after:cli("CLIENT", "LIST"):find "name=ltsh")
+  end)
+
+  it("are asked again when the master is dead", function()
+    scene.eventually("both are there", function() return replica:cli("ROLE"):find "^master" end)
+    local scheduler, starts = counting(connect { url = "redis://mymaster", sentinels = urls, lease = 8 })
+    scene.eventually("it has caught up", function()
+      return sentinel:cli("SENTINEL", "REPLICAS", "mymaster"):find "flags\nslave\n" and
+        replica:cli("INFO", "replication"):find "connected_slaves:1"
     end)
+    keep_busy(scheduler, starts, function() return true end)
+    replica:kill()
+    keep_busy(scheduler, starts, function() return starts["busy 3"] end)
+    assert.truthy(master:cli("CLIENT", "LIST"):find "name=ltsh")
   end)
 end)
 
-describe("a server that forgets its scripts", function()
-  it("gets them again, and does all that was asked in its order", function()
-    local server = redis.shared()
-    storm(server, 200, function() server:cli("SCRIPT", "FLUSH") end)
+describe("a cluster", function()
+  local nodes
+
+  lazy_setup(function() nodes = redis.cluster(3) end)
+
+  local function owner_of(slot)
+    for _, node in ipairs(nodes) do
+      if node:cli("CLUSTER", "COUNTKEYSINSLOT", slot) ~= "0" then return node end
+    end
+  end
+
+  it("is found through any of its nodes, and one that is down is passed over", function()
+    local queue, dead = redis.queue(), "redis://127.0.0.1:" .. redis.free_port()
+    for i, node in ipairs(nodes) do
+      local scheduler = counting(connect { url = { dead, node.url }, queue = queue })
+      assert(scheduler:add { id = tostring(i) })
+      assert.equal("success", scheduler:wait(tostring(i)).status)
+    end
+    local message = refusal { url = nodes[1].url .. "/3" }
+    assert.truthy(message:find("a cluster has database 0 only", 1, true), message)
+  end)
+
+  it("may move the queue from one node to another while it is used", function()
+    local queue = redis.queue()
+    local scheduler, starts = counting(connect { url = nodes[1].url, queue = queue })
+    keep_busy(scheduler, starts, function() return true end)
+    local slot = nodes[1]:cli("CLUSTER", "KEYSLOT", "{" .. queue .. "}")
+    local from = owner_of(slot)
+    local to = from == nodes[1] and nodes[2] or nodes[1]
+    local from_id, to_id = from:cli("CLUSTER", "MYID"), to:cli("CLUSTER", "MYID")
+    local moved = false
+    ltsh.spawn(function()
+      to:cli("CLUSTER", "SETSLOT", slot, "IMPORTING", from_id)
+      from:cli("CLUSTER", "SETSLOT", slot, "MIGRATING", to_id)
+      local keys = {}
+      for key in from:cli("CLUSTER", "GETKEYSINSLOT", slot, "100"):gmatch "[^\n]+" do keys[#keys + 1] = key end
+      ltsh.sleep(0.2) -- they are here and there for a while
+      from:cli("MIGRATE", "127.0.0.1", tostring(to.port), "", "0", "1000", "KEYS", table.unpack(keys, 1, #keys // 2))
+      ltsh.sleep(0.2)
+      from:cli("MIGRATE", "127.0.0.1", tostring(to.port), "", "0", "1000", "KEYS", table.unpack(keys, #keys // 2 + 1))
+      for _, node in ipairs { to, from, nodes[3] } do node:cli("CLUSTER", "SETSLOT", slot, "NODE", to_id) end
+      moved = true
+    end)
+    keep_busy(scheduler, starts, function()
+      return moved and owner_of(slot) == to and to:cli("CLIENT", "LIST"):find "name=ltsh"
+    end)
+  end)
+
+  it("without the queue's slot is down until it has it again", function()
+    local queue = redis.queue()
+    local child = host(nodes[1].url, { queue = queue })
+    child:expect "ran %d+"
+    local slot = nodes[1]:cli("CLUSTER", "KEYSLOT", "{" .. queue .. "}")
+    local owner = owner_of(slot)
+    for _, node in ipairs(nodes) do node:cli("CLUSTER", "DELSLOTS", slot) end
+    child:expect("CLUSTERDOWN", "stderr")
+    owner:cli("CLUSTER", "ADDSLOTS", slot)
+    child.runs()
+    assert.equal(2, #child.log(), child.stderr)
+    child.over()
+  end)
+end)
+
+describe("a server that can do nothing for now", function()
+  -- What a server says, and how it comes to say that, and not any more.
+  local cases = {
+    LOADING = {
+      breaks = function(server)
+        for i = 1, 40 do server:cli("SET", "other" .. i, "x") end
+        server:cli("SAVE")
+        server:kill()
+        server.options = { "--key-load-delay", "50000", "--loading-process-events-interval-bytes", "1024" }
+        server.ready = "Server initialized"
+        server:restart()
+      end,
+      mends = function() end,
+    },
+    BUSY = {
+      breaks = function(server)
+        server:cli("CONFIG", "SET", "busy-reply-threshold", "50")
+        server.loops = run.start({ "-s", server.path, "EVAL", "while true do end", "0" }, { program = "redis-cli" })
+      end,
+      mends = function(server)
+        server:cli("SCRIPT", "KILL")
+        server.loops:wait()
+      end,
+    },
+    MISCONF = {
+      breaks = function(server)
+        uv.fs_mkdir(server.folder .. "/dump.rdb", 448)
+        uv.fs_mkdir(server.folder .. "/dump.rdb/x", 448) -- so that nothing can be renamed to this
+        server:cli("BGSAVE")
+      end,
+      mends = function(server)
+        uv.fs_rmdir(server.folder .. "/dump.rdb/x")
+        uv.fs_rmdir(server.folder .. "/dump.rdb")
+        server:cli("BGSAVE")
+      end,
+    },
+    NOREPLICAS = {
+      breaks = function(server) server:cli("CONFIG", "SET", "min-replicas-to-write", "1") end,
+      mends = function(server) server:cli("CONFIG", "SET", "min-replicas-to-write", "0") end,
+    },
+    READONLY = {
+      breaks = function(server) server:cli("REPLICAOF", "127.0.0.1", "1") end,
+      mends = function(server) server:cli("REPLICAOF", "NO", "ONE") end,
+    },
+    MASTERDOWN = {
+      breaks = function(server)
+        server:cli("CONFIG", "SET", "replica-serve-stale-data", "no")
+        server:cli("REPLICAOF", "127.0.0.1", "1")
+      end,
+      mends = function(server) server:cli("REPLICAOF", "NO", "ONE") end,
+    },
+    ["max number of clients"] = {
+      breaks = function(server)
+        server:cli("CONFIG", "SET", "maxclients", "1")
+        server:cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        server:cli("CLIENT", "KILL", "TYPE", "pubsub")
+        server.other = uv.new_tcp()
+        server.other:connect("127.0.0.1", server.port)
+      end,
+      mends = function(server)
+        server.other:close()
+        scene.eventually("there is room", function()
+          return server:cli("CONFIG", "SET", "maxclients", "100") == "OK"
+        end)
+      end,
+    },
+  }
+
+  it("is told as down in one line and as back in one, and all goes on", function()
+    local jobs = {}
+    for says, case in pairs(cases) do
+      jobs[says] = ltsh.spawn(function()
+        local server = redis.start()
+        local child = host(server.url, {})
+        child:expect "ran %d+"
+        case.breaks(server)
+        child:expect(says, "stderr")
+        case.mends(server)
+        child:expect("the store is back", "stderr")
+        child.runs()
+        assert.equal(2, #child.log(), child.stderr)
+        child.over()
+      end)
+    end
+    for says, job in pairs(jobs) do
+      local fine, message = pcall(job.wait, job)
+      assert(fine, says .. ": " .. tostring(message))
+    end
+  end)
+
+  it("is waited for by the constructor as well", function()
+    local server = redis.start()
+    server:cli("CONFIG", "SET", "min-replicas-to-write", "1")
+    local scheduler = counting(connect { url = server.url })
+    server:cli("CONFIG", "SET", "min-replicas-to-write", "0")
+    assert.equal("success", scheduler:wait(assert(scheduler:add { id = "a" })).status)
+  end)
+
+  it("takes no more tasks when its memory is full, and lets others end", function()
+    local server, door = redis.start(), scene.door()
+    local scheduler = scene.open(door.pass, { container = connect { url = server.url, lease = 3 }, limit = 4 })
+    for i = 1, 4 do scheduler:add { id = tostring(i) } end
+    scene.eventually("they run", function() return door.waiting == 4 end)
+    server:cli("CONFIG", "SET", "maxmemory", "1")
+    local id, message, code = scheduler:add { id = "more" }
+    assert.same({ nil, "full" }, { id, code })
+    assert.truthy(message:find "^OOM ", message)
+    door.is_open = true
+    for i = 1, 4 do assert.equal("success", scheduler:wait(tostring(i)).status) end
+    server:cli("CONFIG", "SET", "maxmemory", "0")
+    assert.equal("success", scheduler:wait(assert(scheduler:add { id = "more" })).status)
+  end)
+end)
+
+describe("a server that may lose tasks", function()
+  local function warnings(options)
+    local server = redis.start(options)
+    local child = host(server.url, {})
+    child:expect "ran %d+"
+    child.runs()
+    server:cli("CLIENT", "KILL", "TYPE", "normal") -- it is said once
+    child:expect("the store is back", "stderr")
+    local messages = {}
+    for _, line in ipairs(child.log()) do
+      if not line.message:find "^the store is" then messages[#messages + 1] = line.message end
+    end
+    child.over()
+    return messages
+  end
+
+  it("is warned of once", function()
+    local evicting = warnings { "--maxmemory-policy", "allkeys-lru" }
+    assert.equal(1, #evicting)
+    assert.truthy(evicting[1]:find "set its maxmemory%-policy to noeviction")
+    local forgetful = warnings { "--save", "" }
+    assert.equal(1, #forgetful)
+    assert.truthy(forgetful[1]:find "set its appendonly to yes")
+    assert.same({}, warnings { "--save", "", "--appendonly", "yes", "--maxmemory-policy", "volatile-lru" })
   end)
 end)

@@ -56,6 +56,7 @@ function Server:pause() self.child:kill "sigstop" end
 function Server:resume() self.child:kill "sigcont" end
 
 function Server:kill()
+  if self.child.ended then return end
   self.child:kill "sigcont"
   self.child:kill "sigkill"
   self.child:wait()

@@ -88,7 +88,7 @@ static char *shown_place(const struct lt_redis_connection *connection)
     const struct lt_redis_place *place = &connection->place;
     if (place->host == NULL || place->host == place->by->host)
         return lt_format("%s%s", place->is_sentinel ? "the sentinel " : "", place->by->shown);
-    return lt_format("%s:%d, of which %s told,", place->host, place->port, place->by->shown);
+    return lt_format("%s:%d (to which %s led)", place->host, place->port, place->by->shown);
 }
 
 static void lose(struct lt_redis_connection *connection, const char *why, bool final)

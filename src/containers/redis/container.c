@@ -500,7 +500,9 @@ static void close_redis(struct lt_container *container, struct lt_reply *reply)
     struct lt_redis *redis = lt_redis_of(container);
     redis->open = false;
     lt_timer_stop(redis->loop, &redis->prune);
-    lt_redis_send(redis->link, lt_redis_request(redis, "e", reply, left));
+    struct lt_redis_request *request = lt_redis_request(redis, "e", reply, left);
+    request->leaves = true;
+    lt_redis_send(redis->link, request);
 }
 
 static void release_redis(struct lt_container *container)

@@ -29,6 +29,7 @@ struct lt_redis_request {
     bool grows;                 /* it is an add: a server whose memory is full does not take it */
     bool frees;                 /* it makes room for the claim behind it */
     bool claims;                /* which this is */
+    bool leaves;                /* the last one: this owner is none any more */
     bool sent;                  /* it is the thread's by now */
     double give_up_at;          /* monotonic, of the thread: a patient one's */
     redisReply *reply;          /* its part of the answer; NULL: there is none, and code and message say why */

@@ -97,7 +97,7 @@ static void join_queue(struct lt_redis_link *link)
 void lt_redis_renew(struct lt_redis_link *link)
 {
     struct lt_buffer commands = {0};
-    if (!link->joined || link->reloading)
+    if (!link->joined || link->reloading || link->leaves)
         return;
     lt_redis_new_call(link, CALL_RENEW);
     begin_call(link, &commands, 2);

@@ -67,6 +67,7 @@ struct lt_redis_link {
     struct lt_mails answered; /* in this round: the loop's thread gets them together */
     uv_prepare_t tells;
     bool joined;
+    bool leaves;     /* the lease is not renewed any more */
     bool told_first; /* how the first attempt went */
     bool told_lost;
     bool looked;  /* at how the server keeps what it has, */

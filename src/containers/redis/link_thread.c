@@ -148,7 +148,8 @@ void lt_redis_open_hints(struct lt_redis_link *link)
     static const struct lt_redis_user hints = {.ready = hints_ready, .answer = take_hint, .lost = hints_lost};
     const struct lt_redis_connect_options options = {
         .servers = &link->options.servers, .beside = link->commands, .patience = patience(link)};
-    link->hints = lt_redis_connect(&link->uv, &options, &hints, link);
+    if (link->hints == NULL) /* it may join again, when it was taken for dead */
+        link->hints = lt_redis_connect(&link->uv, &options, &hints, link);
 }
 
 /* Time. */
@@ -213,6 +214,7 @@ void lt_redis_take_mail(uv_poll_t *poll, int status, int events)
     while ((mail = STAILQ_FIRST(&mails)) != NULL) {
         struct lt_redis_request *request = lt_redis_request_of(mail);
         STAILQ_REMOVE_HEAD(&mails, link);
+        link->leaves = link->leaves || request->leaves;
         request->give_up_at = lt_redis_link_now() + PATIENCE;
         if (request->patient || link->joined)
             STAILQ_INSERT_TAIL(&link->waiting, mail, link);
