@@ -71,18 +71,50 @@ end
 
 local REDIS = "ltsh.container.redis"
 
+local REDIS_OPTIONS = { url = true, sentinels = true, tls = true, queue = true, keep = true, lease = true }
+local TLS_OPTIONS = { "ca", "cert", "key", "name" }
+
+-- A list of texts from one, or from a list that is not empty.
+local function texts_of(where, name, given)
+  if type(given) ~= "table" then return { check.text(where, name, given) } end
+  if #given == 0 then check.fail(where, name, "a list of urls, with one at least", given) end
+  local list = {}
+  for i, text in ipairs(given) do list[i] = check.text(where, ("%s[%d]"):format(name, i), text) end
+  return list
+end
+
+local function tls_of(where, tls, to)
+  if tls == nil then return end
+  check.table(where, "tls", tls)
+  check.names(where .. ": tls", tls, { ca = true, cert = true, key = true, name = true })
+  for _, name in ipairs(TLS_OPTIONS) do
+    to[name] = tls[name] ~= nil and check.text(where, "tls." .. name, tls[name]) or nil
+  end
+  if (to.cert == nil) ~= (to.key == nil) then
+    error(where .. ": tls: cert and key go together; give both, or neither", 0)
+  end
+end
+
 --- On a Redis server: tasks outlive the host as the server keeps them, and are shared by all schedulers on its
---- `queue`, on any machine. `url`: redis://[user:password@]host[:port][/database] or unix:///path[?db=N]; `keep` as for
---- sqlite; `lease`: seconds after which the tasks of a host that does not renew it are another's.
+--- `queue`, on any machine. `url`: redis[s]://[user:password@]host[:port][/database] or unix:///path[?db=N], or a list
+--- of these: they are tried in turn; `sentinels`: a list of urls of those, then the host in `url` is the name of the
+--- master. `tls`: files in PEM for rediss://, { ca =, cert =, key = }, and `name`, whom the server's certificate is for
+--- if that is not the host. `keep` as for sqlite; `lease`: seconds after which the tasks of a host that does not renew
+--- it are another's. Waits until the server has answered, or for 5 seconds: raises when it refuses this host, else goes
+--- on trying.
 function container.redis(options)
   check.table(REDIS, "options", options)
-  check.names(REDIS, options, { url = true, queue = true, keep = true, lease = true })
-  local url = check.text(REDIS, "url", options.url)
-  local lease = options.lease == nil and 15 or check.seconds(REDIS, "lease", options.lease, true)
-  local keep = keep_of(REDIS, options.keep)
-  local queue = options.queue == nil and "default" or check.text(REDIS, "queue", options.queue)
-  local made, object = pcall(core.redis_container, url, queue, lease, keep[1], keep[2], keep[3])
-  if not made then error(REDIS .. ": " .. tostring(object), 0) end
+  check.names(REDIS, options, REDIS_OPTIONS)
+  local given = {
+    urls = texts_of(REDIS, "url", options.url),
+    sentinels = options.sentinels ~= nil and texts_of(REDIS, "sentinels", options.sentinels) or nil,
+    queue = options.queue == nil and "default" or check.text(REDIS, "queue", options.queue),
+    lease = options.lease == nil and 15 or check.seconds(REDIS, "lease", options.lease, true),
+    keep = keep_of(REDIS, options.keep),
+  }
+  tls_of(REDIS, options.tls, given)
+  local object, message = core.redis_container(given)
+  if not object then error(REDIS .. ": " .. message, 0) end
   return object
 end
 

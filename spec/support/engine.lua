@@ -11,6 +11,7 @@
 --- It needs root and the distribution's docker.io. Where there is none the specs that need it are pending, or fail when
 --- LTSH_TEST_ENGINE is "required".
 local assert = require "luassert"
+local certificates = require "spec.support.certificates"
 local run = require "spec.support.run"
 local uv = require "luv"
 
@@ -33,25 +34,6 @@ local function make_image()
     docker -H "$2" commit int busybox:int
     docker -H "$2" rm int]]
   local made = run.start({ "-c", script, root, run.find "busybox", engine.host }, { program = "/bin/sh" }):wait()
-  assert.equal(0, made.code, made.stderr)
-end
-
--- Of an authority, of the engine, and of a client.
-local function make_certificates()
-  local script = [[
-    set -e
-    mkdir "$0"; cd "$0"
-    new() { openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes "$@"; }
-    new -x509 -days 2 -keyout ca-key.pem -out ca.pem -subj /CN=authority
-    new -keyout server-key.pem -out server.csr -subj /CN=engine
-    new -keyout key.pem -out client.csr -subj /CN=client
-    sign() { openssl x509 -req -days 2 -CA ca.pem -CAkey ca-key.pem -CAcreateserial "$@"; }
-    echo subjectAltName=IP:127.0.0.1 > server.ext
-    echo extendedKeyUsage=clientAuth > client.ext
-    sign -in server.csr -out server-cert.pem -extfile server.ext
-    sign -in client.csr -out cert.pem -extfile client.ext
-  ]]
-  local made = run.start({ "-c", script, engine.certs }, { program = "/bin/sh" }):wait()
   assert.equal(0, made.code, made.stderr)
 end
 
@@ -80,7 +62,7 @@ local function start_engine()
   engine.host = "unix://" .. engine.socket
   engine.certs = engine.folder .. "/certs"
   engine.tls_host = "tcp://127.0.0.1:" .. math.tointeger(free_port())
-  make_certificates()
+  certificates.make(engine.certs, "IP:127.0.0.1")
   local fine, message = pcall(start_daemon)
   if not fine then return "it cannot be started: " .. tostring(message) end
   make_image()

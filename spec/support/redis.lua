@@ -9,6 +9,9 @@
 ---     server:cli("PING")                what redis-cli prints
 ---     server:kill(), server:restart()   KILL; and the same server again, on the same port
 ---     server:pause(), server:resume()   it answers nobody, and goes on
+---     redis.replica(server)             another that has all that this one has
+---     redis.sentinel(server)            a sentinel, which knows it as "mymaster"
+---     redis.cluster(3)                  nodes of a cluster, a list
 local run = require "spec.support.run"
 local uv = require "luv"
 
@@ -16,23 +19,28 @@ local redis = {}
 
 local Server = {}
 Server.__index = Server
+Server.ready = "Ready to accept connections"
 
-local function free_port()
+--- A port that nobody listens at.
+function redis.free_port()
   local socket = uv.new_tcp()
   assert(socket:bind("127.0.0.1", 0))
   local port = socket:getsockname().port
   socket:close()
-  return port
+  return math.tointeger(port)
+end
+
+function Server:arguments()
+  local args = {
+    "--port", tostring(self.port), "--unixsocket", self.path, "--dir", self.folder, "--save", "3600 1000000",
+    "--appendonly", "no", "--enable-debug-command", "yes",
+  }
+  return table.move(self.options, 1, #self.options, #args + 1, args)
 end
 
 function Server:launch()
-  local args = {
-    "--port", tostring(self.port), "--unixsocket", self.path, "--dir", self.folder, "--save", "", "--appendonly", "no",
-    "--enable-debug-command", "yes",
-  }
-  table.move(self.options, 1, #self.options, #args + 1, args)
-  self.child = run.start(args, { program = "redis-server", limit = 600 })
-  self.child:expect "Ready to accept connections"
+  self.child = run.start(self:arguments(), { program = "redis-server", limit = 600 })
+  self.child:expect(self.ready)
 end
 
 function Server:cli(...)
@@ -60,7 +68,7 @@ local started = {}
 --- A server with these options besides its own; `fields.password` is used by `cli`.
 function redis.start(options, fields)
   local folder = run.folder()
-  local port = free_port()
+  local port = redis.free_port()
   local server = setmetatable({
     folder = folder, port = port, path = folder .. "/redis.sock", options = options or {},
     url = "redis://127.0.0.1:" .. port,
@@ -88,6 +96,48 @@ local queues = 0
 function redis.queue()
   queues = queues + 1
   return "queue-" .. queues
+end
+
+--- A sentinel that watches this server as "mymaster"; a failover takes a second.
+function redis.sentinel(master)
+  local sentinel
+  local function arguments(self)
+    local file = assert(io.open(self.folder .. "/sentinel.conf", "w"))
+    file:write(("sentinel monitor mymaster 127.0.0.1 %d 1\nsentinel down-after-milliseconds mymaster 300\n" ..
+      "sentinel failover-timeout mymaster 2000\nunixsocket %s\n"):format(master.port, self.path))
+    file:close()
+    return { self.folder .. "/sentinel.conf", "--sentinel", "--port", tostring(self.port), "--dir", self.folder }
+  end
+  sentinel = redis.start({}, { arguments = arguments, ready = "%+monitor master" })
+  return sentinel
+end
+
+--- A replica of this server that has caught up.
+function redis.replica(master)
+  local replica = redis.start { "--replicaof", "127.0.0.1 " .. master.port }
+  replica.child:expect "MASTER <%-> REPLICA sync: Finished with success"
+  return replica
+end
+
+--- So many nodes of a cluster, without replicas.
+function redis.cluster(count)
+  local nodes, addresses = {}, {}
+  for i = 1, count do
+    nodes[i] = redis.start { "--cluster-enabled", "yes", "--cluster-node-timeout", "1000" }
+    addresses[i] = "127.0.0.1:" .. nodes[i].port
+  end
+  if count == 1 then
+    nodes[1]:cli("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+  else
+    local args = table.move(addresses, 1, count, 3, { "--cluster", "create" })
+    args[#args + 1] = "--cluster-yes"
+    local made = run.start(args, { program = "redis-cli" }):wait()
+    if made.code ~= 0 then error(made.stdout .. made.stderr) end
+  end
+  for _, node in ipairs(nodes) do
+    repeat until node:cli("CLUSTER", "INFO"):find "cluster_state:ok"
+  end
+  return nodes
 end
 
 --- Ends them all.

@@ -2,10 +2,11 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 
 #include "base/alloc.h"
 
-enum { PORT = 6379, MOST_DATABASES = 1 << 20 };
+enum { PORT = 6379, SENTINEL_PORT = 26379, MOST_DATABASES = 1 << 20 };
 
 static char *copy(const char *from, size_t len)
 {
@@ -112,6 +113,8 @@ static const char *read_unix(struct lt_redis_address *address, const char *rest)
     address->path = decoded(rest, query != NULL ? (size_t)(query - rest) : strlen(rest));
     if (address->path == NULL || address->path[0] != '/')
         return "its path is not an absolute one";
+    if (strlen(address->path) >= sizeof((struct sockaddr_un *)NULL)->sun_path)
+        return "its path is too long for a unix socket";
     if (query != NULL && (strncmp(query, "?db=", 4) != 0 ||
                           !read_number(query + 4, strlen(query + 4), MOST_DATABASES, &address->database)))
         return "what follows the path is not ?db=NUMBER";
@@ -123,20 +126,20 @@ static char *shown(const struct lt_redis_address *address)
     if (address->path != NULL)
         return lt_format("unix://%s?db=%d", address->path, address->database);
     bool is_ipv6 = strchr(address->host, ':') != NULL;
-    return lt_format("redis://%s%s%s:%d/%d", is_ipv6 ? "[" : "", address->host, is_ipv6 ? "]" : "", address->port,
-                     address->database);
+    return lt_format("redis%s://%s%s%s:%d/%d", address->by_tls ? "s" : "", is_ipv6 ? "[" : "", address->host,
+                     is_ipv6 ? "]" : "", address->port, address->database);
 }
 
-bool lt_redis_address_read(struct lt_redis_address *address, const char *url, struct lt_error *error)
+bool lt_redis_address_read(struct lt_redis_address *address, const char *url, int port, struct lt_error *error)
 {
     const char *wrong;
-    *address = (struct lt_redis_address){.port = PORT};
-    if (strncmp(url, "redis://", 8) == 0)
-        wrong = read_tcp(address, url + 8);
+    *address = (struct lt_redis_address){.port = port, .by_tls = strncmp(url, "rediss://", 9) == 0};
+    if (address->by_tls || strncmp(url, "redis://", 8) == 0)
+        wrong = read_tcp(address, strchr(url, '/') + 2);
     else if (strncmp(url, "unix://", 7) == 0)
         wrong = read_unix(address, url + 7);
     else
-        wrong = "it begins neither with redis:// nor with unix://";
+        wrong = "it begins with none of redis://, rediss:// and unix://";
     if (wrong == NULL) {
         address->shown = shown(address);
         return true;
@@ -157,4 +160,82 @@ void lt_redis_address_free(struct lt_redis_address *address)
         explicit_bzero(address->password, strlen(address->password));
     free(address->password);
     *address = (struct lt_redis_address){0};
+}
+
+/* All ways to a server. */
+
+static void free_all(struct lt_redis_address *list, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        lt_redis_address_free(&list[i]);
+    free(list);
+}
+
+static struct lt_redis_address *read_all(lt_redis_urls urls, int port, size_t *count, struct lt_error *error)
+{
+    size_t most = 0;
+    while (urls != NULL && urls[most] != NULL)
+        most++;
+    struct lt_redis_address *list = lt_zalloc((most + 1) * sizeof *list);
+    for (*count = 0; *count < most; ++*count) {
+        if (!lt_redis_address_read(&list[*count], urls[*count], port, error))
+            break;
+    }
+    if (*count == most)
+        return list;
+    free_all(list, *count);
+    *count = 0;
+    return NULL;
+}
+
+static bool is_by_tls(const struct lt_redis_address *list, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (list[i].by_tls)
+            return true;
+    }
+    return false;
+}
+
+static bool read_servers(struct lt_redis_servers *servers, lt_redis_urls urls, lt_redis_urls sentinels,
+                         const struct lt_tls_files *tls, struct lt_error *error)
+{
+    servers->urls = read_all(urls, PORT, &servers->count, error);
+    if (servers->urls == NULL)
+        return false;
+    servers->sentinels = read_all(sentinels, SENTINEL_PORT, &servers->sentinel_count, error);
+    if (servers->sentinels == NULL)
+        return false;
+    if (servers->sentinel_count > 0 && (servers->count > 1 || servers->urls[0].host == NULL)) {
+        lt_fail(error, LT_ERROR, "with sentinels there is one url, whose host is the name of the master");
+        return false;
+    }
+    if (!is_by_tls(servers->urls, servers->count) && !is_by_tls(servers->sentinels, servers->sentinel_count)) {
+        if (tls->ca == NULL && tls->cert == NULL && tls->key == NULL)
+            return true;
+        lt_fail(error, LT_ERROR, "there are options for TLS, but no url begins with rediss://");
+        return false;
+    }
+    servers->tls = lt_tls_context_new(tls, error);
+    return servers->tls != NULL;
+}
+
+bool lt_redis_servers_read(struct lt_redis_servers *servers, lt_redis_urls urls, lt_redis_urls sentinels,
+                           const struct lt_tls_files *tls, const char *tls_name, struct lt_error *error)
+{
+    *servers = (struct lt_redis_servers){0};
+    servers->tls_name = tls_name != NULL ? lt_strdup(tls_name) : NULL;
+    if (read_servers(servers, urls, sentinels, tls, error))
+        return true;
+    lt_redis_servers_free(servers);
+    return false;
+}
+
+void lt_redis_servers_free(struct lt_redis_servers *servers)
+{
+    free_all(servers->urls, servers->count);
+    free_all(servers->sentinels, servers->sentinel_count);
+    lt_tls_context_free(servers->tls);
+    free(servers->tls_name);
+    *servers = (struct lt_redis_servers){0};
 }

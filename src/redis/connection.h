@@ -1,7 +1,12 @@
-/* A connection to a Redis server that is there again by itself: names are looked up without waiting, a connection that is
- * refused, silent or cut is made anew, with growing pauses, for as long as it is wanted. Replies are parsed by hiredis.
+/* A connection to a Redis server that is there again by itself: one that is refused, silent or cut is made anew, with growing
+ * pauses, for as long as it is wanted. Replies are parsed by hiredis.
  *
- *     connecting --> greeting (user, database) --> ready --> lost, and after a pause: connecting
+ *     pausing --> looking (the name up) --> connecting --> greeting --> ready
+ *        ^                                                    |           |
+ *        +---------- lost, from any of these -----------------+-----------+
+ *
+ * Where it goes is the route's affair: a URL, the next one of several, the master of which a sentinel tells (greeting is
+ * asking it, then), or the node of a cluster that another one named. A greeting has bounds in time as has each answer.
  *
  * It belongs to one uv loop and its thread, and knows nothing of what is sent: replies come in the order of commands, and when
  * it is lost, those that have not come will not. */
@@ -20,26 +25,44 @@ struct lt_redis_connection;
 struct lt_redis_user {
     void (*ready)(void *arg);
     void (*answer)(void *arg,
-                   redisReply *reply);        /* of the next command, or a message; the reply is the user's to free */
-    void (*lost)(void *arg, const char *why); /* it will be made anew; also when that fails */
-    void (*refused)(void *arg, const char *why); /* it makes no sense to try again: a wrong password, say */
+                   redisReply *reply); /* of the next command, or a message; the reply is the user's to free */
+    /* It will be made anew; also when that fails. `final`: that makes no sense until somebody changes something. */
+    void (*lost)(void *arg, const char *why, bool final);
 };
 
-/* Begins to connect. `address`: in place as long as the connection is there. */
-struct lt_redis_connection *lt_redis_connect(uv_loop_t *uv, const struct lt_redis_address *address, const char *name,
+struct lt_redis_connect_options {
+    const struct lt_redis_servers *servers;   /* in place as long as the connection is there */
+    const struct lt_redis_connection *beside; /* NULL, or one that is ready: this one goes to the very same server */
+    double patience;                          /* seconds that each answer may take */
+};
+
+/* Begins to connect. */
+struct lt_redis_connection *lt_redis_connect(uv_loop_t *uv, const struct lt_redis_connect_options *options,
                                              const struct lt_redis_user *user, void *arg);
 
 /* Sends commands (see lt_redis_append) that have `replies` answers; takes over the buffer's memory. Only when it is ready. */
 void lt_redis_write(struct lt_redis_connection *connection, struct lt_buffer *commands, unsigned replies);
 
-/* Ends this one as if it had been cut, with a reason; another is made. */
+/* Ends this one as if it had been cut, for a reason of its user's, or for what the server said; another is made. Where that
+ * names a node of a cluster, there. */
 void lt_redis_drop(struct lt_redis_connection *connection, const char *why);
+void lt_redis_refuse(struct lt_redis_connection *connection, const char *error);
+
+/* Follows an error of a cluster that names another node: connects to that one, and nobody is told that this one is lost. False:
+ * it names none. */
+bool lt_redis_follow(struct lt_redis_connection *connection, const char *error);
 
 /* Ends it for good; nobody is told. It is freed when its handles are closed. */
 void lt_redis_close(struct lt_redis_connection *connection);
 
-/* Whether such an error of the server's means that it can do nothing for now, and may later. */
+/* What errors of the server mean (fault.c). Whether it can do nothing for now, and may later. */
 bool lt_redis_is_passing(const char *error);
+
+/* What may be done about one that does not pass: " (...)", or "". */
+const char *lt_redis_advice(const char *error);
+
+/* Of a node that another named: where its host begins, its length, and the port. False: it is no such error. */
+bool lt_redis_names_node(const char *error, const char **host, size_t *len, int *port);
 
 /* Commands as they are sent: how many arguments, and then each. */
 void lt_redis_begin(struct lt_buffer *commands, size_t arguments);

@@ -163,8 +163,9 @@ static void on_recover_container(struct lt_reply *reply)
     struct lt_scheduler *s = lt_container_of(reply, struct lt_scheduler, recover.reply);
     struct lt_claims *tasks = &s->recover.tasks;
     if (reply->code != LT_OK) {
-        lt_log_gated(&s->store.log, LT_LOG_ERROR, "recovery failed, nothing starts before it succeeds",
-                     LT_S("scheduler", s->name), LT_S("container", s->config.container->ops->name));
+        if (!s->store.down) /* which was said */
+            lt_log_gated(&s->store.log, LT_LOG_ERROR, "recovery failed, nothing starts before it succeeds",
+                         LT_S("scheduler", s->name), LT_S("container", s->config.container->ops->name));
         grow_pause(&s->recover_pause);
         lt_timer_start(s->loop, &s->recover_again, lt_loop_now(s->loop) + s->recover_pause, recover_all);
         lt_pump_post(s);
@@ -189,6 +190,12 @@ static void recover_all(struct lt_timer *timer)
     lt_reply_begin(&s->recover.reply, s->loop, on_recover_container);
     s->config.container->ops->recover(s->config.container, &s->recover);
     lt_reply_end(&s->recover.reply);
+}
+
+void lt_recover_store_up(struct lt_scheduler *s)
+{
+    if (lt_timer_active(&s->recover_again))
+        lt_timer_start(s->loop, &s->recover_again, lt_loop_now(s->loop), recover_all);
 }
 
 void lt_recover_open(struct lt_scheduler *s)

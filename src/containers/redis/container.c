@@ -198,6 +198,7 @@ static void add(struct lt_container *container, struct lt_add_op *op)
         put_task(redis, request, op->tasks[i]);
     request->weight = op->count;
     request->patient = true;
+    request->grows = true;
     lt_redis_send(redis->link, request);
 }
 
@@ -358,6 +359,16 @@ static void pause_all(struct lt_container *container, bool paused, struct lt_rep
     lt_redis_send(redis->link, request);
 }
 
+/* What is known to be down is not waited for: the scheduler comes again when it is up. */
+static void recover(struct lt_container *container, struct lt_recover_op *op)
+{
+    const struct lt_redis *redis = lt_redis_of(container);
+    if (redis->down != NULL)
+        lt_reply_send(&op->reply, LT_ERROR, redis->down);
+    else
+        lt_redis_recover(container, op);
+}
+
 static double oldest(const struct lt_container *container)
 {
     return ((const struct lt_redis *)container)->oldest;
@@ -441,6 +452,7 @@ static void open_redis(struct lt_container *container, const struct lt_container
     redis->open = true;
     if (redis->forgets)
         plan_prune(redis, PRUNE);
+    lt_redis_tell_down(redis);
 }
 
 static void free_runs(struct lt_redis *redis)
@@ -464,6 +476,7 @@ static void free_redis(struct lt_redis *redis)
 {
     let_go(redis);
     free(redis->refused);
+    free(redis->down);
     free(redis);
 }
 
@@ -514,7 +527,7 @@ static const struct lt_container_ops redis_ops = {
     .get = lt_redis_get,
     .list = lt_redis_list,
     .count = lt_redis_count,
-    .recover = lt_redis_recover,
+    .recover = recover,
     .ask_stop = ask_stop,
     .set_limits = set_limits,
     .pause_all = pause_all,
@@ -529,32 +542,22 @@ bool lt_redis_is(const struct lt_container *container)
     return container->ops == &redis_ops;
 }
 
-void lt_redis_container_wait(struct lt_container *container, void (*fn)(void *arg, const char *refused), void *arg)
-{
-    struct lt_redis *redis = lt_redis_of(container);
-    if (redis->outcome) {
-        fn(arg, redis->refused);
-        return;
-    }
-    redis->outcome_fn = fn;
-    redis->outcome_arg = arg;
-}
-
 struct lt_container *lt_redis_container_new(struct lt_loop *loop, const struct lt_redis_options *options,
                                             struct lt_error *error)
 {
     struct lt_redis *redis = lt_zalloc(sizeof *redis);
     struct lt_redis_link_options link = {
-        .queue = options->queue, .lease = options->lease, .tell = lt_redis_told, .arg = redis};
-    if (!lt_redis_address_read(&link.address, options->url, error)) {
+        .queue = options->queue, .lease = options->lease, .tell = lt_redis_hear, .arg = redis};
+    if (!lt_redis_servers_read(&link.servers, options->urls, options->sentinels, &options->tls, options->tls_name,
+                               error)) {
         free(redis);
         return NULL;
     }
     memcpy(link.keep, options->keep, sizeof link.keep);
     redis->base.ops = &redis_ops;
     redis->loop = loop;
-    redis->options = *options;
-    redis->options.url = redis->options.queue = NULL;
+    redis->options = (struct lt_redis_options){.lease = options->lease};
+    memcpy(redis->options.keep, options->keep, sizeof options->keep);
     redis->prune = LT_TIMER_INIT;
     redis->runs.key = id_of_run;
     redis->forgets = options->keep[0] >= 0 || options->keep[1] >= 0 || options->keep[2] >= 0;
@@ -562,7 +565,6 @@ struct lt_container *lt_redis_container_new(struct lt_loop *loop, const struct l
     redis->link = lt_redis_link_open(loop, &link);
     if (redis->link == NULL) {
         lt_fail(error, LT_ERROR, "there is no thread for the connection");
-        lt_redis_address_free(&link.address);
         free(redis);
         return NULL;
     }

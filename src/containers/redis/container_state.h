@@ -29,6 +29,7 @@ struct lt_redis {
     bool was_ready;          /* at least once */
     bool outcome;            /* the first attempt to connect is over, */
     char *refused;           /* and why it makes no sense to try again; or NULL */
+    char *down;              /* why the server is not there; NULL: it is, or that is not known yet */
     bool paused_told;        /* what the scheduler was told */
     bool reading;            /* news are being read */
     bool read_again;         /* there are more by now */
@@ -74,6 +75,10 @@ void lt_redis_key_open(struct lt_container *container, const struct lt_bytes *ke
 void lt_redis_get(struct lt_container *container, struct lt_get_op *op);
 void lt_redis_list(struct lt_container *container, struct lt_list_op *op);
 void lt_redis_count(struct lt_container *container, struct lt_count_op *op);
+
+/* How the server is there (presence.c), before that is told on to what hears the link: is told by the link; at the opening. */
+void lt_redis_hear(void *arg, enum lt_redis_event event, const char *text);
+void lt_redis_tell_down(const struct lt_redis *redis);
 
 /* What the link tells (news.c). */
 void lt_redis_compare_runs(struct lt_redis *redis);

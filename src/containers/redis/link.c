@@ -23,6 +23,20 @@ static void end_hold(struct lt_redis_link *link)
     uv_unref((uv_handle_t *)&link->poll->poll);
 }
 
+void lt_redis_link_hold(struct lt_redis_link *link)
+{
+    if (link->under_way++ > 0)
+        return;
+    lt_loop_hold(link->loop);
+    uv_ref((uv_handle_t *)&link->poll->poll);
+}
+
+void lt_redis_link_unhold(struct lt_redis_link *link)
+{
+    if (--link->under_way == 0)
+        end_hold(link);
+}
+
 void lt_redis_request_free(struct lt_redis_request *request)
 {
     if (request->reply != NULL)
@@ -71,8 +85,7 @@ static void take_answers(uv_poll_t *poll, int status, int events)
             take_letter(link, letter);
             continue;
         }
-        if (--link->under_way == 0)
-            end_hold(link);
+        lt_redis_link_unhold(link);
         lt_redis_request_of(mail)->done(lt_redis_request_of(mail));
     }
     free_mails(&mails);
@@ -91,10 +104,7 @@ void lt_redis_send(struct lt_redis_link *link, struct lt_redis_request *request)
 {
     STAILQ_INSERT_TAIL(&link->gathered, &request->mail, link);
     lt_loop_post(link->loop, &link->turn);
-    if (link->under_way++ == 0) {
-        lt_loop_hold(link->loop);
-        uv_ref((uv_handle_t *)&link->poll->poll);
-    }
+    lt_redis_link_hold(link);
 }
 
 const char *lt_redis_owner(const struct lt_redis_link *link)
@@ -104,7 +114,7 @@ const char *lt_redis_owner(const struct lt_redis_link *link)
 
 const char *lt_redis_shown(const struct lt_redis_link *link)
 {
-    return link->options.address.shown;
+    return link->options.servers.urls[0].shown;
 }
 
 bool lt_redis_may_take_over(const struct lt_redis_link *link)
@@ -146,7 +156,7 @@ static void free_link(struct lt_redis_link *link)
     lt_mailbox_close(&link->to_thread);
     lt_mailbox_close(&link->to_loop);
     lt_buffer_free(&link->prefix);
-    lt_redis_address_free(&link->options.address);
+    lt_redis_servers_free(&link->options.servers);
     free(link->queue);
     free(link);
 }
@@ -204,11 +214,12 @@ struct lt_redis_link *lt_redis_link_open(struct lt_loop *loop, struct lt_redis_l
     link->options = *options;
     link->queue = lt_strdup(options->queue);
     link->options.queue = link->queue;
-    options->address = (struct lt_redis_address){0};
+    options->servers = (struct lt_redis_servers){0};
     link->loop = loop;
     link->turn.fn = send_gathered;
     STAILQ_INIT(&link->gathered);
     STAILQ_INIT(&link->waiting);
+    STAILQ_INIT(&link->again);
     STAILQ_INIT(&link->answered);
     STAILQ_INIT(&link->calls);
     make_owner(link->owner);
@@ -216,7 +227,9 @@ struct lt_redis_link *lt_redis_link_open(struct lt_loop *loop, struct lt_redis_l
     bool open = lt_mailbox_open(&link->to_thread);
     open = lt_mailbox_open(&link->to_loop) && open;
     if (!open || !open_thread(link)) {
+        int failed = errno;
         free_link(link);
+        errno = failed;
         return NULL;
     }
     open_poll(link);
@@ -248,6 +261,7 @@ void lt_redis_link_close(struct lt_redis_link *link)
         lt_redis_drop_call(link, call);
     }
     free_mails(&link->waiting);
+    free_mails(&link->again);
     free_mails(&link->answered);
     free_mails(&link->gathered);
     lt_mailbox_take(&link->to_thread, &mails);

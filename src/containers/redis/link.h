@@ -26,6 +26,7 @@ struct lt_redis_request {
     unsigned count;             /* of arguments */
     unsigned weight;            /* about how many tasks it touches */
     bool patient;               /* it may be asked twice: it waits for the server, for a while */
+    bool grows;                 /* it is an add: a server whose memory is full does not take it */
     bool frees;                 /* it makes room for the claim behind it */
     bool claims;                /* which this is */
     bool sent;                  /* it is the thread's by now */
@@ -42,7 +43,7 @@ struct lt_redis_request {
 enum lt_redis_event {
     LT_REDIS_READY,   /* it is there, and this is an owner of the queue; `text`: "1": the queue is paused */
     LT_REDIS_LOST,    /* it is not there; `text` says why */
-    LT_REDIS_REFUSED, /* for good: a wrong password, a user who may not; `text` says why */
+    LT_REDIS_REFUSED, /* the same at the very first, for what does not pass: a wrong password, a user who may not */
     LT_REDIS_DEAD,    /* this owner was taken for dead: what it ran is another's */
     LT_REDIS_LATE,    /* the lease ends in a moment and could not be renewed */
     LT_REDIS_NEWS,    /* there is some for this owner */
@@ -53,7 +54,7 @@ enum lt_redis_event {
 struct lt_redis_link;
 
 struct lt_redis_link_options {
-    struct lt_redis_address address; /* moves to the link */
+    struct lt_redis_servers servers; /* moves to the link */
     const char *queue;
     double lease;
     double keep[3];
@@ -69,6 +70,10 @@ void lt_redis_request_free(struct lt_redis_request *request);
 
 /* Hands in a request, to go with all others of this turn. */
 void lt_redis_send(struct lt_redis_link *link, struct lt_redis_request *request);
+
+/* Has the loop wait for what the link tells, or not any more. */
+void lt_redis_link_hold(struct lt_redis_link *link);
+void lt_redis_link_unhold(struct lt_redis_link *link);
 
 /* The name of this owner; and of the server, for logs. */
 const char *lt_redis_owner(const struct lt_redis_link *link);

@@ -17,7 +17,7 @@ enum {
 
 /* Calls. */
 
-static struct lt_redis_call *new_call(struct lt_redis_link *link, enum lt_redis_call_kind kind)
+struct lt_redis_call *lt_redis_new_call(struct lt_redis_link *link, enum lt_redis_call_kind kind)
 {
     struct lt_redis_call *call = lt_zalloc(sizeof *call);
     call->kind = kind;
@@ -44,15 +44,39 @@ void lt_redis_append_number(struct lt_buffer *commands, double number)
     lt_redis_append_text(commands, text);
 }
 
-void lt_redis_load_script(struct lt_redis_link *link)
+static void prepare(struct lt_redis_link *link)
 {
     struct lt_buffer commands = {0};
-    new_call(link, CALL_LOAD);
+    char layout[16], *channel = lt_redis_key(link->options.queue, 0);
+    snprintf(layout, sizeof layout, "%d", LT_REDIS_LAYOUT);
+    lt_redis_new_call(link, CALL_PREPARE);
+    lt_redis_begin(&commands, 2 + link->prefix_count + 4);
+    lt_redis_append_text(&commands, "EVAL");
+    lt_redis_append_text(&commands, lt_redis_prepare);
+    lt_buffer_append(&commands, link->prefix.data, link->prefix.len);
+    lt_redis_append_text(&commands, layout);
+    lt_redis_append_text(&commands, lt_redis_key_types);
+    lt_redis_append_text(&commands, lt_redis_script_commands);
+    lt_redis_append_text(&commands, channel);
+    lt_redis_write(link->commands, &commands, 1);
+    free(channel);
+}
+
+static void load_script(struct lt_redis_link *link)
+{
+    struct lt_buffer commands = {0};
+    lt_redis_new_call(link, CALL_LOAD);
     lt_redis_begin(&commands, 3);
     lt_redis_append_text(&commands, "SCRIPT");
     lt_redis_append_text(&commands, "LOAD");
     lt_redis_append(&commands, lt_redis_script, lt_redis_script_len);
     lt_redis_write(link->commands, &commands, 1);
+}
+
+void lt_redis_begin_joining(struct lt_redis_link *link)
+{
+    prepare(link);
+    load_script(link);
 }
 
 static void join_queue(struct lt_redis_link *link)
@@ -61,7 +85,7 @@ static void join_queue(struct lt_redis_link *link)
     char host[65] = "", about[LT_REDIS_ABOUT];
     gethostname(host, sizeof host - 1);
     lt_redis_about(about);
-    new_call(link, CALL_JOIN);
+    lt_redis_new_call(link, CALL_JOIN);
     begin_call(link, &commands, 4);
     lt_redis_append_text(&commands, "j");
     lt_redis_append_number(&commands, link->options.lease);
@@ -73,9 +97,9 @@ static void join_queue(struct lt_redis_link *link)
 void lt_redis_renew(struct lt_redis_link *link)
 {
     struct lt_buffer commands = {0};
-    if (!link->joined)
+    if (!link->joined || link->reloading)
         return;
-    new_call(link, CALL_RENEW);
+    lt_redis_new_call(link, CALL_RENEW);
     begin_call(link, &commands, 2);
     lt_redis_append_text(&commands, "k");
     lt_redis_append_number(&commands, link->options.lease);
@@ -107,7 +131,7 @@ void lt_redis_send_waiting(struct lt_redis_link *link)
 {
     bool before = false;
     while (link->joined && !STAILQ_EMPTY(&link->waiting) && (link->call_count < MOST_CALLS || before)) {
-        struct lt_redis_call *call = new_call(link, CALL_REQUESTS);
+        struct lt_redis_call *call = lt_redis_new_call(link, CALL_REQUESTS);
         struct lt_buffer commands = {0};
         size_t bytes;
         unsigned arguments;
@@ -155,7 +179,13 @@ static void take_loaded(struct lt_redis_link *link, const redisReply *reply)
         return;
     }
     memcpy(link->sha, reply->str, sizeof link->sha);
-    join_queue(link);
+    if (!link->reloading) {
+        join_queue(link);
+        return;
+    }
+    link->reloading = false;
+    STAILQ_CONCAT(&link->again, &link->waiting);
+    STAILQ_CONCAT(&link->waiting, &link->again);
 }
 
 static void take_joined(struct lt_redis_link *link, const redisReply *reply, double sent_at)
@@ -170,8 +200,10 @@ static void take_joined(struct lt_redis_link *link, const redisReply *reply, dou
     link->told_lost = link->told_late = false;
     link->paused = lt_redis_says(answer, 1, "1");
     link->ready_since = lt_redis_link_now();
+    link->told_first = true;
     lt_redis_tell_event(link, LT_REDIS_READY, link->paused ? "1" : "0");
-    lt_redis_send_waiting(link);
+    lt_redis_open_hints(link);
+    lt_redis_look(link);
 }
 
 static void take_renewed(struct lt_redis_link *link, const redisReply *reply, double sent_at)
@@ -217,21 +249,62 @@ void lt_redis_drop_call(struct lt_redis_link *link, struct lt_redis_call *call)
     free(call);
 }
 
-static void take_error(struct lt_redis_link *link, struct lt_redis_call *call, const char *error)
+/* The script is gone: what is refused for that goes once more, in its order, when it is loaded. Whatever is under way is
+ * answered before that. */
+static void load_again(struct lt_redis_link *link, struct lt_redis_call *call)
 {
-    /* Without its script it has done nothing, nor have the calls behind this one. */
-    if (lt_redis_is_passing(error) || strncmp(error, "NOSCRIPT", 8) == 0) {
-        lt_redis_drop(link->commands, error);
-        return;
-    }
-    if (call->kind == CALL_REQUESTS) {
-        struct lt_mails requests = STAILQ_HEAD_INITIALIZER(requests);
-        STAILQ_CONCAT(&requests, &call->requests);
-        lt_redis_fail_all(link, &requests, strncmp(error, "OOM", 3) == 0 ? LT_FULL : LT_ERROR, error);
-    } else if (call->kind == CALL_LOAD || call->kind == CALL_JOIN) {
-        lt_redis_tell_event(link, LT_REDIS_REFUSED, error);
+    STAILQ_CONCAT(&link->again, &call->requests);
+    lt_redis_drop_call(link, call);
+    if (!link->reloading)
+        load_script(link);
+    link->reloading = true;
+}
+
+/* Memory is full: adds are refused, and the rest, which may free some, goes once more without them. */
+static void refuse_adds(struct lt_redis_link *link, struct lt_redis_call *call, const char *error)
+{
+    struct lt_mails kept = STAILQ_HEAD_INITIALIZER(kept);
+    bool some = false;
+    struct lt_mail *mail;
+    while ((mail = STAILQ_FIRST(&call->requests)) != NULL) {
+        struct lt_redis_request *request = lt_redis_request_of(mail);
+        STAILQ_REMOVE_HEAD(&call->requests, link);
+        some = some || request->grows;
+        if (request->grows)
+            lt_redis_answer(link, request, LT_FULL, error);
+        else
+            STAILQ_INSERT_TAIL(&kept, mail, link);
     }
     lt_redis_drop_call(link, call);
+    if (!some)
+        lt_redis_fail_all(link, &kept, LT_ERROR, error);
+    STAILQ_CONCAT(&kept, &link->waiting);
+    STAILQ_CONCAT(&link->waiting, &kept);
+}
+
+static void forget_calls(struct lt_redis_link *link)
+{
+    while (!STAILQ_EMPTY(&link->calls))
+        lt_redis_drop_call(link, STAILQ_FIRST(&link->calls));
+}
+
+static void take_error(struct lt_redis_link *link, struct lt_redis_call *call, const char *error)
+{
+    bool passing = lt_redis_is_passing(error);
+    if (call->kind == CALL_REQUESTS && strncmp(error, "OOM", 3) == 0) {
+        refuse_adds(link, call, error);
+    } else if (link->joined && strncmp(error, "NOSCRIPT", 8) == 0) {
+        load_again(link, call);
+    } else if (!link->joined && lt_redis_follow(link->commands, error)) {
+        forget_calls(link);
+    } else if (passing || !link->joined) {
+        lt_redis_refuse(link->commands, error);
+    } else {
+        struct lt_mails requests = STAILQ_HEAD_INITIALIZER(requests);
+        STAILQ_CONCAT(&requests, &call->requests);
+        lt_redis_fail_all(link, &requests, LT_ERROR, error);
+        lt_redis_drop_call(link, call);
+    }
 }
 
 void lt_redis_take_reply(void *arg, redisReply *reply)
@@ -260,7 +333,12 @@ void lt_redis_take_reply(void *arg, redisReply *reply)
             take_joined(link, reply, sent_at);
         else if (kind == CALL_RENEW)
             take_renewed(link, reply, sent_at);
+        else if (kind == CALL_INFO)
+            lt_redis_take_info(link, reply);
+        else if (kind == CALL_SAVE)
+            lt_redis_take_save(link, reply);
         freeReplyObject(reply);
     }
-    lt_redis_send_waiting(link);
+    if (!link->reloading)
+        lt_redis_send_waiting(link);
 }

@@ -10,7 +10,7 @@
 #include "redis/connection.h"
 
 /* What a call is for. */
-enum lt_redis_call_kind { CALL_LOAD, CALL_JOIN, CALL_RENEW, CALL_REQUESTS };
+enum lt_redis_call_kind { CALL_PREPARE, CALL_LOAD, CALL_JOIN, CALL_INFO, CALL_SAVE, CALL_RENEW, CALL_REQUESTS };
 
 struct lt_redis_call {
     enum lt_redis_call_kind kind;
@@ -54,17 +54,23 @@ struct lt_redis_link {
     uv_loop_t uv;
     uv_poll_t hears;
     uv_timer_t renew, watch;
-    struct lt_redis_connection *commands, *hints;
-    struct lt_buffer prefix; /* of every call: keys, owner, times */
+    struct lt_redis_connection *commands;
+    struct lt_redis_connection *hints; /* to the same server; NULL: not joined */
+    struct lt_buffer prefix;           /* of every call: keys, owner, times */
     unsigned prefix_count;
     char sha[41];
     struct lt_redis_calls calls; /* in the order in which their answers come */
     unsigned call_count;
     struct lt_mails waiting;
+    bool reloading;        /* the server has forgotten the script, and is given it again: nothing is sent meanwhile */
+    struct lt_mails again; /* what it refused for that */
     struct lt_mails answered; /* in this round: the loop's thread gets them together */
     uv_prepare_t tells;
     bool joined;
+    bool told_first; /* how the first attempt went */
     bool told_lost;
+    bool looked;  /* at how the server keeps what it has, */
+    bool has_log; /* and it writes one */
     bool told_late;
     bool paused;
     double renewed; /* monotonic: when the renewal was sent that was the last to be answered */
@@ -83,14 +89,21 @@ static inline struct lt_redis_request *lt_redis_request_of(struct lt_mail *mail)
 
 /* Calls of the script, and their answers (link_calls.c). */
 void lt_redis_append_number(struct lt_buffer *commands, double number);
-void lt_redis_load_script(struct lt_redis_link *link);
+void lt_redis_begin_joining(struct lt_redis_link *link);
 void lt_redis_renew(struct lt_redis_link *link);
 void lt_redis_send_waiting(struct lt_redis_link *link);
 void lt_redis_take_reply(void *arg, redisReply *reply);
+struct lt_redis_call *lt_redis_new_call(struct lt_redis_link *link, enum lt_redis_call_kind kind);
 void lt_redis_drop_call(struct lt_redis_link *link, struct lt_redis_call *call);
 bool lt_redis_says(const redisReply *reply, size_t i, const char *text);
 
+/* How the server keeps what it has (link_look.c): asks, and warns once of what loses tasks. */
+void lt_redis_look(struct lt_redis_link *link);
+void lt_redis_take_info(struct lt_redis_link *link, const redisReply *reply);
+void lt_redis_take_save(struct lt_redis_link *link, const redisReply *reply);
+
 /* What the thread does. */
+void lt_redis_open_hints(struct lt_redis_link *link);
 void *lt_redis_link_thread(void *arg);
 void lt_redis_take_mail(uv_poll_t *poll, int status, int events);
 

@@ -1,4 +1,5 @@
 /* What the link's thread does: it keeps two connections, renews the lease, and hears of others. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,6 +8,10 @@
 #include "containers/redis/script.h"
 
 enum { PATIENCE = 10 /* seconds that a patient request waits for the server */ };
+
+/* Seconds. A connection that is dead is noticed after both at the latest, well before the lease ends: at most that part of it. */
+static const double RENEWALS = 2, ANSWERS = 3;
+static const double RENEWALS_OF_LEASE = 1.0 / 6, ANSWERS_OF_LEASE = 1.0 / 4;
 
 /* Of a lease: then it is said that it could not be renewed, while there is time to end what runs. */
 static const double LATE = 0.8;
@@ -46,7 +51,7 @@ void lt_redis_fail_all(struct lt_redis_link *link, struct lt_mails *requests, in
 
 static void commands_ready(void *arg)
 {
-    lt_redis_load_script(arg);
+    lt_redis_begin_joining(arg);
 }
 
 /* What may be asked again waits; the rest is told, once. */
@@ -63,30 +68,36 @@ static void keep_patient(struct lt_redis_link *link, struct lt_mails *from, stru
     }
 }
 
-static void commands_lost(void *arg, const char *why)
+static void tell_lost(struct lt_redis_link *link, const char *why, bool final)
+{
+    if (!link->told_lost)
+        lt_redis_tell_event(link, final && !link->told_first ? LT_REDIS_REFUSED : LT_REDIS_LOST, why);
+    link->told_first = link->told_lost = true;
+}
+
+static void close_hints(struct lt_redis_link *link)
+{
+    if (link->hints != NULL)
+        lt_redis_close(link->hints);
+    link->hints = NULL;
+}
+
+static void commands_lost(void *arg, const char *why, bool final)
 {
     struct lt_redis_link *link = arg;
     struct lt_mails kept = STAILQ_HEAD_INITIALIZER(kept);
     struct lt_redis_call *call;
-    link->joined = false;
+    link->joined = link->reloading = false;
     link->ready_since = 0;
-    if (!link->told_lost)
-        lt_redis_tell_event(link, LT_REDIS_LOST, why);
-    link->told_lost = true;
+    close_hints(link);
+    tell_lost(link, why, final);
+    keep_patient(link, &link->again, &kept, why);
     while ((call = STAILQ_FIRST(&link->calls)) != NULL) {
         keep_patient(link, &call->requests, &kept, why);
         lt_redis_drop_call(link, call);
     }
     keep_patient(link, &link->waiting, &kept, why);
     STAILQ_CONCAT(&link->waiting, &kept);
-}
-
-static void commands_refused(void *arg, const char *why)
-{
-    struct lt_redis_link *link = arg;
-    commands_lost(arg, why);
-    lt_redis_tell_event(link, LT_REDIS_REFUSED, why);
-    lt_redis_fail_all(link, &link->waiting, LT_ERROR, why);
 }
 
 /* Hints. */
@@ -119,10 +130,25 @@ static void take_hint(void *arg, redisReply *reply)
     freeReplyObject(reply);
 }
 
-static void hints_lost(void *arg, const char *why)
+static void hints_lost(void *arg, const char *why, bool final)
 {
     (void)arg; /* what waits is looked for with every renewal, too */
     (void)why;
+    (void) final;
+}
+
+static double patience(const struct lt_redis_link *link)
+{
+    return fmin(ANSWERS, link->options.lease * ANSWERS_OF_LEASE);
+}
+
+/* At the same server: there it is counted who hears. */
+void lt_redis_open_hints(struct lt_redis_link *link)
+{
+    static const struct lt_redis_user hints = {.ready = hints_ready, .answer = take_hint, .lost = hints_lost};
+    const struct lt_redis_connect_options options = {
+        .servers = &link->options.servers, .beside = link->commands, .patience = patience(link)};
+    link->hints = lt_redis_connect(&link->uv, &options, &hints, link);
 }
 
 /* Time. */
@@ -170,7 +196,7 @@ static void end_thread(struct lt_redis_link *link)
 {
     uv_close((uv_handle_t *)&link->tells, NULL);
     lt_redis_close(link->commands);
-    lt_redis_close(link->hints);
+    close_hints(link);
     uv_close((uv_handle_t *)&link->renew, NULL);
     uv_close((uv_handle_t *)&link->watch, NULL);
     uv_close((uv_handle_t *)&link->hears, NULL);
@@ -198,7 +224,8 @@ void lt_redis_take_mail(uv_poll_t *poll, int status, int events)
         end_thread(link);
         return;
     }
-    lt_redis_send_waiting(link);
+    if (!link->reloading)
+        lt_redis_send_waiting(link);
 }
 
 static void start_timer(struct lt_redis_link *link, uv_timer_t *timer, void (*fn)(uv_timer_t *), double seconds)
@@ -212,14 +239,12 @@ static void start_timer(struct lt_redis_link *link, uv_timer_t *timer, void (*fn
 void *lt_redis_link_thread(void *arg)
 {
     static const struct lt_redis_user commands = {
-        .ready = commands_ready, .answer = lt_redis_take_reply, .lost = commands_lost, .refused = commands_refused};
-    static const struct lt_redis_user hints = {
-        .ready = hints_ready, .answer = take_hint, .lost = hints_lost, .refused = hints_lost};
+        .ready = commands_ready, .answer = lt_redis_take_reply, .lost = commands_lost};
     struct lt_redis_link *link = arg;
     double lease = link->options.lease;
-    link->commands = lt_redis_connect(&link->uv, &link->options.address, "ltsh", &commands, link);
-    link->hints = lt_redis_connect(&link->uv, &link->options.address, "ltsh", &hints, link);
-    start_timer(link, &link->renew, renew_now, lease / 4);
+    const struct lt_redis_connect_options options = {.servers = &link->options.servers, .patience = patience(link)};
+    link->commands = lt_redis_connect(&link->uv, &options, &commands, link);
+    start_timer(link, &link->renew, renew_now, fmin(RENEWALS, lease * RENEWALS_OF_LEASE));
     start_timer(link, &link->watch, watch_time, lease / 20 < 1 ? lease / 20 : 1);
     uv_prepare_init(&link->uv, &link->tells);
     link->tells.data = link;

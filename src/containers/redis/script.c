@@ -11,6 +11,10 @@ static const char *const key_names[LT_REDIS_KEYS] = {
     "busy", "own",   "hosts", "names",   "idle", "kept",  "once",    "news",     "claims", "watchers", "stops",
 };
 
+#define TYPES "hhhhhzzzzzhzzzzhzzzzhhh"
+const char lt_redis_key_types[LT_REDIS_KEYS + 1] = TYPES;
+_Static_assert(sizeof TYPES == LT_REDIS_KEYS + 1, "each key has a type");
+
 /* Braces would end the tag. */
 static char *escaped(const char *queue)
 {

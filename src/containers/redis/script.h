@@ -1,4 +1,4 @@
-/* The script that the server runs (queue.lua), and the names of its keys. */
+/* The scripts that the server runs (queue.lua; prepare.lua before that), and the names of their keys. */
 #ifndef LTSH_CONTAINERS_REDIS_SCRIPT_H
 #define LTSH_CONTAINERS_REDIS_SCRIPT_H
 
@@ -6,8 +6,16 @@
 
 extern const char lt_redis_script[];
 extern const size_t lt_redis_script_len;
+extern const char lt_redis_script_commands[]; /* of the server's, by name, that it uses */
+extern const char lt_redis_prepare[];
 
-enum { LT_REDIS_KEYS = 23 };
+enum {
+    LT_REDIS_LAYOUT = 1, /* of the keys: grows when hosts of before could not read them any more */
+    LT_REDIS_KEYS = 23,
+};
+
+/* What each key is: "h": a hash, "z": a sorted set. */
+extern const char lt_redis_key_types[LT_REDIS_KEYS + 1];
 
 /* The name of a key of a queue, by its number in the script, the caller's to free. All of a queue have one hash tag, so that a
  * cluster keeps them together; the first is also the name of the channel on which all hosts hear. */

@@ -8,7 +8,6 @@
 #include "base/tree.h"
 #include "containers/combine/combine.h"
 #include "containers/memory.h"
-#include "containers/redis/redis.h"
 #include "containers/sqlite/sqlite.h"
 #include "scheduler/actuator.h"
 #include "scheduler/container.h"
@@ -52,13 +51,13 @@ void **lt_part_new(lua_State *L, enum lt_part_kind kind)
     return &new_part(L, kind)->pointer;
 }
 
-static int release_part(lua_State *L)
+void lt_part_release(lua_State *L, int index)
 {
-    struct part *part = luaL_checkudata(L, 1, PART);
+    struct part *part = lua_touserdata(L, index);
     void *pointer = part->pointer;
     part->pointer = NULL;
     if (pointer == NULL)
-        return 0;
+        return;
     switch (part->kind) {
     case LT_PART_CONTAINER:
         ((struct lt_container *)pointer)->ops->release(pointer);
@@ -76,6 +75,12 @@ static int release_part(lua_State *L)
         ((struct lt_receiver *)pointer)->ops->release(pointer);
         break;
     }
+}
+
+static int release_part(lua_State *L)
+{
+    luaL_checkudata(L, 1, PART);
+    lt_part_release(L, 1);
     return 0;
 }
 
@@ -111,23 +116,6 @@ static int make_sqlite(lua_State *L)
     };
     struct part *part = new_part(L, LT_PART_CONTAINER);
     part->pointer = lt_sqlite_container_new(lt_script_of(L)->loop, &options, &error);
-    if (part->pointer == NULL)
-        return luaL_error(L, "%s", error.message);
-    return 1;
-}
-
-/* core.redis_container(url, queue, lease, success, failed, stopped): the last are seconds, negative for ever */
-static int make_redis(lua_State *L)
-{
-    struct lt_error error;
-    struct lt_redis_options options = {
-        .url = luaL_checkstring(L, 1),
-        .queue = luaL_checkstring(L, 2),
-        .lease = luaL_checknumber(L, 3),
-        .keep = {luaL_checknumber(L, 4), luaL_checknumber(L, 5), luaL_checknumber(L, 6)},
-    };
-    struct part *part = new_part(L, LT_PART_CONTAINER);
-    part->pointer = lt_redis_container_new(lt_script_of(L)->loop, &options, &error);
     if (part->pointer == NULL)
         return luaL_error(L, "%s", error.message);
     return 1;
@@ -366,7 +354,7 @@ void lt_bind_parts(lua_State *L)
         {"queue", make_queue},
         {"priority", make_priority},
         {"sqlite_container", make_sqlite},
-        {"redis_container", make_redis},
+        {"redis_container", lt_make_redis},
         {"combine", make_combination},
         {"is_shared", is_shared},
         {"is_fair", is_fair},

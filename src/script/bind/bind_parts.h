@@ -15,4 +15,10 @@ LT_RAISES void *lt_part_check(lua_State *L, int index, enum lt_part_kind kind);
 /* Pushes an object without a part, whose pointer is to be set through what this returns. */
 void **lt_part_new(lua_State *L, enum lt_part_kind kind);
 
+/* Lets go of the part of the object at `index`, as its collection does. */
+void lt_part_release(lua_State *L, int index);
+
+/* core.redis_container (bind_redis.c). */
+int lt_make_redis(lua_State *L);
+
 #endif
