@@ -21,8 +21,8 @@ end
 
 -- The program of another host. It gets `url`, `queue` and `ltsh`.
 local function host(queue, text, url)
-  return run.start { "-e", "local ltsh = require 'ltsh'; local url, queue = arg[1], arg[2]; " .. text, url or redis.url(),
-    queue }
+  local before = "local ltsh = require 'ltsh'; local url, queue = arg[1], arg[2]; "
+  return run.start { "-e", before .. text, url or redis.url(), queue }
 end
 
 local function add_many(scheduler, count, fields)
@@ -275,7 +275,8 @@ describe("ltsh.container.redis", function()
 
   it("runs what nobody knows to run again, without an attempt", function()
     local queue, runs = redis.queue(), {}
-    local scheduler = open(queue, function(task) runs[task.id] = (runs[task.id] or 0) + 1 end, { container = { lease = 1 } })
+    local function count(task) runs[task.id] = (runs[task.id] or 0) + 1 end
+    local scheduler = open(queue, count, { container = { lease = 1 } })
     -- A claim whose answer never came: this host's, and the connection is lost.
     assert(scheduler:add { id = "a" })
     scheduler:wait "a"
