@@ -54,6 +54,7 @@ local function try(program, address, options)
   local result = run.start({ "spec/browser/" .. program, address, os.getenv "LTSH_TEST_PICTURES" or "" }, {
     program = "/usr/bin/node", limit = 110, env = {
       LTSH_BROWSER_MODULES = modules, LTSH_CHROMIUM = chromium, HOME = scene.temporary "", LTSH_TOKEN = options.token,
+      LTSH_TRIES = options.tries,
     },
   }):wait()
   local failed, passed = {}, 0
@@ -62,6 +63,7 @@ local function try(program, address, options)
   end
   assert.same({}, failed, result.stderr)
   assert.is_true(passed >= options.least, result.stdout .. result.stderr)
+  if os.getenv "LTSH_TEST_FIGURES" then io.stderr:write(result.stderr) end
 end
 
 local function try_console(options)
@@ -85,7 +87,95 @@ describe("the console's page", function()
   end)
 
   it_in_browser("asks for a token where there is one", function()
-    try_console { env = { LTSH_CONSOLE_TOKEN = "s3cret-token" }, token = "s3cret-token", least = 3 }
+    try_console { env = { LTSH_CONSOLE_TOKEN = "s3cret-token" }, token = "s3cret-token", tries = "token", least = 4 }
+  end)
+end)
+
+describe("the console's page", function()
+  after_each(function()
+    run.clean()
+    scene.close()
+  end)
+
+  it_in_browser("is used behind a proxy that holds events back, below a path", function()
+    local console
+    local proxy = ltsh.http.server { routes = { ["* /*rest"] = function(request)
+      local headers = { Host = request.headers.host }
+      for _, name in ipairs { "cookie", "content-type", "origin", "sec-fetch-site", "accept" } do
+        headers[name] = request.headers[name]
+      end
+      local query = {}
+      for name, value in pairs(request.query) do
+        query[#query + 1] = name .. "=" .. value:gsub("[^%w%-._~]", function(c) return ("%%%02X"):format(c:byte()) end)
+      end
+      local answer = ltsh.http.request { -- which is given on when all of it is there
+        url = console .. request.path:gsub("^/", "") .. (query[1] and "?" .. table.concat(query, "&") or ""),
+        method = request.method, headers = headers, body = request.body ~= "" and request.body or nil, redirects = 0,
+      }
+      if not answer then return { status = 502, body = "bad gateway" } end
+      local passed = {}
+      for _, name in ipairs { "content-type", "location", "content-security-policy" } do
+        passed[name] = answer.headers[name]
+      end
+      passed["set-cookie"] = answer.cookies
+      return { status = answer.status, headers = passed, body = answer.body }
+    end } }
+    local scheduler = scene.open(function() end, { name = "orders" })
+    assert(scheduler:add { id = "good" })
+    local opened = ltsh.console {
+      schedulers = { scheduler }, port = 0, base_path = "/jobs/", token = "t0ken", allowed_hosts = { "127.0.0.1" },
+    }
+    console = opened.url:gsub("jobs/$", "")
+    try("console.mjs", proxy.url .. "jobs/", { least = 3, tries = "proxy", token = "t0ken" })
+    opened:close()
+    proxy:close { drain = 0 }
+  end)
+
+  it_in_browser("shows the hosts that share a queue", function()
+    local path = scene.temporary ".db"
+    local SHARED = [[
+      local ltsh = require "ltsh"
+      local shared = ltsh.scheduler {
+        name = "shared", container = ltsh.container.sqlite { path = arg[1], durability = "normal" },
+        actuator = ltsh.actuator.func(function() end),
+      }
+      assert(shared:count())
+      print "ready"
+    ]]
+    run.start({ "-e", SHARED .. " shared:run()", path }, { limit = 120 }):expect "ready"
+    local host = run.start({ "-l", "error", "--console=0", "-e", SHARED .. [[
+      local orders = ltsh.scheduler { name = "orders", container = ltsh.container.queue {},
+        actuator = ltsh.actuator.func(function() end) }
+      orders:add { id = "good" }
+      shared:run()
+    ]], path }, { limit = 120 })
+    host:expect "ready"
+    try("console.mjs", host.stderr:match "console: (http://[^#%s]+)", { least = 3, tries = "hosts" })
+  end)
+
+  it_in_browser("stays quick with a million tasks", function()
+    local host = run.start({ "-l", "error", "--console=0", "-e", [[
+      local ltsh = require "ltsh"
+      local orders = ltsh.scheduler {
+        name = "orders", container = ltsh.container.queue { size = 2000000 }, limit = 4, keep = { tasks = 2000000 },
+        actuator = ltsh.actuator.func(function() end),
+      }
+      orders:pause()
+      for i = 1, 1000000 do orders:add { id = "t-" .. i, item = { n = i } } end
+      orders:on("added", function(task)
+        if task.id ~= "burst" then return end
+        ltsh.spawn(function() -- a thousand in each second
+          for i = 1, 300 do
+            for k = 1, 10 do orders:add { id = "fresh-" .. i .. "-" .. k } end
+            ltsh.sleep(0.01)
+          end
+        end)
+      end)
+      print "ready"
+      orders:run()
+    ]] }, { limit = 120 })
+    host:expect "ready"
+    try("console.mjs", host.stderr:match "console: (http://[^#%s]+)", { least = 3, tries = "million" })
   end)
 end)
 

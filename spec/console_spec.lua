@@ -113,6 +113,37 @@ describe("the console", function()
       end
     end)
 
+    it("the hosts on each queue", function()
+      local path = scene.temporary ".db"
+      local scheduler, console = open(nil, {
+        container = ltsh.container.sqlite { path = path, durability = "normal" },
+      })
+      assert(scheduler:count())
+      local host = run.start { "-e", [[
+        local ltsh = require "ltsh"
+        local scheduler = ltsh.scheduler {
+          container = ltsh.container.sqlite { path = arg[1] }, actuator = ltsh.actuator.func(function() end),
+        }
+        print "ready"
+        scheduler:run()
+      ]], path }
+      host:expect "ready"
+      local all
+      eventually("both are there", function()
+        all = select(2, ask(console, "GET", "api/v1/hosts"))
+        return #all.hosts == 2
+      end)
+      local pids = {}
+      for _, one in ipairs(all.hosts) do
+        pids[one.pid] = one.self
+        assert.same({ "orders", uv.os_gethostname(), ltsh.version, 0 },
+          { one.scheduler, one.name, one.version, one.running })
+        assert.is_true(one.lease_end > all.time - 1 and one.heartbeat <= all.time + 1)
+      end
+      assert.same({ [uv.os_getpid()] = true, [host.pid] = false }, pids)
+      assert.same({}, select(2, ask(console, "GET", "api/v1/hosts?scheduler=none")).hosts)
+    end)
+
     it("tasks page by page, each once, the newest or the oldest first", function()
       for _, make in ipairs {
         function() return ltsh.container.queue {} end,

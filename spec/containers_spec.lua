@@ -19,14 +19,30 @@ contract("ltsh.container.priority", function(options) return ltsh.container.prio
   priorities = true,
 })
 
+contract("ltsh.container.priority, fair", function(options)
+  options = options or {}
+  options.fair = true
+  return ltsh.container.priority(options)
+end, { priorities = true })
+
 contract("ltsh.container.sqlite", function()
   return ltsh.container.sqlite { path = scene.temporary ".db", durability = "normal" }
 end, { priorities = true, keeps_all = true, unlimited = true, durable = true })
 
 local function in_file(options)
   options = options or {}
-  return ltsh.container.sqlite { path = options.path or scene.temporary ".db", durability = "normal" }
+  return ltsh.container.sqlite {
+    path = options.path or scene.temporary ".db", durability = "normal", fair = options.fair,
+  }
 end
+
+contract("ltsh.container.sqlite, fair", function() return in_file { fair = true } end, {
+  priorities = true, keeps_all = true, unlimited = true, durable = true,
+})
+
+contract("queue and sqlite combined, fair", function()
+  return ltsh.container.combine(ltsh.container.queue { fair = true }, in_file { fair = true })
+end, { keeps_all = true, unlimited = true, durable = true })
 
 contract("queue and sqlite combined", function()
   return ltsh.container.combine(ltsh.container.queue {}, in_file())
@@ -88,6 +104,83 @@ end
 contract("a container in Lua on luv and files", function(options)
   return files { folder = folder(), size = options and options.size }
 end, { keeps_all = true, slow = true, durable = true })
+
+describe("a list of many tasks in memory", function()
+  after_each(scene.close)
+
+  local MANY = 60000
+
+  local function many()
+    local scheduler = scene.open(function() end, { container = ltsh.container.queue {}, keep = { tasks = MANY } })
+    scheduler:pause()
+    local tasks = {}
+    for i = 1, MANY do tasks[i] = { id = "t" .. i } end
+    assert(scheduler:add_all(tasks))
+    return scheduler
+  end
+
+  it("holds the loop for a moment only", function()
+    local scheduler = many()
+    local worst = scene.lateness(function()
+      for _, order in ipairs { "newest", "oldest" } do
+        local tasks = assert(scheduler:list { order = order, limit = 50 })
+        assert.equal(order == "newest" and "t" .. MANY or "t1", tasks[1].id)
+        assert.same({}, (scheduler:list { text = "none", order = order }))
+      end
+    end)
+    assert.is_true(worst < 0.05, worst)
+  end)
+
+  it("has each that stays as it is, once and in its place, whatever becomes of others meanwhile", function()
+    local scheduler, over = many(), false
+    local changes = 0
+    local job = ltsh.spawn(function() -- every third goes, or ends, or comes anew
+      for i = 3, MANY, 3 do
+        if over then break end
+        local id = "t" .. i
+        if i % 2 == 0 then
+          scheduler:delete(id)
+        else
+          scheduler:stop(id)
+          if i % 5 == 0 then scheduler:retry(id) end
+        end
+        if i % 7 == 0 then scheduler:add { id = "new" .. i } end
+        changes = changes + 1
+        if i % 30 == 0 then ltsh.sleep(0) end
+      end
+    end)
+    local asked = { status = "waiting", order = "newest", limit = 7000 }
+    local last, seen = MANY + 1, {}
+    repeat
+      local tasks, after = assert(scheduler:list(asked))
+      for _, task in ipairs(tasks) do
+        assert.is_nil(seen[task.id], task.id)
+        seen[task.id] = true
+        local number = tonumber(task.id:match "^t(%d+)$")
+        if number then
+          assert.is_true(number < last, task.id)
+          last = number
+        end
+      end
+      asked.after = after
+    until not after or #tasks == 0
+    assert.is_true(changes > 100, changes)
+    over = true
+    job:wait()
+    for i = 1, MANY do
+      if i % 3 ~= 0 then assert.is_true(seen["t" .. i] ~= nil, i) end
+    end
+  end)
+
+  it("is full as long as there are others, also when the first ones are gone by the end", function()
+    local scheduler = many()
+    local job = ltsh.spawn(function() return scheduler:list { status = "waiting", limit = 100 } end)
+    for i = 1, 150 do assert(scheduler:stop("t" .. i)) end
+    local tasks = job:wait()
+    assert.equal(100, #tasks)
+    for i, task in ipairs(tasks) do assert.equal("t" .. 150 + i, task.id) end
+  end)
+end)
 
 describe("a container in Lua on luv and files", function()
   after_each(scene.close)

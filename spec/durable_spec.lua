@@ -224,6 +224,45 @@ describe("ltsh.container.sqlite", function()
     for _, task in ipairs(ends) do assert.equal(1, task.output) end
   end)
 
+  it("knows the hosts that share its queue, and not those that died or have another", function()
+    local path = scene.temporary ".db"
+    local RUN = [[
+      local scheduler = ltsh.scheduler {
+        container = ltsh.container.sqlite { path = path, durability = "normal", queue = arg[2] },
+        actuator = ltsh.actuator.func(function() print "runs" ltsh.sleep(100) end),
+      }
+      if arg[2] == "default" then scheduler:add {} end
+      print "ready"
+      scheduler:run()
+    ]]
+    local function other(queue)
+      local child = run.start { "-e", "local ltsh = require 'ltsh'; local path = arg[1]; " .. RUN, path, queue }
+      child:expect "ready"
+      return child
+    end
+    local child, stranger = other "default", other "another"
+    child:expect "runs"
+    local scheduler = open(function() end, { container = { path = path, lease = 5 } })
+    local same_process = open(function() end, { container = { path = path, lease = 5 } })
+    local hosts
+    scene.eventually("this one is known", function()
+      hosts = assert(scheduler:hosts())
+      return #hosts == 2
+    end)
+    assert.same({ child.pid, 1, false, ltsh.version },
+      { hosts[1].pid, hosts[1].running, hosts[1].self, hosts[1].version })
+    assert.same({ uv.os_getpid(), 0, true }, { hosts[2].pid, hosts[2].running, hosts[2].self })
+    assert.is_true(hosts[1].heartbeat <= ltsh.now() + 1 and hosts[1].lease_end > ltsh.now())
+    assert.equal(2, #same_process:hosts())
+    child:kill "sigstop"
+    scene.eventually("it is not heard", function() return scheduler:hosts()[1].heartbeat < ltsh.now() - 1.5 end)
+    child:kill "sigkill"
+    child:wait()
+    scene.eventually("it is given up", function() return #scheduler:hosts() == 1 end)
+    stranger:kill "sigkill"
+    stranger:wait()
+  end)
+
   describe("when its host is killed", function()
     local RUN = [[
       local scheduler = ltsh.scheduler {
@@ -625,6 +664,9 @@ describe("ltsh.container.sqlite", function()
     db:exec "DROP INDEX ltsh_due"
     db:exec "DROP INDEX ltsh_due_keyed"
     db:exec "CREATE INDEX ltsh_due ON ltsh_tasks(queue, priority DESC, place, key) WHERE state = 1"
+    db:exec "DROP TABLE ltsh_turns"
+    db:exec "DROP INDEX ltsh_suspect_of"
+    db:exec "ALTER TABLE ltsh_queues DROP COLUMN fair"
     db:exec "UPDATE ltsh_queues SET version = 1 WHERE queue = 0"
     return path
   end
@@ -655,7 +697,7 @@ describe("ltsh.container.sqlite", function()
     assert.same({ "t1", "t2", "t3", "t4", "t5" }, said)
     local _, new = open(function() end)
     assert.equal(schema(new), schema(path))
-    assert.equal(2, query(path, "SELECT version FROM ltsh_queues WHERE queue = 0"))
+    assert.equal(3, query(path, "SELECT version FROM ltsh_queues WHERE queue = 0"))
   end)
 
   it("begins nothing and writes nothing once a later version has changed its file", function()
@@ -672,7 +714,7 @@ describe("ltsh.container.sqlite", function()
     assert.equal(0, query(path, "SELECT count(*) FROM ltsh_tasks"))
     do
       local db <close> = assert(ltsh.sqlite.open(path))
-      db:exec "UPDATE ltsh_queues SET version = 2 WHERE queue = 0"
+      db:exec "UPDATE ltsh_queues SET version = 3 WHERE queue = 0"
     end
     eventually("it is back", function() return scheduler:add { id = "b" } end)
     assert.equal("success", scheduler:wait("b", 10).status)

@@ -708,6 +708,72 @@ describe("ltsh.http.request", function()
     for i = 1, 1000 do assert.equal(tostring(i), jobs[i]:wait()) end
   end)
 
+  local function count_files()
+    local count, found = 0, uv.fs_scandir "/proc/self/fd"
+    for _ in uv.fs_scandir_next, found do count = count + 1 end
+    return count
+  end
+
+  it("goes on when connections are reset, at any point, and their descriptors are others' at once", function()
+    local tcp = uv.new_tcp()
+    assert(tcp:bind("127.0.0.1", 0))
+    local asked = 0
+    assert(tcp:listen(512, function()
+      local client = uv.new_tcp()
+      tcp:accept(client)
+      client:read_start(function(_, bytes)
+        if not bytes then
+          if not client:is_closing() then client:close() end
+          return
+        end
+        asked = asked + 1
+        local begun = ({ "", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
+          "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" })[asked % 3 + 1]
+        local function reset() if not client:is_closing() then client:close_reset() end end
+        if begun == "" then reset() else client:write(begun, reset) end
+      end)
+    end))
+    local server = serve { routes = { ["GET /"] = function() return { body = "fine" } end } }
+    local files, jobs, failed = count_files(), {}, {}
+    for i = 1, 300 do
+      jobs[i] = ltsh.spawn(function()
+        local answer, _, code = ltsh.http.get("http://127.0.0.1:" .. tcp:getsockname().port .. "/")
+        assert(answer or code == "network", code)
+        if not answer then table.insert(failed, i) end
+        assert.equal("fine", ltsh.http.get(server.url).body)
+      end)
+    end
+    for i = 1, 300 do jobs[i]:wait() end
+    assert.is_true(#failed >= 150, #failed)
+    local began = os.clock()
+    ltsh.sleep(0.2)
+    assert.is_true(os.clock() - began < 0.1) -- nothing is watched that says something for ever
+    tcp:close()
+    eventually("they are closed", function() return count_files() < files + 300 end)
+    assert.equal("fine", ltsh.http.get(server.url).body)
+  end)
+
+  it("keeps connections to more addresses than it may, the latest ones", function()
+    local server = serve { host = "0.0.0.0", routes = { ["GET /"] = function(request)
+      return { body = request.headers.host }
+    end } }
+    local files = count_files()
+    for round = 1, 2 do
+      for i = 1, 120 do
+        local host = ("127.0.%d.%d:%d"):format(round, i, server.port)
+        assert.equal(host, ltsh.http.get("http://" .. host .. "/").body)
+      end
+    end
+    assert.is_true(count_files() < files + 480)
+    local jobs = {}
+    for i = 1, 200 do
+      jobs[i] = ltsh.spawn(function()
+        return ltsh.http.get(("http://127.0.3.%d:%d/"):format(i % 100 + 1, server.port)).status
+      end)
+    end
+    for i = 1, 200 do assert.equal(200, jobs[i]:wait()) end
+  end)
+
   it("does not send a request again on another connection", function()
     local requests = 0
     local listener = uv.new_tcp()

@@ -388,7 +388,7 @@ local function storm(server, count, fault)
       finish()
       for i = 1, BATCH do
         local id = n .. "." .. i
-        if starts[id] ~= 1 then print(id, starts[id], ends[id], ltsh.json.encode(scheduler:get(id) or "none")) end
+        if starts[id] ~= 1 then print(id, starts[id], ends[id], select(2, scheduler:get(id))) end
         assert.same({ id, 1, 1 }, { id, starts[id], ends[id] })
       end
     end

@@ -94,6 +94,13 @@ function check.size(where, name, value)
   return math.tointeger(size)
 end
 
+-- true or false; nil is `default`.
+function check.boolean(where, name, value, default)
+  if value == nil then return default end
+  if type(value) ~= "boolean" then fail(where, name, "true or false", value) end
+  return value
+end
+
 -- Something callable.
 function check.is_callable(value)
   if type(value) == "function" then return true end

@@ -397,8 +397,17 @@ function api.events(console, request)
   return { events = function(send) console.feed:stream(send, scheduler, task) end }
 end
 
-function api.hosts(console)
-  return { json = { hosts = json.array {}, time = ltsh.now(), boot = console.feed.boot } }
+-- Of each scheduler's queue; one that cannot say now is left out.
+function api.hosts(console, request)
+  local hosts = json.array {}
+  for _, one in ipairs(console.feed:live()) do
+    local wanted = not request.query.scheduler or request.query.scheduler == one.record.name
+    for _, host in ipairs(wanted and one.scheduler:hosts() or {}) do
+      host.scheduler, host.name, host.version = one.record.name, view.text(host.name), view.text(host.version)
+      table.insert(hosts, host)
+    end
+  end
+  return { json = { hosts = hosts, time = ltsh.now(), boot = console.feed.boot } }
 end
 
 --- The routes below base_path, which ends with a slash: those of `changes` change something.

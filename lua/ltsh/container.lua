@@ -7,22 +7,23 @@ local container = {}
 
 local SIZE = 1000000
 
-local function size_of(where, options)
-  if options == nil then return SIZE end
+-- The size, and whether it is fair.
+local function memory_options(where, options)
+  if options == nil then return SIZE, false end
   check.table(where, "options", options)
-  check.names(where, options, { size = true })
-  if options.size == nil then return SIZE end
-  return check.integer(where, "size", options.size, 1)
+  check.names(where, options, { size = true, fair = true })
+  local size = options.size == nil and SIZE or check.integer(where, "size", options.size, 1)
+  return size, check.boolean(where, "fair", options.fair, false)
 end
 
---- First in, first out. `size`: tasks that have not ended.
+--- First in, first out. `size`: tasks that have not ended; `fair`: keys that wait take turns, within a key in order.
 function container.queue(options)
-  return core.queue(size_of("ltsh.container.queue", options))
+  return core.queue(memory_options("ltsh.container.queue", options))
 end
 
---- Higher priority first, then first in, first out.
+--- Higher priority first, then first in, first out; with `fair` within a key, and keys take turns.
 function container.priority(options)
-  return core.priority(size_of("ltsh.container.priority", options))
+  return core.priority(memory_options("ltsh.container.priority", options))
 end
 
 local SQLITE = "ltsh.container.sqlite"
@@ -43,10 +44,13 @@ end
 --- In an SQLite database: tasks outlive the host, and are shared by all schedulers on its `queue`, in any process of
 --- this machine. What add returned is on disk: with durability "full" (the default) it survives a loss of power, with
 --- "normal" the end of the process. `keep`: seconds for which tasks are kept after an end, { success =, failed =,
---- stopped = }; `lease`: seconds after which the tasks of a host that lives and does not move are another's.
+--- stopped = }; `lease`: seconds after which the tasks of a host that lives and does not move are another's; `fair`:
+--- keys that wait take turns, which all hosts with it share and which outlive them, and order is within a key.
 function container.sqlite(options)
   check.table(SQLITE, "options", options)
-  check.names(SQLITE, options, { path = true, queue = true, durability = true, keep = true, lease = true })
+  check.names(SQLITE, options, {
+    path = true, queue = true, durability = true, keep = true, lease = true, fair = true,
+  })
   local path = check.text(SQLITE, "path", options.path)
   if path == ":memory:" then
     check.fail(SQLITE, "path", "the path of a file (in memory: ltsh.container.queue)", path)
@@ -58,8 +62,9 @@ function container.sqlite(options)
   local lease = options.lease == nil and 15 or check.seconds(SQLITE, "lease", options.lease, true)
   local keep = keep_of(SQLITE, options.keep)
   local queue = options.queue == nil and "default" or check.text(SQLITE, "queue", options.queue)
+  local fair = check.boolean(SQLITE, "fair", options.fair, false)
   local made, object = pcall(core.sqlite_container, path, queue, durability == "full", lease,
-    keep[1], keep[2], keep[3])
+    keep[1], keep[2], keep[3], fair)
   if not made then error(SQLITE .. ": " .. tostring(object), 0) end
   return object
 end
@@ -116,7 +121,8 @@ end
 local COMBINE = "ltsh.container.combine"
 
 --- Tasks are in `persistent`, and `memory` says in which order they run: queue, priority, or a table of methods with
---- add_running. Every transition is stored first. Of what waits, `memory` has the first few thousand.
+--- add_running. Every transition is stored first. Of what waits, `memory` has the first few thousand. Two that are
+--- built in are both fair or both not: turns among the first thousands would be none, if those were all of one key.
 function container.combine(memory, persistent)
   if type(memory) == "table" then
     check.methods(COMBINE .. ": memory", memory, { "add_running" })
@@ -125,6 +131,10 @@ function container.combine(memory, persistent)
   local second, mark_second = container.object(COMBINE, persistent, "persistent")
   if type(persistent) == "table" then
     check.methods(COMBINE .. ": persistent", persistent, { "waiting", "to_running" })
+  end
+  if core.is_container(memory) and core.is_container(persistent) and core.is_fair(first) ~= core.is_fair(second) then
+    error(string.format("%s: only the %s one takes turns: give fair = true to both, or to neither", COMBINE,
+      core.is_fair(first) and "first" or "second"), 0)
   end
   local made, object = pcall(core.combine, first, second)
   if not made then error(COMBINE .. ": " .. tostring(object), 0) end

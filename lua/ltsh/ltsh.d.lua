@@ -405,6 +405,16 @@ function ltsh.scheduler(options) end
 ---@class ltsh.CloseOptions
 ---@field drain? number Seconds that running tasks have to end (default 0).
 
+---A process that has schedulers on a queue.
+---@class ltsh.QueueHost
+---@field name string Of its machine.
+---@field version? string Of ltsh; nil: not known.
+---@field pid? integer Of the process; nil: not known.
+---@field heartbeat number When it last showed that it lives, Unix seconds by the clock of who asks.
+---@field lease_end? number Until when that is believed; nil: there are no leases.
+---@field running integer Tasks of the queue that it runs or exports.
+---@field self boolean It is this process.
+
 ---Figures of a scheduler; counts are since it was made.
 ---@class ltsh.Stats
 ---@field waiting? integer Tasks that could begin. nil, as `delayed`, if the container cannot count.
@@ -467,6 +477,12 @@ function Scheduler:list(options) end
 ---@return string? message
 ---@return ltsh.Code? code
 function Scheduler:count(options) end
+
+---The hosts on the queue, in the order in which they came; of a container that hosts do not share, this one.
+---@return ltsh.QueueHost[]? hosts
+---@return string? message
+---@return ltsh.Code? code
+function Scheduler:hosts() end
 
 ---The output of a task: from the persister, else what is kept.
 ---@param id string
@@ -583,6 +599,7 @@ function Scheduler:close(options) end
 
 ---@class ltsh.MemoryOptions
 ---@field size? integer Tasks that have not ended, at most (default 1000000).
+---@field fair? boolean Keys that wait take turns; order and priorities are within a key (default false).
 
 ---@class ltsh.container
 ltsh.container = {}
@@ -608,6 +625,7 @@ function ltsh.container.priority(options) end
 ---@field durability? "full"|"normal" "full": what add returned survives a loss of power (default); "normal": the end of the process.
 ---@field keep? ltsh.KeepSeconds How long tasks are kept after their end.
 ---@field lease? number Seconds after which the tasks of a host that lives and does not move are another's (default 15).
+---@field fair? boolean Keys that wait take turns, over all hosts on the queue that say so; order and priorities are within a key (default false).
 
 ---In an SQLite database: tasks outlive the host, and schedulers of any process of this machine share the queue. Raises if the file cannot be used.
 ---@param options ltsh.SqliteOptions
@@ -625,7 +643,7 @@ function ltsh.container.sqlite(options) end
 ---@return ltsh.Container
 function ltsh.container.redis(options) end
 
----Tasks are in `persistent`, and `memory` says in which order they run. Every transition is stored first. Raises if they cannot be combined.
+---Tasks are in `persistent`, and `memory` says in which order they run. Every transition is stored first. Raises if they cannot be combined, as when one of two built-in ones is fair and the other is not.
 ---@param memory ltsh.Container|ltsh.LuaContainer One in memory; one in Lua needs add_running.
 ---@param persistent ltsh.Container|ltsh.LuaContainer One that is durable; one in Lua needs waiting and to_running.
 ---@return ltsh.Container

@@ -55,10 +55,12 @@ function actuators.custom()
   }
 end
 
--- Every other host has the order of a container in memory.
-local container = ltsh.container.sqlite { path = path, durability = durability, lease = 5 }
-if tonumber(name:match "%d+") % 2 == 0 then
-  container = ltsh.container.combine(ltsh.container.priority {}, container)
+-- Every other host has the order of a container in memory; two of three take turns by the keys of tasks.
+local number = tonumber(name:match "%d+") or 0
+local fair = number % 3 > 0
+local container = ltsh.container.sqlite { path = path, durability = durability, lease = 5, fair = fair }
+if number % 2 == 0 then
+  container = ltsh.container.combine(ltsh.container.priority { fair = fair }, container)
 end
 
 local scheduler = ltsh.scheduler {
@@ -78,12 +80,16 @@ if finish then
   return
 end
 
+local KEYS = { "a", "a", "a", "a", "b", "c", name } -- one of them floods
 local count = 0
 while true do
   local list = {}
   for i = 1, math.random(1, 20) do
     count = count + 1
-    list[i] = { id = name .. "-" .. count, item = { cmd = "/bin/true" }, priority = math.random(0, 2) }
+    list[i] = {
+      id = name .. "-" .. count, item = { cmd = "/bin/true" },
+      priority = math.random(0, 2), key = KEYS[math.random(#KEYS)],
+    }
     if math.random() < 0.1 then list[i].delay = math.random() * 0.2 end
   end
   local ids = scheduler:add_all(list)

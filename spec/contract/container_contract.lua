@@ -8,6 +8,7 @@
 -- tasks outlive the host. To be loaded with the environment of the spec that applies it, where `describe` is.
 
 local ltsh = require "ltsh"
+local uv = require "luv"
 local scene = require "spec.support.scene"
 
 local eventually, door = scene.eventually, scene.door
@@ -719,6 +720,21 @@ return function(name, make, supports)
         local container = make {}
         open(nil, nil, container)
         assert.has_error(function() open(nil, nil, container) end)
+      end)
+
+      it("knows the hosts on its queue: this one, and what it runs", function()
+        local scheduler = open(function() ltsh.sleep(100) end, { limit = 2 })
+        for i = 1, 3 do add(scheduler, { id = "t" .. i }) end
+        scene.eventually("two run", function() return scheduler:stats().running == 2 end)
+        local hosts = assert(scheduler:hosts())
+        assert.equal(1, #hosts)
+        local host = hosts[1]
+        assert.same({ uv.os_gethostname(), ltsh.version, uv.os_getpid(), 2, true },
+          { host.name, host.version, host.pid, host.running, host.self })
+        assert.is_true(math.abs(host.heartbeat - ltsh.now()) < 5)
+        assert.is_true(not host.lease_end or host.lease_end > ltsh.now())
+        scheduler:close { drain = 0 }
+        assert.equal("closed", select(3, scheduler:hosts()))
       end)
 
       it("pauses and goes on", function()

@@ -22,7 +22,8 @@ enum {
 struct object {
     _Alignas(8) uint32_t hash;
     uint32_t len;
-    bool is_in; /* what the map should know */
+    uint32_t met; /* in a walk */
+    bool is_in;   /* what the map should know */
     char key[24];
 };
 
@@ -77,6 +78,36 @@ static void take_out(struct lt_map *map, struct object *object)
     find(map, object);
 }
 
+static void meet(void *arg, void *object)
+{
+    (void)arg;
+    ((struct object *)object)->met++;
+}
+
+/* In steps, while a part of the objects goes and comes back between them. */
+static void check_walk(struct lt_map *map, uint32_t slots)
+{
+    uint64_t place = 0;
+    uint32_t step = 0;
+    bool was_in[OBJECTS];
+    for (uint32_t i = 0; i < OBJECTS; i++) {
+        was_in[i] = objects[i].is_in;
+        objects[i].met = 0;
+    }
+    while (lt_map_walk(map, &place, slots, meet, NULL)) {
+        for (uint32_t i = step++ % 3; i < OBJECTS; i += 3) {
+            if (i % 2 == 0 && objects[i].is_in)
+                take_out(map, &objects[i]);
+            else if (i % 2 == 0)
+                put(map, &objects[i]);
+        }
+    }
+    for (uint32_t i = 0; i < OBJECTS; i++) {
+        if (step == 0 || i % 2 == 1)
+            expect(objects[i].met == (was_in[i] ? 1 : 0), "does not meet each once");
+    }
+}
+
 static void check_all(const struct lt_map *map)
 {
     uint32_t count = 0;
@@ -121,6 +152,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         bool of_crowd = data[at] >= 0x80; /* or else of all */
         run(&map, data[at], first % (of_crowd ? CROWD : OBJECTS));
     }
+    check_all(&map);
+    check_walk(&map, 1 + (uint32_t)(len * 37 % 3000));
     check_all(&map);
     lt_map_free(&map);
     return 0;

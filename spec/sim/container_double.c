@@ -1365,7 +1365,8 @@ struct store *store_new(struct world *world)
     const struct options *options = &world->options;
     struct store *store = lt_zalloc(sizeof *store);
     store->world = world;
-    store->inner = options->priorities ? lt_priority_new(options->size) : lt_queue_new(options->size);
+    store->inner = options->priorities ? lt_priority_new(options->size, options->fair)
+                                       : lt_queue_new(options->size, options->fair);
     TAILQ_INIT(&store->calls);
     store->up = store->close_event = SIM_EVENT_INIT;
     store->ops = (struct lt_container_ops){

@@ -165,6 +165,7 @@ struct clients;
 /* Choices of the seed that are not faults. */
 struct options {
     bool priorities;
+    bool fair; /* keys take turns */
     bool durable;
     bool announces;
     bool tells; /* of its availability */

@@ -270,6 +270,32 @@ void *lt_map_next(const struct lt_map *map, uint32_t *position)
     return NULL;
 }
 
+/* A place is a hash: where the next home slot begins, also in a table that has another size by then. Entries stand in the order of
+ * their hashes, so those of a slot are in it or right after it; and in a smaller table some of a slot may have been met. */
+bool lt_map_walk(const struct lt_map *map, uint64_t *place, uint32_t slots, void (*fn)(void *arg, void *object),
+                 void *arg)
+{
+    int64_t size = (int64_t)map->mask + 1;
+    if (map->count == 0 || *place >> HASH_BITS != 0)
+        return false;
+    int64_t first = (int64_t)(*place >> (HASH_BITS - map->home_bits));
+    int64_t end = first + slots < size ? first + slots : size;
+    for (int64_t at = first;; at++) { /* beyond `size`: the row of the last ones goes on at the start */
+        uint32_t slot = (uint32_t)at & map->mask;
+        uint64_t entry = map->entries[slot];
+        int64_t home = entry != 0 ? at + 1 - (int64_t)true_reach(map, slot, entry) : at;
+        if (at >= end && home >= end)
+            break;
+        prefetch_object(object_of(map->entries[(slot + AHEAD) & map->mask]));
+        if (entry == 0 || home < first || home >= end)
+            continue;
+        if (home > first || known_hash(map, slot, entry) >= *place)
+            fn(arg, object_of(entry));
+    }
+    *place = (uint64_t)end << (HASH_BITS - map->home_bits);
+    return end < size;
+}
+
 void lt_map_free(struct lt_map *map)
 {
     free(map->entries);

@@ -8,6 +8,7 @@
 #ifndef LTSH_BASE_MAP_H
 #define LTSH_BASE_MAP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -38,6 +39,12 @@ void lt_map_prefetch(const struct lt_map *map, uint32_t hash);
 
 /* Goes over all objects: start with *position = 0; NULL at the end. The map must not change meanwhile. */
 void *lt_map_next(const struct lt_map *map, uint32_t *position);
+
+/* Goes over all objects some at a time, while others come and go between: start with *place = 0. Calls fn for those whose home
+ * slots are the next `slots` ones, which must not change the map; false: that was the end. What is in the map from the first
+ * call to the last is met exactly once. */
+bool lt_map_walk(const struct lt_map *map, uint64_t *place, uint32_t slots, void (*fn)(void *arg, void *object),
+                 void *arg);
 
 /* Frees the table, not the objects. */
 void lt_map_free(struct lt_map *map);

@@ -1,4 +1,5 @@
-/* The containers `queue` and `priority`: tasks in memory, every operation answered at once.
+/* The containers `queue` and `priority`: tasks in memory, every operation answered at once, but for
+ * lists of many.
  *
  *     ids ----> every task that is known
  *     ready     waiting and due, in the order in which they will be claimed (see ready.h)
@@ -18,6 +19,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "containers/listing.h"
 #include "containers/ready.h"
 
 enum place {
@@ -445,71 +447,18 @@ static void memory_get(struct lt_container *container, struct lt_get_op *op)
     lt_reply_send(&op->reply, task != NULL ? LT_OK : LT_UNKNOWN, "no such task");
 }
 
-static bool is_listed(const struct lt_list_op *op, const struct lt_task *task)
+static struct lt_task *listed(void *object, const struct lt_list_op *op)
 {
+    struct lt_task *task = object;
     if (op->status >= 0 && task->stored != op->status)
-        return false;
-    return lt_list_wants(op, task);
+        return NULL;
+    return lt_list_wants(op, task) ? task : NULL;
 }
 
-static int by_added(const void *a, const void *b)
-{
-    const struct lt_task *left = *(struct lt_task *const *)a;
-    const struct lt_task *right = *(struct lt_task *const *)b;
-    if (left->added_at != right->added_at)
-        return left->added_at < right->added_at ? -1 : 1;
-    return 0;
-}
-
-static bool comes_later(const struct lt_list_op *op, const struct lt_task *a, const struct lt_task *b)
-{
-    return op->descending ? a->added_at < b->added_at : a->added_at > b->added_at;
-}
-
-/* Of the first ones so far the last is on top (a heap): another takes its place if it comes before it. */
-static void keep_first(struct lt_tasks *first, uint64_t most, const struct lt_list_op *op, struct lt_task *task)
-{
-    uint32_t at = first->count, child;
-    if (at < most) {
-        lt_tasks_push(first, task);
-        for (; at > 0 && comes_later(op, task, first->items[(at - 1) / 2]); at = (at - 1) / 2)
-            first->items[at] = first->items[(at - 1) / 2];
-        first->items[at] = task;
-        return;
-    }
-    if (most == 0 || !comes_later(op, first->items[0], task))
-        return;
-    for (at = 0; (child = 2 * at + 1) < first->count; at = child) {
-        if (child + 1 < first->count && comes_later(op, first->items[child + 1], first->items[child]))
-            child++;
-        if (!comes_later(op, first->items[child], task))
-            break;
-        first->items[at] = first->items[child];
-    }
-    first->items[at] = task;
-}
-
-/* Looks at all of them, and keeps and sorts only those that are shown: a list is for people, and nothing else may cost more
- * for its sake. */
 static void memory_list(struct lt_container *container, struct lt_list_op *op)
 {
     struct memory *memory = memory_of(container);
-    struct lt_tasks first = {0};
-    uint64_t most = op->offset + op->limit < op->offset ? UINT64_MAX : op->offset + op->limit;
-    uint32_t position = 0;
-    struct lt_task *task;
-    while ((task = lt_map_next(&memory->ids, &position)) != NULL) {
-        if (is_listed(op, task))
-            keep_first(&first, most, op, task);
-    }
-    if (first.count > 0)
-        qsort(first.items, first.count, sizeof(struct lt_task *), by_added);
-    for (uint64_t i = op->offset; i < first.count; i++)
-        lt_tasks_push(&op->tasks, lt_task_ref(first.items[op->descending ? first.count - 1 - i : i]));
-    if (op->tasks.count > 0)
-        op->next = lt_list_place(op->tasks.items[op->tasks.count - 1]);
-    free(first.items);
-    lt_reply_ok(&op->reply);
+    lt_list(memory->env.loop, &memory->ids, listed, op);
 }
 
 static void memory_count(struct lt_container *container, struct lt_count_op *op)
@@ -532,6 +481,13 @@ static double memory_oldest(const struct lt_container *container)
 static void memory_key_open(struct lt_container *container, const struct lt_bytes *key)
 {
     lt_ready_open_key(&memory_of(container)->ready, key);
+}
+
+static void memory_key_turn(struct lt_container *container, const struct lt_bytes *key, uint64_t turn)
+{
+    struct memory *memory = memory_of(container);
+    if (memory->base.fair)
+        lt_ready_set_turn(&memory->ready, key, turn);
 }
 
 static uint64_t memory_ahead(const struct lt_container *container, const struct lt_task *task)
@@ -591,30 +547,31 @@ static void release_memory(struct lt_container *container)
     .announces = true, .open = open_memory, .add = memory_add, .add_now = memory_add_now, .expect = memory_expect,     \
     .claim = memory_claim, .change = memory_change, .update = memory_update, .get = memory_get, .list = memory_list,   \
     .count = memory_count, .oldest = memory_oldest, .ahead = memory_ahead, .key_open = memory_key_open,                \
-    .abandon = abandon_waiting, .close = close_memory, .release = release_memory
+    .key_turn = memory_key_turn, .abandon = abandon_waiting, .close = close_memory, .release = release_memory
 
 static const struct lt_container_ops queue_ops = {.name = "queue", MEMORY_OPS};
 static const struct lt_container_ops priority_ops = {.name = "priority container", .priorities = true, MEMORY_OPS};
 
-static struct lt_container *new_memory(const struct lt_container_ops *ops, uint64_t size)
+static struct lt_container *new_memory(const struct lt_container_ops *ops, uint64_t size, bool fair)
 {
     struct memory *memory = lt_zalloc(sizeof *memory);
     memory->base.ops = ops;
+    memory->base.fair = fair;
     memory->size = size;
     memory->ids.key = id_of;
     memory->delayed.place = memory->dated.place = offsetof(struct lt_task, heap_place);
     memory->expiring.place = offsetof(struct lt_task_options, expiry_place);
     TAILQ_INIT(&memory->ended);
-    lt_ready_open(&memory->ready, ops->priorities);
+    lt_ready_open(&memory->ready, ops->priorities, fair);
     return &memory->base;
 }
 
-struct lt_container *lt_queue_new(uint64_t size)
+struct lt_container *lt_queue_new(uint64_t size, bool fair)
 {
-    return new_memory(&queue_ops, size);
+    return new_memory(&queue_ops, size, fair);
 }
 
-struct lt_container *lt_priority_new(uint64_t size)
+struct lt_container *lt_priority_new(uint64_t size, bool fair)
 {
-    return new_memory(&priority_ops, size);
+    return new_memory(&priority_ops, size, fair);
 }

@@ -4,10 +4,11 @@
 
 #include "scheduler/container.h"
 
-/* First in, first out. `size`: how many tasks that have not ended it takes. Owned by the caller until release. */
-struct lt_container *lt_queue_new(uint64_t size);
+/* First in, first out. `size`: how many tasks that have not ended it takes; `fair`: keys take turns, and order is within
+ * a key. Owned by the caller until release. */
+struct lt_container *lt_queue_new(uint64_t size, bool fair);
 
 /* Higher priority first, then first in, first out. */
-struct lt_container *lt_priority_new(uint64_t size);
+struct lt_container *lt_priority_new(uint64_t size, bool fair);
 
 #endif

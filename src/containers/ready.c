@@ -18,18 +18,21 @@ static void group_open(struct lt_group *group, struct lt_bytes *key, uint32_t ha
         .key = lt_bytes_ref(key),
         .hash = hash,
         .place = LT_HEAP_NONE,
+        .age_place = LT_HEAP_NONE,
         .heap.place = offsetof(struct lt_task, heap_place),
     };
     TAILQ_INIT(&group->list);
 }
 
-void lt_ready_open(struct lt_ready *ready, bool by_priority)
+void lt_ready_open(struct lt_ready *ready, bool by_priority, bool fair)
 {
     *ready = (struct lt_ready){
         .by_priority = by_priority,
+        .fair = fair,
         .groups.key = group_key,
         .open.place = offsetof(struct lt_group, place),
         .aside.place = offsetof(struct lt_group, place),
+        .ages.place = offsetof(struct lt_group, age_place),
     };
     TAILQ_INIT(&ready->by_age);
     group_open(&ready->keyless, NULL, 0);
@@ -52,6 +55,7 @@ void lt_ready_close(struct lt_ready *ready)
     lt_heap_free(&ready->keyless.heap);
     lt_heap_free(&ready->open);
     lt_heap_free(&ready->aside);
+    lt_heap_free(&ready->ages);
 }
 
 static struct lt_group *find_group(struct lt_ready *ready, const struct lt_bytes *key, uint32_t hash)
@@ -82,6 +86,14 @@ static struct lt_task *group_first(const struct lt_ready *ready, const struct lt
     return first != NULL ? first->object : NULL;
 }
 
+static void rank_group(struct lt_heap *heap, uint32_t place, int64_t rank, uint64_t order, struct lt_group *group)
+{
+    if (place == LT_HEAP_NONE)
+        lt_heap_push(heap, rank, order, group);
+    else
+        lt_heap_change(heap, place, rank, order);
+}
+
 /* After a group's first task changed: puts it where it belongs among the groups, or ends it. */
 static void place_group(struct lt_ready *ready, struct lt_group *group)
 {
@@ -90,6 +102,8 @@ static void place_group(struct lt_ready *ready, struct lt_group *group)
     if (first == NULL) {
         if (group->place != LT_HEAP_NONE)
             lt_heap_remove(heap, group->place);
+        if (group->age_place != LT_HEAP_NONE)
+            lt_heap_remove(&ready->ages, group->age_place);
         group->set_aside = false;
         if (group != &ready->keyless) {
             lt_map_remove(&ready->groups, group->hash, group);
@@ -97,11 +111,12 @@ static void place_group(struct lt_ready *ready, struct lt_group *group)
         }
         return;
     }
-    int64_t rank = ready->by_priority ? ~first->priority : 0; /* ~: higher first, without overflow */
-    if (group->place == LT_HEAP_NONE)
-        lt_heap_push(heap, rank, first->seq, group);
-    else
-        lt_heap_change(heap, group->place, rank, first->seq);
+    bool ranks = ready->by_priority && !ready->fair;
+    int64_t rank = ranks ? ~first->priority : 0; /* ~: higher first, without overflow */
+    uint64_t order = ready->fair ? group->turn : first->seq;
+    rank_group(heap, group->place, rank, order, group);
+    if (ready->fair && !ready->by_priority)
+        rank_group(&ready->ages, group->age_place, 0, first->seq, group);
 }
 
 /* It was the first, or behind few that are back too. */
@@ -116,13 +131,26 @@ static void put_back(struct lt_task_list *list, struct lt_task *task)
         TAILQ_INSERT_TAIL(list, task, link);
 }
 
+/* A group that comes new stands behind the others; one of which a task is back has the turn again that this used. */
+static void give_turn(struct lt_ready *ready, struct lt_group *group, const struct lt_task *back)
+{
+    bool is_new = group_first(ready, group) == NULL;
+    if (back != NULL)
+        group->turn = is_new || back->turn < group->turn ? back->turn : group->turn;
+    else if (is_new)
+        group->turn = ++ready->turn;
+}
+
 void lt_ready_push(struct lt_ready *ready, struct lt_task *task)
 {
     struct lt_group *group = group_of(ready, task);
     bool is_back = task->seq > 0;
+    if (ready->fair)
+        give_turn(ready, group, is_back ? task : NULL);
     if (!is_back)
         task->seq = ++ready->seq;
     ready->count++;
+    group->count++;
     if (ready->by_priority) {
         TAILQ_INSERT_TAIL(&ready->by_age, task, link);
         lt_heap_push(&group->heap, ~task->priority, task->seq, task);
@@ -131,13 +159,14 @@ void lt_ready_push(struct lt_ready *ready, struct lt_task *task)
     } else {
         TAILQ_INSERT_TAIL(&group->list, task, link);
     }
-    if (group_first(ready, group) == task)
+    if (is_back || group_first(ready, group) == task)
         place_group(ready, group);
 }
 
 static void take_group_out(struct lt_ready *ready, struct lt_group *group, struct lt_task *task)
 {
     ready->count--;
+    group->count--;
     if (ready->by_priority) {
         TAILQ_REMOVE(&ready->by_age, task, link);
         lt_heap_remove(&group->heap, task->heap_place);
@@ -166,6 +195,8 @@ struct lt_task *lt_ready_claim(struct lt_ready *ready, struct lt_limiter *limite
             return NULL;
         if (admission == LT_ADMITTED) {
             take_group_out(ready, group, task);
+            task->turn = group->turn;
+            group->turn = ++ready->turn;
             place_group(ready, group);
             return task;
         }
@@ -186,6 +217,17 @@ void lt_ready_open_key(struct lt_ready *ready, const struct lt_bytes *key)
     place_group(ready, group);
 }
 
+void lt_ready_set_turn(struct lt_ready *ready, const struct lt_bytes *key, uint64_t turn)
+{
+    struct lt_group *group = find_group(ready, key, key != NULL ? lt_hash(key->data, key->len) : 0);
+    if (turn > ready->turn)
+        ready->turn = turn;
+    if (group == NULL || group_first(ready, group) == NULL)
+        return;
+    group->turn = turn;
+    place_group(ready, group);
+}
+
 static struct lt_task *older_of(struct lt_task *a, const struct lt_ready *ready, const struct lt_heap *groups)
 {
     const struct lt_heap_entry *first = lt_heap_first(groups);
@@ -199,7 +241,14 @@ struct lt_task *lt_ready_oldest(const struct lt_ready *ready)
 {
     if (ready->by_priority)
         return TAILQ_FIRST(&ready->by_age);
+    if (ready->fair)
+        return older_of(NULL, ready, &ready->ages);
     return older_of(older_of(NULL, ready, &ready->open), ready, &ready->aside);
+}
+
+static bool comes_before(const struct lt_task *other, const struct lt_task *task)
+{
+    return other->priority == task->priority ? other->seq < task->seq : other->priority > task->priority;
 }
 
 static uint64_t count_older(const struct lt_group *group, uint64_t seq)
@@ -214,15 +263,44 @@ static uint64_t count_older(const struct lt_group *group, uint64_t seq)
     return count;
 }
 
+/* Those of its group that come before it. */
+static uint64_t count_in_group(const struct lt_ready *ready, const struct lt_group *group, const struct lt_task *task)
+{
+    uint64_t count = 0;
+    if (!ready->by_priority)
+        return count_older(group, task->seq);
+    for (uint32_t i = 0; i < group->heap.count; i++)
+        count += comes_before(group->heap.entries[i].object, task);
+    return count;
+}
+
+/* Those of its own key that come first, and as many of each other one, or one more where that has its turn before. */
+static uint64_t count_fair(const struct lt_ready *ready, const struct lt_task *task)
+{
+    const struct lt_bytes *key = lt_task_key(task);
+    const struct lt_group *own =
+        key == NULL ? &ready->keyless : lt_map_find(&ready->groups, lt_hash(key->data, key->len), key->data, key->len);
+    const struct lt_heap *groups[] = {&ready->open, &ready->aside};
+    uint64_t first = count_in_group(ready, own, task), count = 0;
+    for (int g = 0; g < 2; g++) {
+        for (uint32_t i = 0; i < groups[g]->count; i++) {
+            const struct lt_group *group = groups[g]->entries[i].object;
+            uint64_t turns = group == own ? first : first + (group->turn < own->turn);
+            count += group->count < turns ? group->count : turns;
+        }
+    }
+    return count;
+}
+
 uint64_t lt_ready_ahead(const struct lt_ready *ready, const struct lt_task *task)
 {
     uint64_t count = 0;
+    if (ready->fair)
+        return count_fair(ready, task);
     if (ready->by_priority) {
         const struct lt_task *other;
-        TAILQ_FOREACH(other, &ready->by_age, link) {
-            bool first = other->priority == task->priority ? other->seq < task->seq : other->priority > task->priority;
-            count += first;
-        }
+        TAILQ_FOREACH(other, &ready->by_age, link)
+            count += comes_before(other, task);
         return count;
     }
     uint32_t position = 0;

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/container_of.h"
@@ -12,9 +13,11 @@ struct lt_net {
     struct lt_loop *loop;
     CURLM *multi;
     struct lt_timer timer;
+    struct net_socket **sockets; /* by descriptor: those that are watched, else NULL */
+    curl_socket_t room;
 };
 
-/* A descriptor of libcurl's. */
+/* A descriptor of libcurl's that is watched. */
 struct net_socket {
     uv_poll_t poll;
     struct lt_net *net;
@@ -59,34 +62,66 @@ static void socket_closed(uv_handle_t *handle)
     free(lt_container_of((uv_poll_t *)handle, struct net_socket, poll));
 }
 
+static struct net_socket *find_socket(const struct lt_net *net, curl_socket_t fd)
+{
+    return fd >= 0 && fd < net->room ? net->sockets[fd] : NULL;
+}
+
+static void unwatch_socket(struct lt_net *net, curl_socket_t fd)
+{
+    struct net_socket *socket = find_socket(net, fd);
+    if (socket == NULL)
+        return;
+    net->sockets[fd] = NULL;
+    uv_poll_stop(&socket->poll);
+    uv_close((uv_handle_t *)&socket->poll, socket_closed);
+}
+
+static struct net_socket *new_socket(struct lt_net *net, curl_socket_t fd)
+{
+    struct net_socket *socket = lt_zalloc(sizeof *socket);
+    if (uv_poll_init_socket(&net->loop->uv, &socket->poll, fd) != 0) {
+        free(socket);
+        return NULL;
+    }
+    uv_unref((uv_handle_t *)&socket->poll);
+    socket->poll.data = net->loop;
+    socket->net = net;
+    socket->fd = fd;
+    while (net->room <= fd) {
+        net->sockets = lt_realloc(net->sockets, (size_t)(net->room + 64) * sizeof(struct net_socket *));
+        memset(net->sockets + net->room, 0, 64 * sizeof(struct net_socket *));
+        net->room += 64;
+    }
+    net->sockets[fd] = socket;
+    return socket;
+}
+
 /* libcurl: watch this descriptor, or do not any more. */
-static int watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
+static int watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *unused)
 {
     struct lt_net *net = arg;
-    struct net_socket *socket = known;
     (void)easy;
+    (void)unused;
     if (what == CURL_POLL_REMOVE) {
-        if (socket == NULL)
-            return 0;
-        uv_poll_stop(&socket->poll);
-        uv_close((uv_handle_t *)&socket->poll, socket_closed);
-        curl_multi_assign(net->multi, fd, NULL);
+        unwatch_socket(net, fd);
         return 0;
     }
-    if (socket == NULL) {
-        socket = lt_zalloc(sizeof *socket);
-        if (uv_poll_init_socket(&net->loop->uv, &socket->poll, fd) != 0) {
-            free(socket);
-            return -1;
-        }
-        uv_unref((uv_handle_t *)&socket->poll);
-        socket->poll.data = net->loop;
-        socket->net = net;
-        socket->fd = fd;
-        curl_multi_assign(net->multi, fd, socket);
-    }
+    struct net_socket *socket = find_socket(net, fd);
+    if (socket == NULL)
+        socket = new_socket(net, fd);
+    if (socket == NULL)
+        return -1;
     int events = (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0);
     return uv_poll_start(&socket->poll, events, socket_ready) == 0 ? 0 : -1;
+}
+
+/* libcurl: close it. It does so before it says that it is not to be watched, or without saying it; and the loop must not watch
+ * what is closed, or is another by then. */
+static int close_socket(void *arg, curl_socket_t fd)
+{
+    unwatch_socket(arg, fd);
+    return close(fd);
 }
 
 static void time_over(struct lt_timer *timer)
@@ -130,7 +165,10 @@ struct lt_net *lt_net_open(struct lt_loop *loop)
 void lt_net_close(struct lt_net *net)
 {
     curl_multi_cleanup(net->multi);
+    for (curl_socket_t fd = 0; fd < net->room; fd++)
+        unwatch_socket(net, fd);
     lt_timer_stop(net->loop, &net->timer);
+    free(net->sockets);
     free(net);
 }
 
@@ -288,6 +326,8 @@ struct lt_transfer *lt_transfer_new(struct lt_net *net, void *user)
     curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, header_arrives);
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
+    curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, net);
     return transfer;
 }
 

@@ -22,6 +22,23 @@ void lt_claims_free(struct lt_claims *claims)
     *claims = (struct lt_claims){0};
 }
 
+struct lt_queue_host *lt_queue_hosts_push(struct lt_queue_hosts *hosts, struct lt_queue_host host)
+{
+    hosts->items = lt_realloc(hosts->items, (hosts->count + 1) * sizeof host); /* there are few */
+    hosts->items[hosts->count] = host;
+    return &hosts->items[hosts->count++];
+}
+
+void lt_queue_hosts_free(struct lt_queue_hosts *hosts)
+{
+    for (uint32_t i = 0; i < hosts->count; i++) {
+        free(hosts->items[i].name);
+        free(hosts->items[i].version);
+    }
+    free(hosts->items);
+    *hosts = (struct lt_queue_hosts){0};
+}
+
 /* Times of adding are positive, and of those the bits are in the order of the numbers. */
 uint64_t lt_list_place(const struct lt_task *task)
 {

@@ -76,6 +76,7 @@ struct lt_choice {
     uint64_t token;
     double started_at; /* Unix seconds */
     bool expired;      /* as of one that was claimed */
+    uint64_t turn;     /* fair: the turn that its key has from then on; 0: not known */
 };
 
 /* Takes up to `limit` due tasks from waiting to running, each with a new run number, in the container's order. */
@@ -102,7 +103,7 @@ struct lt_claim_op {
     uint32_t choice_count;
     uint32_t
         look; /* by choice: the first so many that are due after that, and might start, are to be shown in `seen` */
-    struct lt_tasks seen;
+    struct lt_tasks seen;     /* fair: in the order of turns, the first of each key with its turn (lt_task.turn) */
     uint64_t due;             /* and how many are due in all; UINT64_MAX: it is not known */
     struct lt_claims claimed; /* admitted */
     struct lt_tasks
@@ -148,7 +149,9 @@ struct lt_list_op {
     int status;            /* < 0: any */
     struct lt_bytes *key;  /* NULL: any */
     struct lt_bytes *text; /* is part of the id, as it stands there; NULL: any */
-    uint64_t after;        /* from behind the place that an earlier answer named in `next`; 0: from the beginning */
+    uint64_t
+        after; /* from behind the place that an earlier answer named in `next`; 0: from the beginning. The container's
+                         to move on */
     uint64_t offset;
     uint64_t limit;
     bool descending; /* newest first; else in the order of adding */
@@ -165,6 +168,32 @@ struct lt_count_op {
     struct lt_reply reply;
     uint64_t counts[LT_STATUSES];
     uint64_t delayed; /* of those waiting */
+};
+
+/* A process that has schedulers on the queue. */
+struct lt_queue_host {
+    char *name; /* of its machine, and the version of ltsh (NULL: not known): the list's */
+    char *version;
+    int64_t pid;      /* 0: not known */
+    double heartbeat; /* when it last showed that it lives, in Unix seconds by this host's clock */
+    double lease_end; /* until when that is believed; 0: there are no leases */
+    uint64_t running; /* tasks of the queue that it runs or exports */
+    bool self;        /* it is this process */
+};
+
+/* A growing array of them. Zero it to make one. */
+struct lt_queue_hosts {
+    struct lt_queue_host *items;
+    uint32_t count;
+};
+
+/* Appends one, taking over its texts; and lets go of all. */
+struct lt_queue_host *lt_queue_hosts_push(struct lt_queue_hosts *hosts, struct lt_queue_host host);
+void lt_queue_hosts_free(struct lt_queue_hosts *hosts);
+
+struct lt_hosts_op {
+    struct lt_reply reply;
+    struct lt_queue_hosts hosts; /* in the order in which they came */
 };
 
 /* Tasks that a host left running or exporting when it died, all taken over. */
@@ -222,10 +251,11 @@ struct lt_container_ops {
     bool durable;            /* tasks outlive the host: what is unfinished at shutdown waits again */
     bool announces;          /* tells LT_NEWS_WORK; else it is asked every schedule_interval */
     bool tells_availability; /* tells LT_NEWS_AVAILABLE; else it is found out from calls that fail, and probes */
-    bool ordered;    /* applies operations in the order in which they come, and answers in it; then the scheduler
+    bool ordered;      /* applies operations in the order in which they come, and answers in it; then the scheduler
                                 admits what was claimed, when the answer has come: the ends before it make room */
-    bool priorities; /* takes tasks with a priority */
-    bool chooses;    /* does claims by choice */
+    bool priorities;   /* takes tasks with a priority */
+    bool chooses;      /* does claims by choice */
+    bool keeps_limits; /* of the limiter's, the rate and a limit of keys that is a number: they hold for the queue */
 
     /* First of all, once. */
     void (*open)(struct lt_container *container, const struct lt_container_env *env);
@@ -243,6 +273,8 @@ struct lt_container_ops {
     void (*get)(struct lt_container *container, struct lt_get_op *op);
     void (*list)(struct lt_container *container, struct lt_list_op *op);
     void (*count)(struct lt_container *container, struct lt_count_op *op);
+    /* The hosts on the queue. (optional: there is this one alone) */
+    void (*hosts)(struct lt_container *container, struct lt_hosts_op *op);
     /* (optional: nothing outlives a host) */
     void (*recover)(struct lt_container *container, struct lt_recover_op *op);
     /* Stops a task that runs on another host. (optional: only this host runs its tasks) */
@@ -255,8 +287,14 @@ struct lt_container_ops {
     uint64_t (*ahead)(const struct lt_container *container, const struct lt_task *task);
     /* Whether the caller is at work for this container, so that what he waits for must not wait for him. (optional) */
     bool (*inside)(const struct lt_container *container);
+    /* Limits were set while the scheduler is open: what is different in `after` holds for all schedulers on the queue from
+     * now on. (optional: none does) */
+    void (*set_limits)(struct lt_container *container, const struct lt_limits *before, const struct lt_limits *after);
     /* A key that was full has room again. (optional: it keeps nothing back) */
     void (*key_open)(struct lt_container *container, const struct lt_bytes *key);
+    /* Of a fair one in memory, before a store: the key (NULL: those without one) has this turn there, where it waits here;
+     * smaller ones come first. (optional) */
+    void (*key_turn)(struct lt_container *container, const struct lt_bytes *key, uint64_t turn);
     /* Ends up to `limit` tasks that wait as stopped, appended to `stopped` with a reference each; false: there are more.
      * NULL for durable ones. */
     bool (*abandon)(struct lt_container *container, struct lt_bytes *reason, double now, uint32_t limit,
@@ -272,6 +310,7 @@ struct lt_container_ops {
 struct lt_container {
     const struct lt_container_ops *ops;
     bool in_use;                 /* by a scheduler: an object serves one */
+    bool fair;                   /* keys take turns: order and priorities are within a key */
     struct lt_container *behind; /* what has the tasks, if this one only stands before it; NULL: itself */
 };
 

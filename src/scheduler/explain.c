@@ -92,12 +92,31 @@ static const char *explain_key(struct text *text, const struct lt_scheduler *s, 
     return NULL;
 }
 
+/* A limit that the container keeps: what this scheduler runs of the key is a part of it. */
+static const char *explain_shared_key(struct text *text, const struct lt_scheduler *s, const struct lt_bytes *key)
+{
+    uint32_t limit = s->limiter.limits.shared_key_limit, running = 0;
+    const struct lt_run_list *lists[] = {&s->active, &s->to_start};
+    for (int i = 0; limit > 0 && i < 2; i++) {
+        const struct lt_run *run;
+        TAILQ_FOREACH(run, lists[i], link)
+            running += same_key(key, lt_task_key(run->work.task));
+    }
+    if (limit == 0 || running < limit)
+        return NULL;
+    say(text, "the key '%s' is full: %u of %u run", key->data, running, limit);
+    say_holders(text, s, key);
+    return "key";
+}
+
 static const char *explain_limits(struct text *text, const struct lt_scheduler *s, const struct lt_task *task)
 {
     const struct lt_limiter *limiter = &s->limiter;
     uint32_t capacity = s->config.actuator->capacity;
     struct lt_bytes *key = lt_task_key(task);
     const char *code = key != NULL ? explain_key(text, s, key) : NULL;
+    if (code == NULL && key != NULL)
+        code = explain_shared_key(text, s, key);
     if (code != NULL)
         return code;
     if (limiter->running >= limiter->limits.slots) {

@@ -1,4 +1,8 @@
-/* What is asked of the queue as a whole, and goes straight to the container: list, count, pause on all hosts. */
+/* What is asked of the queue as a whole, and goes straight to the container: list, count, hosts, pause on all hosts. */
+#include <limits.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
 #include "scheduler/state.h"
 
 /* Whether it can be asked; if not, that is answered. */
@@ -49,6 +53,42 @@ void lt_scheduler_count(struct lt_scheduler *s, struct lt_count_request *request
         return;
     lt_reply_begin(&request->op.reply, s->loop, on_count);
     s->config.container->ops->count(s->config.container, &request->op);
+    lt_reply_end(&request->op.reply);
+}
+
+static void on_hosts(struct lt_reply *answer)
+{
+    struct lt_hosts_request *request = lt_container_of(answer, struct lt_hosts_request, op.reply);
+    end_query(request->scheduler, answer, &request->reply);
+}
+
+/* Nobody else has this queue. */
+static void answer_alone(struct lt_scheduler *s, struct lt_hosts_op *op)
+{
+    char name[HOST_NAME_MAX + 1] = "localhost";
+    struct lt_stats stats;
+    gethostname(name, sizeof name - 1);
+    lt_scheduler_stats(s, &stats);
+    lt_queue_hosts_push(&op->hosts, (struct lt_queue_host){.name = lt_strdup(name),
+                                                           .version = lt_strdup(LTSH_VERSION),
+                                                           .pid = getpid(),
+                                                           .heartbeat = lt_loop_wall(s->loop),
+                                                           .running = stats.running + stats.exporting,
+                                                           .self = true});
+    lt_reply_ok(&op->reply);
+}
+
+void lt_scheduler_hosts(struct lt_scheduler *s, struct lt_hosts_request *request)
+{
+    struct lt_container *container = s->config.container;
+    request->scheduler = s;
+    if (!begin_query(s, &request->reply))
+        return;
+    lt_reply_begin(&request->op.reply, s->loop, on_hosts);
+    if (container->ops->hosts != NULL)
+        container->ops->hosts(container, &request->op);
+    else
+        answer_alone(s, &request->op);
     lt_reply_end(&request->op.reply);
 }
 

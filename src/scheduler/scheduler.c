@@ -219,6 +219,19 @@ static void init_lists(struct lt_scheduler *s)
     STAILQ_INIT(&s->closers);
 }
 
+/* What the container keeps is none of the limiter's. */
+static struct lt_limits limits_of(const struct lt_scheduler *s)
+{
+    struct lt_limits limits = s->config.limits;
+    if (s->config.container->ops->keeps_limits) {
+        limits.shared_rate = limits.rate;
+        limits.rate = (struct lt_rate){0};
+        limits.shared_key_limit = limits.key_limit;
+        limits.key_limit = 0;
+    }
+    return limits;
+}
+
 struct lt_scheduler *lt_scheduler_open(struct lt_loop *loop, const struct lt_scheduler_config *config,
                                        struct lt_error *error)
 {
@@ -232,7 +245,8 @@ struct lt_scheduler *lt_scheduler_open(struct lt_loop *loop, const struct lt_sch
     init_lists(s);
     for (int i = 0; i < LT_RATE_SECONDS; i++)
         s->rate_second[i] = -1;
-    lt_limiter_open(&s->limiter, &s->config.limits, lt_loop_now(loop));
+    struct lt_limits limits = limits_of(s);
+    lt_limiter_open(&s->limiter, &limits, lt_loop_now(loop));
     s->limiter.key_open = is_key_open;
     s->limiter.key_open_arg = s;
     s->claim.limiter = &s->limiter;
@@ -277,7 +291,11 @@ struct lt_scheduler_config *lt_scheduler_config(struct lt_scheduler *s)
 
 void lt_scheduler_set(struct lt_scheduler *s)
 {
-    lt_limiter_set(&s->limiter, &s->config.limits, lt_loop_tick(s->loop));
+    struct lt_container *container = s->config.container;
+    struct lt_limits before = s->limiter.limits, after = limits_of(s);
+    lt_limiter_set(&s->limiter, &after, lt_loop_tick(s->loop));
+    if (container->ops->set_limits != NULL)
+        container->ops->set_limits(container, &before, &after);
     lt_poll_set(s);
     look_for_work(s);
 }

@@ -196,6 +196,13 @@ struct lt_count_request {
 };
 void lt_scheduler_count(struct lt_scheduler *scheduler, struct lt_count_request *request);
 
+struct lt_hosts_request {
+    struct lt_reply reply;
+    struct lt_hosts_op op; /* the answer is the caller's to free */
+    struct lt_scheduler *scheduler;
+};
+void lt_scheduler_hosts(struct lt_scheduler *scheduler, struct lt_hosts_request *request);
+
 /* The next of the finished list with a reference, or NULL when it is empty. */
 struct lt_task *lt_scheduler_next_finished(struct lt_scheduler *scheduler);
 

@@ -66,7 +66,7 @@ struct lt_task *lt_task_new(const char *id, size_t id_len, const char *item, siz
 struct lt_task *lt_task_new_hashed(uint32_t hash, const char *id, size_t id_len, const char *item, size_t item_len)
 {
     struct lt_task *task = lt_alloc(sizeof *task + id_len + 1 + item_len);
-    memset(task, 0, offsetof(struct lt_task, link));
+    memset(task, 0, offsetof(struct lt_task, turn) + sizeof task->turn);
     task->refs = 1;
     task->hash = hash;
     task->status = LT_UNSTARTED;
@@ -388,6 +388,7 @@ void lt_task_inherit(struct lt_task *task, const struct lt_task *earlier)
 static void forget_claim(struct lt_task *next, const struct lt_task *task)
 {
     next->seq = task->seq;
+    next->turn = task->turn;
     if (next->attempts == 0 && next->lost == 0 && next->snoozes == 0) {
         next->run = 0;
         next->started_at = 0;

@@ -113,8 +113,11 @@ struct lt_task {
     struct lt_task_extra *extra;     /* NULL: it has none */
     struct lt_bytes *output;         /* encoded */
     struct lt_bytes *reason;         /* of the latest end or failure */
-    TAILQ_ENTRY(lt_task) link;       /* for its container */
-    char data[];                     /* id, NUL, item (encoded) */
+    union {
+        uint64_t turn;             /* for its container, of a claimed one: the turn of its key that it used (fair) */
+        TAILQ_ENTRY(lt_task) link; /* for its container, else */
+    };
+    char data[]; /* id, NUL, item (encoded) */
 };
 
 TAILQ_HEAD(lt_task_list, lt_task);

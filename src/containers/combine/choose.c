@@ -78,7 +78,7 @@ static void look_at_due(struct lt_combine *c)
         window->partial = false;
     } else if (!looked_far(take)) {
         return; /* what was known of the rest still is */
-    } else if (take->seen.count == take->look && take->limiter->limits.key_limit == 0 &&
+    } else if (!c->store->fair && take->seen.count == take->look && take->limiter->limits.key_limit == 0 &&
                take->limiter->limits.key_limit_fn == NULL && take->limiter->limits.key_rate.per <= 0) {
         window->complete = false; /* they come in order, none passed over */
         window->floor = take->seen.items[take->seen.count - 1]->priority;
@@ -109,6 +109,13 @@ static void settled(void *arg)
     answer_claim(choose, &choose->take.reply);
 }
 
+/* The store's turns are the ones that count. */
+static void tell_turn(const struct lt_combine *c, const struct lt_task *task, uint64_t turn)
+{
+    if (turn > 0 && c->memory->ops->key_turn != NULL)
+        c->memory->ops->key_turn(c->memory, lt_task_key(task), turn);
+}
+
 static void show_seen(struct lt_choose *choose)
 {
     struct lt_combine *c = combine_of_choose(choose);
@@ -117,6 +124,8 @@ static void show_seen(struct lt_choose *choose)
         choose->offered = choose->offered || lt_window_find(&c->window, task) == NULL;
         choose->pending++;
         lt_window_offer(c, task, true, settled, choose);
+        if (c->store->fair)
+            tell_turn(c, task, task->turn);
     }
 }
 
@@ -138,6 +147,7 @@ static void take_one(struct lt_choose *choose, const struct lt_choice *choice, s
     struct lt_combine *c = combine_of_choose(choose);
     struct lt_task *task = choice->task;
     lt_task_apply_claimed(task, choice->run, choice->started_at);
+    tell_turn(c, task, choice->turn);
     lt_claims_push(&choose->outer->claimed,
                    (struct lt_claimed){.task = lt_task_ref(task), .token = choice->token, .expired = choice->expired});
     if (c->memory->ops->add_running != NULL || !entry->known)

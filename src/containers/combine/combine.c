@@ -156,6 +156,12 @@ static void combine_count(struct lt_container *container, struct lt_count_op *op
     store->ops->count(store, op);
 }
 
+static void combine_hosts(struct lt_container *container, struct lt_hosts_op *op)
+{
+    struct lt_container *store = lt_combine_of(container)->store;
+    store->ops->hosts(store, op);
+}
+
 static void combine_ask_stop(struct lt_container *container, struct lt_ask_stop_op *op)
 {
     struct lt_container *store = lt_combine_of(container)->store;
@@ -238,6 +244,7 @@ struct lt_container *lt_combine_new(struct lt_container *memory, struct lt_conta
         .get = combine_get,
         .list = combine_list,
         .count = combine_count,
+        .hosts = has->hosts != NULL ? combine_hosts : NULL,
         .recover = has->recover != NULL ? lt_combine_recover : NULL,
         .ask_stop = has->ask_stop != NULL ? combine_ask_stop : NULL,
         .pause_all = has->pause_all != NULL ? combine_pause_all : NULL,
@@ -251,6 +258,7 @@ struct lt_container *lt_combine_new(struct lt_container *memory, struct lt_conta
     };
     c->base.ops = &c->ops;
     c->base.behind = store;
+    c->base.fair = store->fair;
     c->memory = memory;
     c->store = store;
     c->told = answer_close;

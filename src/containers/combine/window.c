@@ -198,11 +198,14 @@ static bool comes_first(const struct lt_combine *c, const struct lt_task *task)
     const struct lt_window *window = &c->window;
     if (window->waiting >= LT_WINDOW)
         return false;
-    return window->complete || (c->store->ops->priorities && task->priority > window->floor);
+    return window->complete || (!c->store->fair && c->store->ops->priorities && task->priority > window->floor);
 }
 
-static void leave_out(struct lt_window *window, const struct lt_task *task)
+/* Fair, its key may be the next, whatever else waits: the first ones are looked at again. */
+static void leave_out(struct lt_combine *c, const struct lt_task *task)
 {
+    struct lt_window *window = &c->window;
+    window->missed = window->missed || c->store->fair;
     if (window->complete || task->priority > window->floor)
         window->floor = task->priority;
     window->complete = false;
@@ -214,7 +217,7 @@ void lt_window_offer(struct lt_combine *c, struct lt_task *task, bool seen, lt_w
     bool delayed = task->run_at > lt_loop_wall(c->env.loop);
     bool known = lt_window_find(window, task) != NULL;
     if (!seen && !delayed && (known || !comes_first(c, task)))
-        leave_out(window, task);
+        leave_out(c, task);
     if (known || (!seen && (delayed || !comes_first(c, task)))) {
         then(arg);
         return;

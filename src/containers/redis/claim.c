@@ -5,6 +5,7 @@
 #include <sys/random.h>
 
 #include "base/alloc.h"
+#include "base/log.h"
 #include "containers/redis/container_state.h"
 #include "containers/redis/process.h"
 #include "containers/redis/record.h"
@@ -48,6 +49,18 @@ static void take_expired(const struct lt_redis *redis, const redisReply *list, s
     }
 }
 
+/* The queue remembers its limits: a host that was given others says so, once. */
+static void note_limits(struct lt_redis *redis, const char *differ)
+{
+    if (differ == NULL || strncmp(differ, redis->limits_differ, sizeof redis->limits_differ - 1) == 0)
+        return;
+    snprintf(redis->limits_differ, sizeof redis->limits_differ, "%s", differ);
+    if (differ[0] != '\0')
+        lt_log(LT_LOG_WARN,
+               "the queue has other limits than this scheduler was given: the queue's hold, set{} changes them",
+               LT_S("queue", redis->options.queue), LT_S("limits", differ));
+}
+
 static void claimed(struct lt_redis_request *request)
 {
     struct lt_redis *redis = request->user;
@@ -55,8 +68,10 @@ static void claimed(struct lt_redis_request *request)
     const redisReply *reply = request->reply;
     const char *seconds = lt_redis_text(reply, 3);
     if (seconds == NULL) {
+        redis->claim_lost = redis->claim_lost || request->sent;
         lt_redis_fail(request, &op->reply);
     } else {
+        redis->claim_lost = false;
         double in = strtod(seconds, NULL);
         op->more = is_one(reply, 1);
         op->waits = is_one(reply, 2);
@@ -65,6 +80,9 @@ static void claimed(struct lt_redis_request *request)
         op->due = UINT64_MAX;
         take_claimed(redis, lt_redis_element(reply, 5), is_one(reply, 7), &op->claimed);
         take_expired(redis, lt_redis_element(reply, 6), &op->expired);
+        note_limits(redis, lt_redis_text(reply, 8));
+        if (redis->compare_again)
+            lt_redis_compare_runs(redis);
         lt_reply_ok(&op->reply);
     }
     lt_redis_request_free(request);
@@ -89,10 +107,10 @@ static void put_limits(const struct lt_redis *redis, struct lt_redis_request *re
     bool once = limits->key_limit_fn != NULL || limits->key_rate.per > 0;
     unsigned full = 0;
     lt_redis_put_number(request, limits->global_slots);
-    lt_redis_put_number(request, limits->key_limit);
+    lt_redis_put_number(request, limits->shared_key_limit);
     lt_redis_put_text(request, once ? "1" : "0");
-    lt_redis_put_number(request, 0);
-    lt_redis_put_number(request, 0);
+    lt_redis_put_number(request, limits->shared_rate.burst);
+    lt_redis_put_number(request, limits->shared_rate.per);
     lt_redis_put_text(request, lt_redis_may_take_over(redis->link) ? "1" : "0");
     if (once)
         lt_limiter_full_keys(limiter, MOST_FULL, count_key, &full);

@@ -74,7 +74,8 @@ void lt_redis_put_optional(struct lt_redis_request *request, const struct lt_byt
 
 const char *lt_redis_outcome(const struct lt_redis_request *request)
 {
-    return lt_redis_text(request->reply, 0);
+    const redisReply *reply = request->reply;
+    return reply != NULL && reply->type == REDIS_REPLY_STRING ? reply->str : lt_redis_text(reply, 0);
 }
 
 void lt_redis_fail(const struct lt_redis_request *request, struct lt_reply *reply)
@@ -405,6 +406,43 @@ static void prune_now(struct lt_timer *timer)
     lt_redis_send(redis->link, lt_redis_request(redis, "f", NULL, pruned));
 }
 
+/* Limits. */
+
+static void limits_set(struct lt_redis_request *request)
+{
+    struct lt_redis *redis = request->user;
+    if (request->code != LT_OK)
+        lt_log(LT_LOG_WARN, "the limits of the queue could not be set", LT_S("queue", redis->options.queue),
+               LT_S("error", request->message));
+    lt_redis_request_free(request);
+}
+
+static void put_if(struct lt_redis_request *request, bool changed, double number)
+{
+    if (changed)
+        lt_redis_put_number(request, number);
+    else
+        lt_redis_put_text(request, "");
+}
+
+static void set_limits(struct lt_container *container, const struct lt_limits *before, const struct lt_limits *after)
+{
+    struct lt_redis *redis = lt_redis_of(container);
+    const struct lt_rate *rate = &after->shared_rate;
+    bool slots = after->global_slots != before->global_slots;
+    bool key = after->shared_key_limit != before->shared_key_limit;
+    bool rates = rate->burst != before->shared_rate.burst || rate->per != before->shared_rate.per;
+    if (redis->link == NULL || !(slots || key || rates))
+        return;
+    struct lt_redis_request *request = lt_redis_request(redis, "m", NULL, limits_set);
+    put_if(request, slots, after->global_slots);
+    put_if(request, key, after->shared_key_limit);
+    put_if(request, rates, rate->burst);
+    put_if(request, rates, rate->per);
+    request->patient = true;
+    lt_redis_send(redis->link, request);
+}
+
 /* Life. */
 
 static void open_redis(struct lt_container *container, const struct lt_container_env *env)
@@ -480,6 +518,7 @@ static const struct lt_container_ops redis_ops = {
     .tells_availability = true,
     .ordered = true,
     .priorities = true,
+    .keeps_limits = true,
     .open = open_redis,
     .add = add,
     .claim = lt_redis_claim,
@@ -490,6 +529,7 @@ static const struct lt_container_ops redis_ops = {
     .count = lt_redis_count,
     .recover = recover,
     .ask_stop = ask_stop,
+    .set_limits = set_limits,
     .pause_all = pause_all,
     .oldest = oldest,
     .key_open = lt_redis_key_open,

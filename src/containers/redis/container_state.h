@@ -26,13 +26,16 @@ struct lt_redis {
     struct lt_timer prune;
     bool forgets;
     bool open, released;
-    bool was_ready;   /* at least once */
-    bool outcome;     /* the first attempt to connect is over, */
-    char *refused;    /* and why it makes no sense to try again; or NULL */
-    char *down;       /* why the server is not there; NULL: it is, or that is not known yet */
-    bool paused_told; /* what the scheduler was told */
-    bool reading;     /* news are being read */
-    bool read_again;  /* there are more by now */
+    bool was_ready;          /* at least once */
+    bool outcome;            /* the first attempt to connect is over, */
+    char *refused;           /* and why it makes no sense to try again; or NULL */
+    char *down;              /* why the server is not there; NULL: it is, or that is not known yet */
+    bool paused_told;        /* what the scheduler was told */
+    bool reading;            /* news are being read */
+    bool read_again;         /* there are more by now */
+    bool claim_lost;         /* the answer to the last claim never came: it is asked again, and gives the same tasks */
+    bool compare_again;      /* what this host runs, when it was answered */
+    char limits_differ[160]; /* as was logged last */
     char last_news[300];
     size_t last_news_len;
     void (*outcome_fn)(void *arg, const char *refused);
@@ -78,6 +81,7 @@ void lt_redis_hear(void *arg, enum lt_redis_event event, const char *text);
 void lt_redis_tell_down(const struct lt_redis *redis);
 
 /* What the link tells (news.c). */
+void lt_redis_compare_runs(struct lt_redis *redis);
 void lt_redis_told(void *arg, enum lt_redis_event event, const char *text);
 void lt_redis_tell(const struct lt_redis *redis, const struct lt_news *news);
 

@@ -211,7 +211,7 @@ static void take_renewed(struct lt_redis_link *link, const redisReply *reply, do
     const redisReply *answer = part_of(reply, 0);
     if (answer == NULL)
         return;
-    if (lt_redis_says(answer, 0, "lost")) {
+    if (answer->type == REDIS_REPLY_STRING && strcmp(answer->str, "lost") == 0) {
         lt_redis_tell_event(link, LT_REDIS_DEAD, "");
         join_queue(link);
         return;

@@ -96,6 +96,10 @@ static void compare_run(struct lt_redis *redis, const redisReply *part)
     struct lt_redis_run *run = lt_redis_find_run(redis, id, id_len);
     if (run != NULL && !run->forsaken && run->run == run_number && run->token == token)
         return;
+    if (run == NULL && redis->claim_lost) { /* perhaps of that one */
+        redis->compare_again = true;
+        return;
+    }
     give_back(redis, id, id_len, part->str, run != NULL);
     if (run != NULL && run->forsaken && run->token == token)
         lt_redis_forget_run(redis, run);
@@ -122,6 +126,12 @@ static void ask_runs(struct lt_redis *redis, const char *after, size_t len)
     struct lt_redis_request *request = lt_redis_request(redis, "v", NULL, runs_known);
     lt_redis_put(request, after, len);
     lt_redis_send(redis->link, request);
+}
+
+void lt_redis_compare_runs(struct lt_redis *redis)
+{
+    redis->compare_again = false;
+    ask_runs(redis, "", 0);
 }
 
 /* News. */
@@ -224,7 +234,7 @@ static void became_ready(struct lt_redis *redis, bool paused)
         return;
     tell_paused(redis, paused);
     if (again)
-        ask_runs(redis, "", 0);
+        lt_redis_compare_runs(redis);
     lt_redis_tell(redis, &(struct lt_news){.kind = LT_NEWS_AVAILABLE, .on = true});
     read_news(redis);
     tell_work(redis);

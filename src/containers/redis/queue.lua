@@ -22,7 +22,7 @@
 -- What may start stands in `ready` by its order (a class: those that were lost before come last; priority, turn). Tasks with
 -- a key stand in `lines`, a line for each key, and only the first of each in `ready`, unless its key is full: then it is set
 -- aside. So no claim ever looks at a task that may not start. Slots are what is in `index` as running, those of a key what
--- is in `busy`: there is no counter that could drift.
+-- is in `busy`: there is no counter that could drift. The score in `index` is the status times 2^48, and the place.
 
 local meta, tasks, items, outputs, more, ready, delayed, expiring, index, lines, heads, aside, busy, own, hosts, names, idle, kept,
   once, news, claims, watchers, stops = unpack(KEYS)
@@ -33,6 +33,7 @@ local call, byte, char, sub = redis.call, string.byte, string.char, string.sub
 local pack, read = struct.pack, struct.unpack
 
 local LINE, LATER, LARGE, MORE, OUTPUT, PAST, WATCHED = 1, 2, 4, 8, 16, 32, 64 -- flags
+local STOP = 128 -- also a flag: somebody asked to stop it
 local WAITING, RUNNING, EXPORTING, SUCCESS, FAILED, STOPPED, DELETED = "1", "2", "3", "4", "5", "6", "7"
 local NOTHING8, NOTHING6 = ("\0"):rep(8), ("\0"):rep(6)
 local LAST = ("\255"):rep(16) -- behind every order
@@ -163,10 +164,15 @@ local function key_of(record)
   return sub(record, 109, 108 + byte(record, 107) * 256 + byte(record, 108))
 end
 
-local function set_index(id, record, from, to)
-  local rest = sub(record, 10, 15) .. id
-  if from then put(index, from .. rest, false) end
-  if to then put(index, to .. rest, 0) end
+local PLACES = 2 ^ 48 -- of a status in the index
+
+local function score_text(score)
+  return string.format("%.0f", score)
+end
+
+-- In the order of places within a status, or out of it (no status).
+local function set_index(id, record, status)
+  put(index, id, status and status * PLACES + read(">I6", record, 10) or false)
 end
 
 local function prefix_of(key)
@@ -308,7 +314,7 @@ end
 
 local function remove_task(id, record)
   local status = sub(record, 1, 1)
-  set_index(id, record, status)
+  set_index(id, record)
   put(kept, id, false)
   put(expiring, id, false)
   if has(record, LARGE) then call("HDEL", items, id) end
@@ -331,7 +337,7 @@ local function task_of(id, record, with_past)
   local fields = has(record, MORE) and
     call("HMGET", more, id .. "\0r", id .. "\0v", id .. "\0p", id .. "\0h") or { false, false, false, false }
   local past = with_past and has(record, PAST) and call("HGET", more, id .. "\0k")
-  local stop = call("HGET", stops, id)
+  local stop = has(record, STOP) and call("HGET", stops, id)
   return { id, record, large, output, fields[1], fields[2], fields[3], fields[4], past, stop }
 end
 
@@ -390,14 +396,16 @@ end
 local function leave_run(id, record)
   put(own, sub(record, 45, 52) .. id, false)
   free_key(id, record)
+  if not has(record, STOP) then return record end
   call("HDEL", stops, id)
+  return with(record, STOP, false)
 end
 
 local function put_ended(id, record, to, reason, version, progress, output)
   record = set_fields(id, record, { reason or false, version, progress })
   record = set_output(id, record, output)
   record = to .. sub(record, 2, 90) .. NOW .. NOTHING8 .. sub(record, 107)
-  set_index(id, record, nil, to)
+  set_index(id, record, to)
   if keep_seconds[to] >= 0 then put(kept, id, now + keep_seconds[to]) end
   tell_end(id, record, "e")
   put_record(id, with(record, WATCHED, false))
@@ -446,7 +454,7 @@ function operations.a()
         place .. NOTHING6 .. NOTHING8 .. NOTHING8 .. me .. name .. NOW .. pack(">ddd", run_at, 0, 0) ..
         pack(">d", expires) .. prefix_of(task.key) .. "\0" .. task.rest
       if expires > 0 then put(expiring, task.id, expires) end
-      set_index(task.id, record, nil, WAITING)
+      set_index(task.id, record, WAITING)
       put_record(task.id, put_waiting(task.id, record, run_at))
     end
   end
@@ -472,7 +480,7 @@ local function wait_after_run(id, record, when, wishes, reason, version)
   record = WAITING .. sub(record, 2, 2) .. pack(">I2I4B", lost, attempts, snoozes) .. sub(record, 10, 15) .. order ..
     (as_before and NOTHING6 or sub(record, 31, 36)) .. sub(record, 37, 74) .. pack(">d", run_at) ..
     (as_before and NOTHING8 or sub(record, 83, 90)) .. sub(record, 91)
-  set_index(id, record, status, WAITING)
+  set_index(id, record, WAITING)
   put_record(id, put_waiting(id, record, run_at))
 end
 
@@ -489,13 +497,28 @@ local function wait_after_end(id, record, reason)
     next_number() .. sub(record, 31, 74) .. NOW .. NOTHING8 .. NOTHING8 .. NOTHING8 .. prefix_of(key) .. "\0" ..
     sub(record, behind + 1 + byte(record, behind))
   put(kept, id, false)
-  set_index(id, record, status, WAITING)
+  set_index(id, record, WAITING)
   put_record(id, put_waiting(id, record, now))
+end
+
+-- The records of all changes from here on in a row, by one call.
+local CHANGE = 13 -- arguments of one, with its letter
+local fetched_to = 0
+local function fetch_changed()
+  local ids = {}
+  while ARGV[at] == "c" do
+    ids[#ids + 1] = ARGV[at + 1]
+    at = at + CHANGE
+  end
+  fetched_to = at - 1
+  at = at - #ids * CHANGE
+  fetch_records(ids)
 end
 
 -- c: id, run, token, to, "1" if it comes again, "1" if it frees a slot for the claim behind it, wishes (u: uses no attempt,
 -- l: lost with its host, n: never begun), when, reason, version, progress, output; the last four each with "+" before, or "".
 function operations.c()
+  if at > fetched_to then fetch_changed() end
   local id, run, token, to, again, frees, wishes, when = arg(), arg(), arg(), arg(), arg() == "1", arg() == "1", arg(), arg()
   local values = {}
   for i = 1, 4 do
@@ -505,25 +528,25 @@ function operations.c()
   local reason, version, progress, output = values[1], values[2] or nil, values[3] or nil, values[4]
   local record = record_of(id)
   if not record then
-    if again and to == DELETED then return { "ok" } end
-    return { "unknown" }
+    if again and to == DELETED then return "ok" end
+    return "unknown"
   end
   local status, at_run, at_token = sub(record, 1, 1), sub(record, 31, 36), sub(record, 37, 44)
   local under_way = status == RUNNING or status == EXPORTING
   if again and status == to and at_run == run and (token == NOTHING8 or at_token == token) then
     if frees then freed = freed + 1 end
-    return { "ok" }
+    return "ok"
   end
-  if under_way and at_token ~= token then return { "stale" } end
+  if under_way and at_token ~= token then return "stale" end
   if at_run ~= run or not LEGAL[status]:find(to, 1, true) then return { "moved", status, at_run } end
   if frees then freed = freed + 1 end
   if to == EXPORTING then
-    set_index(id, record, status, to)
+    set_index(id, record, to)
     put_record(id, to .. sub(record, 2))
-    return { "ok" }
+    return "ok"
   end
   if under_way then
-    leave_run(id, record)
+    record = leave_run(id, record)
   elseif status == WAITING then
     take_waiting(id, record)
     put(expiring, id, false)
@@ -539,10 +562,9 @@ function operations.c()
     tell_end(id, record, "d")
     remove_task(id, record)
   else
-    set_index(id, record, status)
     put_ended(id, record, to, reason, version, progress, output)
   end
-  return { "ok" }
+  return "ok"
 end
 
 -- u: id, run, token, handle, progress; each with "+" before, or "".
@@ -550,18 +572,18 @@ function operations.u()
   local id, run, token, handle, progress = arg(), arg(), arg(), arg(), arg()
   local record = record_of(id)
   local status = record and sub(record, 1, 1)
-  if (status ~= RUNNING and status ~= EXPORTING) or sub(record, 31, 44) ~= run .. token then return { "stale" } end
+  if (status ~= RUNNING and status ~= EXPORTING) or sub(record, 31, 44) ~= run .. token then return "stale" end
   put_record(id, set_fields(id, record, {
     nil, nil, progress ~= "" and sub(progress, 2) or nil, handle ~= "" and sub(handle, 2) or nil,
   }))
-  return { "ok" }
+  return "ok"
 end
 
 -- Claims.
 
 local function count_status(from, to)
   if pending[index] then flush_set(index) end
-  return call("ZLEXCOUNT", index, "[" .. from, "(" .. to)
+  return call("ZCOUNT", index, score_text(from * PLACES), score_text(to * PLACES - 1))
 end
 
 local function wake_delayed()
@@ -589,7 +611,6 @@ local function expire_due(expired)
     put(expiring, id, false)
     if record and sub(record, 1, 1) == WAITING and sub(record, 31, 36) == NOTHING6 then
       take_waiting(id, record)
-      set_index(id, record, WAITING)
       put_ended(id, record, FAILED, "expired")
       expired[#expired + 1] = task_of(id, record_of(id))
     end
@@ -599,7 +620,10 @@ end
 
 local function open_aside()
   local keys = call("ZRANGEBYSCORE", aside, "-inf", now, "LIMIT", 0, BATCH)
-  for i = 1, #keys do open_key(keys[i]) end
+  for i = 1, #keys do
+    put(aside, keys[i], false)
+    open_key(keys[i])
+  end
 end
 
 local function claim_task(id, record, run, token, host)
@@ -607,9 +631,9 @@ local function claim_task(id, record, run, token, host)
   local behind = 109 + #key
   if has(record, LINE) then take_waiting(id, record) end
   if key ~= "" then put(busy, prefix_of(key) .. id, 0) end
-  put(expiring, id, false)
+  if sub(record, 99, 106) ~= NOTHING8 then put(expiring, id, false) end
   put(own, me .. id, 0)
-  set_index(id, record, WAITING, RUNNING)
+  set_index(id, record, RUNNING)
   if has(record, MORE) then record = set_fields(id, record, { nil, false }) end
   record = RUNNING .. sub(record, 2, 4) .. pack(">I4", read(">I4", record, 5) + 1) .. sub(record, 9, 30) .. run .. token ..
     me .. sub(record, 53, 82) .. NOW .. NOTHING8 .. NOTHING8 .. sub(record, 107, behind - 1) .. char(#host) .. host ..
@@ -692,7 +716,7 @@ local function take_over(room, token, by, answer, ids)
       put(own, me .. id, 0)
       answer[#answer + 1] = task_of(id, record)
       ids[#ids + 1] = id
-      if call("HEXISTS", stops, id) == 1 then -- somebody has asked for that
+      if has(record, STOP) then -- somebody has asked for that
         put(news, me .. next_number() .. "s" .. id, 0)
         hints[me] = true
       else
@@ -729,32 +753,65 @@ local function claim_again(answer)
 end
 
 local function spend_tokens(limits, count)
-  if limits.rate_per > 0 and count > 0 then
+  if limits.per > 0 and count > 0 then
     call("HSET", meta, "tokens", string.format("%.6f", limits.tokens - count), "tokens_at", string.format("%.6f", now))
   end
 end
 
 -- How many tokens there are; and the seconds until there is one.
 local function fill_tokens(limits)
-  if limits.rate_per == 0 then return math.huge, 0 end
+  if limits.per == 0 then return math.huge, 0 end
   local had = call("HMGET", meta, "tokens", "tokens_at")
-  local tokens = tonumber(had[1] or limits.rate_burst)
+  local tokens = tonumber(had[1] or limits.burst)
   local passed = math.max(0, now - tonumber(had[2] or now))
-  tokens = math.min(limits.rate_burst, tokens + passed * limits.rate_burst / limits.rate_per)
+  tokens = math.min(limits.burst, tokens + passed * limits.burst / limits.per)
   limits.tokens = tokens
-  return math.floor(tokens + 1e-9), tokens >= 1 and 0 or (1 - tokens) * limits.rate_per / limits.rate_burst
+  return math.floor(tokens + 1e-9), tokens >= 1 and 0 or (1 - tokens) * limits.per / limits.burst
+end
+
+-- The limits of the queue: what a host was given first, unless it was set since. Then: where this host's are others.
+local LIMITS = { "global", "key", "burst", "per" }
+local LIMIT_NAMES = { "global_limit", "key_limit", "rate", "rate per" }
+
+local function take_limits(limits)
+  local had, differ = call("HMGET", meta, "limit:global", "limit:key", "limit:burst", "limit:per"), ""
+  for i = 1, 4 do
+    local name = LIMITS[i]
+    if not had[i] then
+      if limits[name] > 0 then call("HSET", meta, "limit:" .. name, limits[name]) end
+    else
+      local value = tonumber(had[i])
+      if limits[name] > 0 and value ~= limits[name] then
+        differ = differ .. (differ == "" and "" or ", ") ..
+          string.format("%s %.14g instead of %.14g", LIMIT_NAMES[i], value, limits[name])
+      end
+      limits[name] = value
+    end
+  end
+  return differ
+end
+
+-- m: global limit, key limit, burst and seconds of the rate: each as it is to be from now on, 0: none, or "".
+function operations.m()
+  for i = 1, 4 do
+    local value = arg()
+    if value ~= "" then call("HSET", meta, "limit:" .. LIMITS[i], value) end
+  end
+  call("PUBLISH", KEYS[1], "w")
+  return "ok"
 end
 
 -- q: number (8 bytes), token, host, room, global limit (0: none), key limit, "1" if a key may come once in a claim, burst and
 -- seconds of the rate, "1" if the dead may be taken over, count of full keys and these.
 function operations.q()
   local number, token, host, room = arg(), arg(), arg(), number_arg()
-  local limits = { global = number_arg(), key = number_arg(), key_once = arg() == "1", rate_burst = number_arg(),
-                   rate_per = number_arg(), full = {} }
+  local limits = { global = number_arg(), key = number_arg(), key_once = arg() == "1", burst = number_arg(),
+                   per = number_arg(), full = {} }
   local may_take_over = arg() == "1"
   for _ = 1, number_arg() do limits.full[arg()] = true end
   local answer, expired, ids, left, next_in = {}, {}, {}, false, 0
   local kind = "0" -- "1": the tasks were taken over
+  local differ = take_limits(limits)
   local paused = call("HGET", meta, "paused")
   room = room + freed
   freed, claimed = 0, true
@@ -814,13 +871,13 @@ function operations.q()
   local waits = count_status(WAITING, RUNNING) > 0 or count_status(RUNNING, SUCCESS) > mine
   if not waits then waits = call("ZLEXCOUNT", news, "[" .. me, "(" .. me .. "\255") > 0 end
   return { "ok", left and "1" or "0", waits and "1" or "0", string.format("%.6f", seconds), paused and "1" or "0", answer,
-           expired, kind }
+           expired, kind, differ }
 end
 
 -- o: key. It has room again.
 function operations.o()
   if open_key(arg()) then something_new = true end
-  return { "ok" }
+  return "ok"
 end
 
 -- Joining, living, leaving.
@@ -836,7 +893,7 @@ end
 -- k: seconds of the lease. It lives. "lost": it was taken for dead.
 function operations.k()
   local lease = number_arg()
-  if not call("ZSCORE", hosts, me) then return { "lost" } end
+  if not call("ZSCORE", hosts, me) then return "lost" end
   call("ZADD", hosts, now + lease, me)
   local dead = call("ZRANGEBYSCORE", hosts, "-inf", "(" .. now, "LIMIT", 0, 1)[1]
   local due = call("ZCARD", ready) > 0 or call("ZCOUNT", delayed, "-inf", now) > 0
@@ -848,7 +905,7 @@ end
 function operations.x()
   local owner = arg()
   if call("ZSCORE", hosts, owner) then call("ZADD", hosts, 0, owner) end
-  return { "ok" }
+  return "ok"
 end
 
 -- h: all owners.
@@ -883,7 +940,7 @@ function operations.e()
     if #old > 0 then call("ZREM", news, unpack(old)) end
   end
   something_new = true
-  return { "ok" }
+  return "ok"
 end
 
 -- n: the last that was taken note of, or "". What is new for this owner.
@@ -939,7 +996,7 @@ end
 function operations.g()
   local id, waits = arg(), arg() == "1"
   local record = record_of(id)
-  if not record then return { "unknown" } end
+  if not record then return "unknown" end
   if waits then record = watch(id, record) end
   return { "ok", task_of(id, record, true) }
 end
@@ -952,20 +1009,17 @@ function operations.l()
   local found = {}
   local cut -- up to which place all statuses have been looked at
   for digit = 1, 6 do
-    local prefix = tostring(digit)
-    if status == "" or status == prefix then
-      local members
+    if status == "" or status == tostring(digit) then
+      local first, members = digit * PLACES, nil
       if newest then
-        members = call("ZREVRANGEBYLEX", index, after > 0 and "(" .. prefix .. pack(">I6", after) or "(" .. prefix .. LAST,
-          "[" .. prefix, "LIMIT", 0, BATCH)
+        members = call("ZREVRANGEBYSCORE", index, score_text(first + (after > 0 and after - 1 or PLACES - 1)),
+          score_text(first), "WITHSCORES", "LIMIT", 0, BATCH)
       else
-        members = call("ZRANGEBYLEX", index, after > 0 and "(" .. prefix .. pack(">I6", after) .. LAST or "[" .. prefix,
-          "(" .. prefix .. LAST, "LIMIT", 0, BATCH)
+        members = call("ZRANGEBYSCORE", index, score_text(first + (after > 0 and after + 1 or 0)),
+          score_text(first + PLACES - 1), "WITHSCORES", "LIMIT", 0, BATCH)
       end
-      for i = 1, #members do
-        found[#found + 1] = { place = read(">I6", members[i], 2), id = sub(members[i], 8) }
-      end
-      if #members == BATCH then
+      for i = 1, #members, 2 do found[#found + 1] = { place = members[i + 1] - first, id = members[i] } end
+      if #members == 2 * BATCH then
         local last = found[#found].place
         if not cut or (newest and last > cut) or (not newest and last < cut) then cut = last end
       end
@@ -1004,11 +1058,11 @@ function operations.s()
   local id, run, reason = arg(), arg(), arg()
   local record = record_of(id)
   local status = record and sub(record, 1, 1)
-  if (status ~= RUNNING and status ~= EXPORTING) or sub(record, 31, 36) ~= run then return { "stale" } end
+  if (status ~= RUNNING and status ~= EXPORTING) or sub(record, 31, 36) ~= run then return "stale" end
   call("HSET", stops, id, run .. reason)
-  watch(id, record)
+  put_record(id, with(watch(id, record), STOP, true))
   tell(sub(record, 45, 52), "s", id)
-  return { "ok" }
+  return "ok"
 end
 
 -- p: "1" or "0". The queue is paused, or goes on.
@@ -1019,7 +1073,7 @@ function operations.p()
     call("HDEL", meta, "paused")
   end
   call("PUBLISH", KEYS[1], "p")
-  return { "ok" }
+  return "ok"
 end
 
 -- f: a step of forgetting what is old: the tasks that go.
@@ -1044,12 +1098,12 @@ end
 -- + and -: slots that were freed are left for, and come from, another part of the same batch.
 operations["+"] = function()
   call("HSET", meta, "freed:" .. me, freed)
-  return { "ok" }
+  return "ok"
 end
 operations["-"] = function()
   freed = tonumber(call("HGET", meta, "freed:" .. me) or 0)
   call("HDEL", meta, "freed:" .. me)
-  return { "ok" }
+  return "ok"
 end
 
 local answers = {}

@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "containers/sqlite/perform.h"
+#include "containers/sqlite/turns.h"
 
 enum { LARGE_ITEM = 1000 /* bytes: it is not written anew with each transition */ };
 
@@ -105,13 +106,13 @@ static int insert_task(struct lt_sqlite_lane *lane, struct lt_sqlite_request *re
         lt_bind_value(statement, 12, lt_task_item(task), task->item_len);
     int code = lt_database_run(db, statement);
     *done = code == SQLITE_OK && sqlite3_changes(db->handle) > 0;
-    if (*done && large)
+    if (!*done)
+        return code;
+    task->seq = (uint64_t)seq; /* the container's own field, and this is part of it */
+    lt_sqlite_count_move(queue, -1, state);
+    if (large)
         code = insert_item(lane, task, seq);
-    if (*done) {
-        task->seq = (uint64_t)seq; /* the container's own field, and this is part of it */
-        lt_sqlite_count_move(queue, -1, state);
-    }
-    return code;
+    return code == SQLITE_OK && state == LT_ROW_DUE ? lt_sqlite_turn_due(lane, queue, seq, 0) : code;
 }
 
 static int add_one(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, struct lt_task *task)

@@ -83,6 +83,7 @@ static bool only_reads(const struct lt_sqlite_request *request)
         return !((const struct lt_get_op *)request->op)->waits;
     case LT_SQLITE_LIST:
     case LT_SQLITE_COUNT:
+    case LT_SQLITE_HOSTS:
     case LT_SQLITE_LOAD:
         return true;
     default:
@@ -93,14 +94,15 @@ static bool only_reads(const struct lt_sqlite_request *request)
 static int perform_request(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
 {
     static int (*const performs[])(struct lt_sqlite_lane *, struct lt_sqlite_request *) = {
-        [LT_SQLITE_ADD] = lt_sqlite_add,           [LT_SQLITE_CLAIM] = lt_sqlite_claim,
-        [LT_SQLITE_CHANGE] = lt_sqlite_change,     [LT_SQLITE_UPDATE] = lt_sqlite_update,
-        [LT_SQLITE_GET] = lt_sqlite_get,           [LT_SQLITE_LIST] = lt_sqlite_list,
-        [LT_SQLITE_COUNT] = lt_sqlite_count,       [LT_SQLITE_RECOVER] = lt_sqlite_recover,
-        [LT_SQLITE_ASK_STOP] = lt_sqlite_ask_stop, [LT_SQLITE_PAUSE] = lt_sqlite_pause,
-        [LT_SQLITE_SAVE] = lt_sqlite_output,       [LT_SQLITE_LOAD] = lt_sqlite_output,
-        [LT_SQLITE_ERASE] = lt_sqlite_output,      [LT_SQLITE_LOOK] = lt_sqlite_look,
-        [LT_SQLITE_PRUNE] = lt_sqlite_prune,       [LT_SQLITE_LEAVE] = lt_sqlite_leave,
+        [LT_SQLITE_ADD] = lt_sqlite_add,         [LT_SQLITE_CLAIM] = lt_sqlite_claim,
+        [LT_SQLITE_CHANGE] = lt_sqlite_change,   [LT_SQLITE_UPDATE] = lt_sqlite_update,
+        [LT_SQLITE_GET] = lt_sqlite_get,         [LT_SQLITE_LIST] = lt_sqlite_list,
+        [LT_SQLITE_COUNT] = lt_sqlite_count,     [LT_SQLITE_HOSTS] = lt_sqlite_hosts,
+        [LT_SQLITE_RECOVER] = lt_sqlite_recover, [LT_SQLITE_ASK_STOP] = lt_sqlite_ask_stop,
+        [LT_SQLITE_PAUSE] = lt_sqlite_pause,     [LT_SQLITE_SAVE] = lt_sqlite_output,
+        [LT_SQLITE_LOAD] = lt_sqlite_output,     [LT_SQLITE_ERASE] = lt_sqlite_output,
+        [LT_SQLITE_LOOK] = lt_sqlite_look,       [LT_SQLITE_PRUNE] = lt_sqlite_prune,
+        [LT_SQLITE_LEAVE] = lt_sqlite_leave,
     };
     int code = request->member != NULL ? lt_sqlite_queue_read(lane, request->member->queue) : SQLITE_OK;
     return code == SQLITE_OK ? performs[request->kind](lane, request) : code;

@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "containers/sqlite/news.h"
 #include "containers/sqlite/perform.h"
+#include "containers/sqlite/turns.h"
 
 enum { RUNS_KEPT = 100, RUNS_MORE = 50 /* so many more until the oldest go, for that costs more than to add one */ };
 
@@ -186,6 +187,8 @@ static int move_row(struct lt_sqlite_lane *lane, struct lt_sqlite_request *reque
         lane->rings = true;
         code = lt_status_ended(lt_row_status(head->state)) ? retry_row(lane, request, seq, head, &state)
                                                            : make_waiting(lane, request, seq, head, &state);
+        if (code == SQLITE_OK && state != LT_ROW_DELAYED)
+            code = lt_sqlite_turn_due(lane, request->member->queue, seq, op->transition.not_begun ? op->task->turn : 0);
         break;
     case LT_EXPORTING:
         code = lt_sqlite_run_on(lane, LT_ST_MARK_EXPORTING, seq, 0);

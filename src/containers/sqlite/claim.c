@@ -10,6 +10,7 @@
 #include "containers/sqlite/news.h"
 #include "containers/sqlite/owners.h"
 #include "containers/sqlite/perform.h"
+#include "containers/sqlite/turns.h"
 
 enum { BATCH = 512 };
 
@@ -117,7 +118,8 @@ static int wake_one(struct lt_sqlite_lane *lane, struct lt_sqlite_queue *queue, 
     sqlite3_bind_int(statement, 2, to);
     sqlite3_bind_int64(statement, 3, lt_database_next(&lane->db));
     lt_sqlite_count_move(queue, LT_ROW_DELAYED, to);
-    return lt_database_run(&lane->db, statement);
+    int code = lt_database_run(&lane->db, statement);
+    return code == SQLITE_OK ? lt_sqlite_turn_due(lane, queue, due->seq, 0) : code;
 }
 
 static int wake_delayed(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
@@ -261,30 +263,35 @@ static int claim_first(struct lt_sqlite_lane *lane, struct lt_sqlite_request *re
 }
 
 /* One that was chosen. */
-static int choose_row(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, int64_t seq)
+static int choose_row(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request,
+                      const struct lt_sqlite_place *place)
 {
     sqlite3_stmt *row = lt_database_statement(&lane->db, LT_ST_GET_SEQ);
     bool found;
     if (row == NULL)
         return lt_database_error(&lane->db);
-    sqlite3_bind_int64(row, 1, seq);
+    sqlite3_bind_int64(row, 1, place->seq);
     int code = step_one(lane, row, &found);
     if (found)
         code = push_claimed(lane, request, row, false);
+    if (found && code == SQLITE_OK)
+        request->claims.items[request->claims.count - 1].task->turn = (uint64_t)place->turn;
     sqlite3_reset(row);
     return code;
 }
 
-/* With limits for keys. */
+/* With limits for keys, or by turns. */
 static int claim_by_keys(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, int64_t room)
 {
     struct lt_sqlite_chosen chosen = {.room = room};
-    int code = lt_sqlite_choose_by_keys(lane, request, &chosen);
+    int code = request->member->fair ? lt_sqlite_choose_by_turns(lane, request, &chosen, true)
+                                     : lt_sqlite_choose_by_keys(lane, request, &chosen);
     for (int64_t i = 0; code == SQLITE_OK && i < chosen.count; i++)
-        code = choose_row(lane, request, chosen.rows[i].seq);
+        code = choose_row(lane, request, &chosen.rows[i]);
     if (code == SQLITE_OK)
         code = claim_rows(lane, request, LT_ROW_DUE);
     request->member->standing.held = chosen.passed_over;
+    request->more = request->more || chosen.unfinished;
     free(chosen.rows);
     return code;
 }
@@ -309,20 +316,16 @@ static int look_at_alone(struct lt_sqlite_lane *lane, struct lt_sqlite_member *m
     return code;
 }
 
-struct place {
-    bool there;
-    int64_t priority, place, seq;
-};
-
+/* *there: there is one. */
 static int first_of(struct lt_sqlite_lane *lane, const struct lt_sqlite_queue *queue, enum lt_statement which,
-                    struct place *first)
+                    struct lt_sqlite_place *first, bool *there)
 {
     sqlite3_stmt *statement = lt_database_statement(&lane->db, which);
     if (statement == NULL)
         return lt_database_error(&lane->db);
     sqlite3_bind_int64(statement, 1, queue->number);
-    int code = step_one(lane, statement, &first->there);
-    if (first->there) {
+    int code = step_one(lane, statement, there);
+    if (*there) {
         first->priority = sqlite3_column_int64(statement, 0);
         first->place = sqlite3_column_int64(statement, 1);
         first->seq = which == LT_ST_FIRST_SUSPECT ? sqlite3_column_int64(statement, 2) : 0;
@@ -331,12 +334,41 @@ static int first_of(struct lt_sqlite_lane *lane, const struct lt_sqlite_queue *q
     return code;
 }
 
+/* The first suspect, if it comes before all that is due: *next. */
+static int find_suspect(struct lt_sqlite_lane *lane, const struct lt_sqlite_request *request,
+                        struct lt_sqlite_place *suspect, bool *next)
+{
+    const struct lt_sqlite_queue *queue = request->member->queue;
+    struct lt_sqlite_place due = {0};
+    bool there = false, any_due = false;
+    if (request->member->fair)
+        return lt_sqlite_suspect_by_turns(lane, request, suspect, next);
+    int code = first_of(lane, queue, LT_ST_FIRST_SUSPECT, suspect, &there);
+    if (code == SQLITE_OK)
+        code = first_of(lane, queue, LT_ST_FIRST_DUE, &due, &any_due);
+    *next = there && (!any_due || lt_sqlite_place_order(suspect, &due) < 0);
+    return code;
+}
+
+static int take_suspect(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request,
+                        const struct lt_sqlite_place *suspect)
+{
+    struct lt_sqlite_member *member = request->member;
+    uint64_t turn;
+    member->standing.alone = suspect->seq;
+    int code = choose_row(lane, request, suspect);
+    if (code == SQLITE_OK && member->fair && request->claims.count > 0)
+        code = lt_sqlite_turn_taken(lane, member->queue, lt_task_key(request->claims.items[0].task), &turn);
+    return code == SQLITE_OK ? claim_rows(lane, request, LT_ROW_SUSPECT) : code;
+}
+
 /* One that is next is claimed when nothing else runs, and until then nothing is claimed. *room is what is left for others. */
 static int claim_suspect(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, int64_t *room)
 {
     struct lt_sqlite_member *member = request->member;
-    struct place suspect = {0}, due = {0};
+    struct lt_sqlite_place suspect = {0};
     int64_t running = 0;
+    bool next = false;
     int code = member->standing.alone != 0 ? look_at_alone(lane, member) : SQLITE_OK;
     if (member->standing.alone != 0)
         *room = 0;
@@ -345,11 +377,7 @@ static int claim_suspect(struct lt_sqlite_lane *lane, struct lt_sqlite_request *
         member->standing.held || member->standing.alone != 0 || member->queue->counts[LT_ROW_SUSPECT] > 0;
     if (code != SQLITE_OK || *room == 0 || member->queue->counts[LT_ROW_SUSPECT] == 0)
         return code;
-    code = first_of(lane, member->queue, LT_ST_FIRST_SUSPECT, &suspect);
-    if (code == SQLITE_OK)
-        code = first_of(lane, member->queue, LT_ST_FIRST_DUE, &due);
-    bool next = suspect.there && (!due.there || suspect.priority > due.priority ||
-                                  (suspect.priority == due.priority && suspect.place < due.place));
+    code = find_suspect(lane, request, &suspect, &next);
     if (code != SQLITE_OK || !next)
         return code;
     *room = 0;
@@ -361,9 +389,7 @@ static int claim_suspect(struct lt_sqlite_lane *lane, struct lt_sqlite_request *
         code = lt_sqlite_key_has_room(lane, request, suspect.seq, &may_start);
     if (code != SQLITE_OK || !may_start)
         return code;
-    member->standing.alone = suspect.seq;
-    code = choose_row(lane, request, suspect.seq);
-    return code == SQLITE_OK ? claim_rows(lane, request, LT_ROW_SUSPECT) : code;
+    return take_suspect(lane, request, &suspect);
 }
 
 static struct lt_choice *find_choice(const struct lt_claim_op *op, int64_t seq)
@@ -449,7 +475,9 @@ static int claim_new(struct lt_sqlite_lane *lane, struct lt_sqlite_request *requ
     const struct lt_sqlite_queue *queue = member->queue;
     bool by_choice = ((const struct lt_claim_op *)request->op)->by_choice;
     int64_t room = 0;
-    int code = expire_due(lane, request);
+    int code = member->fair && !queue->fair ? lt_sqlite_turns_begin(lane, member->queue) : SQLITE_OK;
+    if (code == SQLITE_OK)
+        code = expire_due(lane, request);
     if (code == SQLITE_OK)
         code = wake_delayed(lane, request);
     member->standing.held = false;
@@ -469,7 +497,8 @@ static int claim_new(struct lt_sqlite_lane *lane, struct lt_sqlite_request *requ
     if (by_choice)
         return code == SQLITE_OK ? lt_sqlite_claim_choices(lane, request, room) : code;
     if (code == SQLITE_OK && room > 0 && queue->counts[LT_ROW_DUE] > 0)
-        code = request->keys_limited ? claim_by_keys(lane, request, room) : claim_first(lane, request, room);
+        code = request->keys_limited || member->fair ? claim_by_keys(lane, request, room)
+                                                     : claim_first(lane, request, room);
     request->more = request->more || (!member->standing.held && queue->counts[LT_ROW_DUE] > 0);
     return code;
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "containers/sqlite/claim_keys.h"
+#include "containers/sqlite/turns.h"
 
 /* The row becomes running, if it still waits where it did. */
 static int take_choice(struct lt_sqlite_lane *lane, const struct lt_sqlite_request *request, struct lt_choice *choice,
@@ -25,9 +26,11 @@ static int take_choice(struct lt_sqlite_lane *lane, const struct lt_sqlite_reque
     choice->run = (uint64_t)run;
     choice->token = (uint64_t)member->standing.owner;
     choice->started_at = request->now;
-    if (taken)
-        lt_sqlite_count_move(member->queue, LT_ROW_DUE, LT_ROW_RUNNING);
-    return code;
+    if (!taken)
+        return code;
+    lt_sqlite_count_move(member->queue, LT_ROW_DUE, LT_ROW_RUNNING);
+    return member->fair ? lt_sqlite_turn_taken(lane, member->queue, lt_task_key(choice->task), &choice->turn)
+                        : SQLITE_OK;
 }
 
 int lt_sqlite_claim_choices(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, int64_t room)
@@ -52,11 +55,12 @@ int lt_sqlite_claim_choices(struct lt_sqlite_lane *lane, struct lt_sqlite_reques
     return code;
 }
 
-static int show_row(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, sqlite3_stmt *row)
+static int show_row(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, sqlite3_stmt *row, int64_t turn)
 {
     struct lt_task *task = lt_sqlite_read_row(lane, row);
     if (task == NULL)
         return SQLITE_CORRUPT;
+    task->turn = (uint64_t)turn;
     lt_tasks_push(&request->seen, task);
     return SQLITE_OK;
 }
@@ -70,32 +74,34 @@ static int show_first(struct lt_sqlite_lane *lane, struct lt_sqlite_request *req
     sqlite3_bind_int64(row, 1, request->member->queue->number);
     sqlite3_bind_int64(row, 2, count);
     while (shown == SQLITE_OK && (code = sqlite3_step(row)) == SQLITE_ROW)
-        shown = show_row(lane, request, row);
+        shown = show_row(lane, request, row, 0);
     if (shown == SQLITE_OK && code != SQLITE_DONE)
         shown = lt_database_error(&lane->db);
     sqlite3_reset(row);
     return shown;
 }
 
-static int show_one(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, int64_t seq)
+static int show_one(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, const struct lt_sqlite_place *place)
 {
     sqlite3_stmt *row = lt_database_statement(&lane->db, LT_ST_GET_SEQ);
     if (row == NULL)
         return lt_database_error(&lane->db);
-    sqlite3_bind_int64(row, 1, seq);
+    sqlite3_bind_int64(row, 1, place->seq);
     int step = sqlite3_step(row);
-    int code = step == SQLITE_ROW ? show_row(lane, request, row) : step == SQLITE_DONE ? SQLITE_OK : step;
+    int code = step == SQLITE_ROW ? show_row(lane, request, row, place->turn) : step == SQLITE_DONE ? SQLITE_OK : step;
     sqlite3_reset(row);
     return code;
 }
 
-static int show_by_keys(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, uint32_t count)
+static int show_chosen(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, uint32_t count)
 {
     struct lt_sqlite_chosen chosen = {.room = count};
-    int code = lt_sqlite_choose_by_keys(lane, request, &chosen);
+    int code = request->member->fair ? lt_sqlite_choose_by_turns(lane, request, &chosen, false)
+                                     : lt_sqlite_choose_by_keys(lane, request, &chosen);
     for (int64_t i = 0; code == SQLITE_OK && i < chosen.count; i++)
-        code = show_one(lane, request, chosen.rows[i].seq);
+        code = show_one(lane, request, &chosen.rows[i]);
     request->member->standing.held = request->member->standing.held || chosen.passed_over;
+    request->more = request->more || chosen.unfinished;
     free(chosen.rows);
     return code;
 }
@@ -106,5 +112,6 @@ int lt_sqlite_show_due(struct lt_sqlite_lane *lane, struct lt_sqlite_request *re
     request->counts[LT_ROW_DUE] = (uint64_t)request->member->queue->counts[LT_ROW_DUE];
     if (look == 0 || request->member->queue->counts[LT_ROW_DUE] == 0)
         return SQLITE_OK;
-    return request->keys_limited ? show_by_keys(lane, request, look) : show_first(lane, request, look);
+    bool chooses = request->keys_limited || request->member->fair;
+    return chooses ? show_chosen(lane, request, look) : show_first(lane, request, look);
 }

@@ -26,7 +26,6 @@ struct lt_sqlite_keys {
     const struct lt_sqlite_request *request;
     struct lt_map keys;
     struct lt_sqlite_chosen *chosen;
-    int64_t size;
     int64_t keyless; /* how many of those without a key were chosen */
 };
 
@@ -93,15 +92,26 @@ static int64_t room_of(const struct lt_sqlite_request *request, const struct key
     return limit > used ? limit - used : 0;
 }
 
+struct lt_sqlite_place lt_sqlite_place_in(sqlite3_stmt *row)
+{
+    return (struct lt_sqlite_place){.seq = sqlite3_column_int64(row, 0),
+                                    .priority = sqlite3_column_int64(row, 1),
+                                    .place = sqlite3_column_int64(row, 2)};
+}
+
+void lt_sqlite_chosen_push(struct lt_sqlite_chosen *chosen, const struct lt_sqlite_place *place)
+{
+    if (chosen->count == chosen->size) {
+        chosen->size = chosen->size > 0 ? chosen->size * 2 : 64;
+        chosen->rows = lt_realloc(chosen->rows, (size_t)chosen->size * sizeof *chosen->rows);
+    }
+    chosen->rows[chosen->count++] = *place;
+}
+
 static void choose(struct lt_sqlite_keys *choice, sqlite3_stmt *row)
 {
-    struct lt_sqlite_chosen *chosen = choice->chosen;
-    if (chosen->count == choice->size) {
-        choice->size = choice->size > 0 ? choice->size * 2 : 64;
-        chosen->rows = lt_realloc(chosen->rows, (size_t)choice->size * sizeof *chosen->rows);
-    }
-    chosen->rows[chosen->count++] = (struct lt_sqlite_place){sqlite3_column_int64(row, 0), sqlite3_column_int64(row, 1),
-                                                             sqlite3_column_int64(row, 2)};
+    struct lt_sqlite_place place = lt_sqlite_place_in(row);
+    lt_sqlite_chosen_push(choice->chosen, &place);
 }
 
 /* In their order, as long as few are passed over. *all: there are no others. */
@@ -179,7 +189,7 @@ static int choose_keyless(struct lt_sqlite_keys *choice)
     return code == SQLITE_DONE ? SQLITE_OK : lt_database_fail(&choice->lane->db, code);
 }
 
-static int by_place(const void *a, const void *b)
+int lt_sqlite_place_order(const void *a, const void *b)
 {
     const struct lt_sqlite_place *left = a, *right = b;
     if (left->priority != right->priority)
@@ -200,7 +210,7 @@ static int choose_from_keys(struct lt_sqlite_keys *choice)
             code = choose_of_key(choice, key);
     }
     if (chosen->count > 1)
-        qsort(chosen->rows, (size_t)chosen->count, sizeof *chosen->rows, by_place);
+        qsort(chosen->rows, (size_t)chosen->count, sizeof *chosen->rows, lt_sqlite_place_order);
     if (chosen->count > chosen->room)
         chosen->count = chosen->room;
     return code;
@@ -258,6 +268,15 @@ void lt_sqlite_keys_free(struct lt_sqlite_keys *keys)
         return;
     free_keys(&keys->keys);
     free(keys);
+}
+
+bool lt_sqlite_keys_start(struct lt_sqlite_keys *keys, const char *text, size_t len)
+{
+    struct key *key = find_key(&keys->keys, text, len);
+    if (room_of(keys->request, key) == 0)
+        return false;
+    key->taken++;
+    return true;
 }
 
 bool lt_sqlite_keys_take(struct lt_sqlite_keys *keys, const struct lt_bytes *name)

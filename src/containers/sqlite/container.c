@@ -219,6 +219,20 @@ static void sqlite_count(struct lt_container *container, struct lt_count_op *op)
     send_request(container, request);
 }
 
+static void answer_hosts(struct lt_sqlite_request *request)
+{
+    struct lt_hosts_op *op = request->op;
+    op->hosts = request->hosts;
+    request->hosts = (struct lt_queue_hosts){0};
+}
+
+static void sqlite_hosts(struct lt_container *container, struct lt_hosts_op *op)
+{
+    struct lt_sqlite_request *request = ask(container, LT_SQLITE_HOSTS, op, &op->reply);
+    request->answer = answer_hosts;
+    send_request(container, request);
+}
+
 static double sqlite_oldest(const struct lt_container *container)
 {
     return ((const struct sqlite *)container)->oldest;
@@ -350,6 +364,7 @@ static const struct lt_container_ops sqlite_ops = {
     .get = sqlite_get,
     .list = sqlite_list,
     .count = sqlite_count,
+    .hosts = sqlite_hosts,
     .recover = sqlite_recover,
     .ask_stop = sqlite_ask_stop,
     .pause_all = sqlite_pause_all,
@@ -389,6 +404,7 @@ struct lt_container *lt_sqlite_container_new(struct lt_loop *loop, const struct 
     sqlite->full = options->full;
     lt_sqlite_durability(store, options->full, 1);
     sqlite->member->lease = options->lease;
+    sqlite->member->fair = sqlite->base.fair = options->fair;
     memcpy(sqlite->member->keep, options->keep, sizeof options->keep);
     return &sqlite->base;
 }

@@ -33,6 +33,7 @@ int lt_sqlite_queue_read(struct lt_sqlite_lane *lane, struct lt_sqlite_queue *qu
             queue->paused = sqlite3_column_int(row, 1) != 0;
             for (int state = 0; state < LT_ROW_STATES; state++)
                 queue->counts[state] = sqlite3_column_int64(row, 2 + state);
+            queue->fair = sqlite3_column_int(row, 2 + LT_ROW_STATES) != 0;
             sqlite3_reset(row);
             return SQLITE_OK;
         }
@@ -99,6 +100,7 @@ void lt_sqlite_request_clear(struct lt_sqlite_request *request)
     lt_tasks_free(&request->tasks);
     lt_tasks_free(&request->seen);
     lt_task_unref(request->task);
+    lt_queue_hosts_free(&request->hosts);
     lt_bytes_unref(request->bytes);
     free(request->message);
     request->task = NULL;

@@ -18,6 +18,7 @@ struct lt_sqlite_queue {
     int64_t number; /* 0: not read in this transaction */
     bool paused;
     bool counted; /* its counts have changed */
+    bool fair;    /* its keys have turns */
     int64_t counts[LT_ROW_STATES];
     int64_t pruned_to[3]; /* where the search for old ended tasks goes on, for each ended state */
     TAILQ_ENTRY(lt_sqlite_queue) link;
@@ -41,6 +42,7 @@ struct lt_sqlite_member {
     bool seen;                        /* it was found among the owners in the file */
     bool to_look;                     /* it is told that there may be work, with this transaction */
     double lease;
+    bool fair;      /* it takes them by their keys' turns */
     double keep[3]; /* seconds that ended tasks are kept: success, failed, stopped; < 0: for ever */
     /* The latest claim: asked again with its number, its tasks are given again. */
     uint64_t claim_number;
@@ -60,6 +62,7 @@ enum lt_sqlite_kind {
     LT_SQLITE_GET,
     LT_SQLITE_LIST,
     LT_SQLITE_COUNT,
+    LT_SQLITE_HOSTS,
     LT_SQLITE_RECOVER, /* becomes an owner, and takes over what others left */
     LT_SQLITE_ASK_STOP,
     LT_SQLITE_PAUSE,
@@ -115,6 +118,7 @@ struct lt_sqlite_request {
     struct lt_tasks tasks;
     struct lt_tasks seen; /* of a claim by choice */
     struct lt_task *task;
+    struct lt_queue_hosts hosts;
     struct lt_bytes *bytes;
     double next_date;
     bool more, waits;

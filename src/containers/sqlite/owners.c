@@ -12,6 +12,7 @@
  * every second is the net beneath that. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -41,7 +42,7 @@ void lt_sqlite_forget_others(struct lt_sqlite_lane *lane)
         forget_other(lane, other); /* NOLINT(clang-analyzer-unix.Malloc): the one before is off the list */
 }
 
-static struct lt_sqlite_other *find_other(struct lt_sqlite_lane *lane, int64_t owner)
+struct lt_sqlite_other *lt_sqlite_find_other(struct lt_sqlite_lane *lane, int64_t owner)
 {
     struct lt_sqlite_other *other;
     TAILQ_FOREACH(other, &lane->others, link) {
@@ -54,7 +55,7 @@ static struct lt_sqlite_other *find_other(struct lt_sqlite_lane *lane, int64_t o
 static void note_other(struct lt_sqlite_lane *lane, sqlite3_stmt *row, double now)
 {
     int64_t owner = sqlite3_column_int64(row, 0), mark = sqlite3_column_int64(row, 4);
-    struct lt_sqlite_other *other = find_other(lane, owner);
+    struct lt_sqlite_other *other = lt_sqlite_find_other(lane, owner);
     if (other == NULL) {
         other = lt_zalloc(sizeof *other);
         other->owner = owner;
@@ -81,8 +82,7 @@ static struct lt_sqlite_member *member_of(struct lt_sqlite_lane *lane, int64_t o
     return NULL;
 }
 
-/* All owners as they are in the file now. Of this process: which are still there. */
-static int read_owners(struct lt_sqlite_lane *lane)
+int lt_sqlite_read_owners(struct lt_sqlite_lane *lane)
 {
     double now = lt_sqlite_monotonic();
     sqlite3_stmt *row = lt_database_statement(&lane->db, LT_ST_OWNERS);
@@ -242,7 +242,7 @@ int lt_sqlite_join(struct lt_sqlite_lane *lane, struct lt_sqlite_member *member,
     sqlite3_bind_double(statement, 6, wall);
     int code = lt_database_run(db, statement);
     if (code == SQLITE_OK)
-        code = read_owners(lane);
+        code = lt_sqlite_read_owners(lane);
     if (code == SQLITE_OK)
         code = give_up_dead(lane);
     if (code != SQLITE_OK)
@@ -314,7 +314,7 @@ int lt_sqlite_look(struct lt_sqlite_lane *lane, struct lt_sqlite_request *reques
 {
     struct lt_sqlite_member *member;
     lane->local_news = false;
-    int code = read_owners(lane);
+    int code = lt_sqlite_read_owners(lane);
     if (code == SQLITE_OK && lt_sqlite_mark_due(lane)) /* there are others from now on */
         code = lt_sqlite_mark(lane);
     TAILQ_FOREACH(member, &lane->members, link) {
@@ -396,6 +396,7 @@ int lt_sqlite_lock_open(const char *path, char **suffix)
         int fd = open(file, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0660);
         free(file);
         if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0) {
+            dprintf(fd, "%ld %s\n", (long)getpid(), LTSH_VERSION);
             *suffix = name;
             return fd;
         }

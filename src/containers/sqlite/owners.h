@@ -4,12 +4,18 @@
 
 #include "containers/sqlite/lane.h"
 
-/* Makes and locks a file beside the database that shows that this process lives: its descriptor, and the end of its name,
+/* Makes and locks a file beside the database that shows that this process lives, and says its number and version: its descriptor, and the end of its name,
  * the caller's to free. -1 with errno. */
 int lt_sqlite_lock_open(const char *path, char **suffix);
 
 /* The member becomes an owner; owners that died are given up. `wall`: Unix seconds. */
 int lt_sqlite_join(struct lt_sqlite_lane *lane, struct lt_sqlite_member *member, double wall);
+
+/* All owners as they are in the file now. Of this process: which are still there. */
+int lt_sqlite_read_owners(struct lt_sqlite_lane *lane);
+
+/* One of another process; NULL: there was none when they were last read. */
+struct lt_sqlite_other *lt_sqlite_find_other(struct lt_sqlite_lane *lane, int64_t owner);
 
 /* Whether a look may find anything. */
 bool lt_sqlite_look_needed(struct lt_sqlite_lane *lane);

@@ -12,6 +12,7 @@ struct lt_sqlite_options {
     bool full;      /* what was answered survives a loss of power; else, the end of the process */
     double lease;   /* seconds */
     double keep[3]; /* seconds that tasks are kept after success, failure, a stop; < 0: for ever */
+    bool fair;      /* keys take turns */
 };
 
 /* NULL with a message: the file cannot be used, and is left as it is. Waits a second at most for another process. */

@@ -8,14 +8,23 @@
     "CREATE INDEX ltsh_due ON ltsh_tasks(queue, priority DESC, place) WHERE state = 1 AND key IS NULL;"                \
     "CREATE INDEX ltsh_due_keyed ON ltsh_tasks(queue, priority DESC, place, key) WHERE state = 1 AND key IS NOT NULL;"
 
+/* Of queues that are fair: the keys of which something is due, '' for tasks without one; the smallest turn is next. */
+#define TURNS                                                                                                          \
+    "CREATE TABLE ltsh_turns(queue INTEGER NOT NULL, key TEXT NOT NULL, turn INTEGER NOT NULL,"                        \
+    " PRIMARY KEY(queue, key)) WITHOUT ROWID;"                                                                         \
+    "CREATE INDEX ltsh_turns_next ON ltsh_turns(queue, turn);"                                                         \
+    "CREATE INDEX ltsh_suspect_of ON ltsh_tasks(queue, key, priority DESC, place) WHERE state = 7;"
+#define FAIR "fair INTEGER NOT NULL DEFAULT 0" /* keys have turns */
+
 const char lt_schema[] =
     /* Queues; and one row without a name that is the file's own, here so that a commit writes a page less: `last`: see
      * lt_database_next. */
     "CREATE TABLE ltsh_queues(queue INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, paused INTEGER NOT NULL DEFAULT 0,"
     " n0 INTEGER NOT NULL DEFAULT 0, n1 INTEGER NOT NULL DEFAULT 0, n2 INTEGER NOT NULL DEFAULT 0,"
     " n3 INTEGER NOT NULL DEFAULT 0, n4 INTEGER NOT NULL DEFAULT 0, n5 INTEGER NOT NULL DEFAULT 0,"
-    " n6 INTEGER NOT NULL DEFAULT 0, n7 INTEGER NOT NULL DEFAULT 0, version INTEGER, last INTEGER, commits INTEGER);"
-    "INSERT INTO ltsh_queues(queue, name, version, last, commits) VALUES(0, '', 2, 0, 0);"
+    " n6 INTEGER NOT NULL DEFAULT 0, n7 INTEGER NOT NULL DEFAULT 0, version INTEGER, last INTEGER, commits INTEGER,"
+    " " FAIR ");"
+    "INSERT INTO ltsh_queues(queue, name, version, last, commits) VALUES(0, '', 3, 0, 0);"
     /* state: enum lt_row_state. item, output, progress, handle: JSON as text, or MessagePack as a blob where JSON cannot
      * hold the value; an item that is the integer 0 is in ltsh_items. */
     "CREATE TABLE ltsh_tasks(seq INTEGER PRIMARY KEY, queue INTEGER NOT NULL, id TEXT NOT NULL, state INTEGER NOT NULL,"
@@ -29,7 +38,7 @@ const char lt_schema[] =
     "CREATE INDEX ltsh_delayed ON ltsh_tasks(queue, run_at) WHERE state = 0;"
     "CREATE INDEX ltsh_expiring ON ltsh_tasks(queue, expires_at) WHERE expires_at IS NOT NULL;"
     "CREATE INDEX ltsh_running ON ltsh_tasks(queue, owner, key) WHERE state >= 2 AND state <= 3;"
-    "CREATE INDEX ltsh_ended ON ltsh_tasks(queue, state) WHERE ended_at IS NOT NULL;"
+    "CREATE INDEX ltsh_ended ON ltsh_tasks(queue, state) WHERE ended_at IS NOT NULL;" TURNS
     /* Items that are not written anew with each transition, being large. */
     "CREATE TABLE ltsh_items(task INTEGER PRIMARY KEY, item);"
     /* Runs that are over and were not the last. */
@@ -67,6 +76,8 @@ const char *const lt_migrations[] = {
     "",
     /* to 2: what is due without a key has an index of its own */
     "DROP INDEX ltsh_due;" DUE_INDEXES "UPDATE ltsh_queues SET version = 2 WHERE queue = 0;",
+    /* to 3: turns */
+    TURNS "ALTER TABLE ltsh_queues ADD COLUMN " FAIR ";UPDATE ltsh_queues SET version = 3 WHERE queue = 0;",
 };
 
 #define ROW                                                                                                            \
@@ -88,11 +99,12 @@ const char *const lt_statement_texts[LT_STATEMENTS] = {
     [LT_ST_DATA_VERSION] = "PRAGMA data_version",
     [LT_ST_FILE] = "SELECT version, last, commits FROM ltsh_queues WHERE queue = 0",
     [LT_ST_FILE_SET] = "UPDATE ltsh_queues SET last = ?1, commits = ?2 WHERE queue = 0",
-    [LT_ST_QUEUE] = "SELECT queue, paused, n0, n1, n2, n3, n4, n5, n6, n7 FROM ltsh_queues WHERE name = ?1",
+    [LT_ST_QUEUE] = "SELECT queue, paused, n0, n1, n2, n3, n4, n5, n6, n7, fair FROM ltsh_queues WHERE name = ?1",
     [LT_ST_QUEUE_NEW] = "INSERT INTO ltsh_queues(name) VALUES(?1)",
     [LT_ST_QUEUE_COUNTS] = "UPDATE ltsh_queues SET n0 = ?2, n1 = ?3, n2 = ?4, n3 = ?5, n4 = ?6, n5 = ?7, n6 = ?8,"
                            " n7 = ?9 WHERE queue = ?1",
     [LT_ST_QUEUE_PAUSE] = "UPDATE ltsh_queues SET paused = ?2 WHERE queue = ?1",
+    [LT_ST_QUEUE_FAIR] = "UPDATE ltsh_queues SET fair = 1 WHERE queue = ?1",
     [LT_ST_ADD] =
         "INSERT OR IGNORE INTO ltsh_tasks(seq, queue, id, state, priority, place, adder, added_at, run_at, expires_at,"
         " key, options, item) VALUES(?1, ?2, ?3, ?4, ?5, ?1, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
@@ -130,6 +142,30 @@ const char *const lt_statement_texts[LT_STATEMENTS] = {
     [LT_ST_KEY_FIRST] =
         "SELECT seq, priority, place FROM ltsh_tasks INDEXED BY ltsh_keyed WHERE queue = ?1 AND state = 1"
         " AND key IS NOT NULL AND key = ?2 ORDER BY priority DESC, place LIMIT ?3 OFFSET ?4",
+    [LT_ST_TURNS] = "SELECT key, turn FROM ltsh_turns WHERE queue = ?1 ORDER BY turn",
+    [LT_ST_TURNS_OF_KEYS] =
+        "INSERT OR REPLACE INTO ltsh_turns SELECT queue, key, min(place) FROM ltsh_tasks INDEXED BY ltsh_keyed"
+        " WHERE queue = ?1 AND state = 1 AND key IS NOT NULL GROUP BY key",
+    [LT_ST_TURN_OF_KEYLESS] = "INSERT OR REPLACE INTO ltsh_turns SELECT queue, '', place" DUE_KEYLESS
+                              " ORDER BY priority DESC, place LIMIT 1",
+    [LT_ST_TURNS_OF_SUSPECTS] = "INSERT OR IGNORE INTO ltsh_turns SELECT queue, coalesce(key, ''), min(place)"
+                                " FROM ltsh_tasks WHERE queue = ?1 AND state = 7 GROUP BY key",
+    /* A place is a number of the same counter, and this one has just been given. */
+    [LT_ST_TURN_NEW] =
+        "INSERT OR REPLACE INTO ltsh_turns SELECT queue, coalesce(key, ''), place FROM ltsh_tasks t WHERE seq = ?1"
+        " AND NOT EXISTS(SELECT 1 FROM ltsh_tasks o INDEXED BY ltsh_keyed WHERE o.queue = t.queue AND o.state = 1"
+        " AND o.key IS NOT NULL AND o.key = t.key AND o.seq <> ?1)"
+        " AND (t.key IS NOT NULL OR NOT EXISTS(SELECT 1 FROM ltsh_tasks o INDEXED BY ltsh_due WHERE o.queue = t.queue"
+        " AND o.state = 1 AND o.key IS NULL AND o.seq <> ?1))",
+    [LT_ST_TURN_BACK] = "INSERT INTO ltsh_turns SELECT queue, coalesce(key, ''), ?2 FROM ltsh_tasks WHERE seq = ?1"
+                        " ON CONFLICT(queue, key) DO UPDATE SET turn = min(turn, excluded.turn)",
+    [LT_ST_TURN_MOVE] = "UPDATE ltsh_turns SET turn = ?3 WHERE queue = ?1 AND key = ?2",
+    [LT_ST_TURN_DROP] = "DELETE FROM ltsh_turns WHERE queue = ?1 AND key = ?2",
+    [LT_ST_TURN_OF_SUSPECT] =
+        "SELECT t.seq, t.priority, t.place, r.turn FROM ltsh_turns r CROSS JOIN ltsh_tasks t ON t.seq ="
+        " (SELECT s.seq FROM ltsh_tasks s INDEXED BY ltsh_suspect_of WHERE s.queue = r.queue AND s.state = 7"
+        " AND s.key IS nullif(r.key, '') ORDER BY s.priority DESC, s.place LIMIT 1)"
+        " WHERE r.queue = ?1 AND r.turn <= ?2 ORDER BY r.turn LIMIT 1",
     [LT_ST_CLAIM] = "UPDATE ltsh_tasks SET state = 2, run = ?2, owner = ?3, attempts = attempts + 1, started_at = ?4,"
                     " host = ?5, expires_at = NULL, ended_at = NULL, stop = NULL, version = NULL WHERE seq = ?1",
     [LT_ST_TAKE] = "UPDATE ltsh_tasks SET state = 2, run = ?2, owner = ?3, attempts = attempts + 1, started_at = ?4,"
@@ -181,6 +217,10 @@ const char *const lt_statement_texts[LT_STATEMENTS] = {
     [LT_ST_OWNER_NEW] =
         "INSERT INTO ltsh_owners(owner, queue, host, lock, lease, since) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
     [LT_ST_OWNERS] = "SELECT owner, queue, lock, lease, mark FROM ltsh_owners",
+    [LT_ST_HOSTS] =
+        "SELECT owner, host, lock, lease, mark, (SELECT count(*) FROM ltsh_tasks t INDEXED BY ltsh_running WHERE"
+        " t.queue = ?1 AND t.owner = o.owner AND t.state >= 2 AND t.state <= 3) FROM ltsh_owners o WHERE o.queue = ?1"
+        " ORDER BY owner",
     [LT_ST_OWNER_MARK] = "UPDATE ltsh_owners SET mark = mark + 1 WHERE owner = ?1 AND mark >= 0",
     [LT_ST_OWNER_GIVE_UP] = "UPDATE ltsh_owners SET mark = -1 WHERE owner = ?1",
     [LT_ST_OWNER_GONE] = "DELETE FROM ltsh_owners WHERE owner = ?1",

@@ -84,11 +84,12 @@ static int release_part(lua_State *L)
     return 0;
 }
 
+/* core.queue(size, fair), core.priority(size, fair) */
 static int make_queue(lua_State *L)
 {
     lua_Integer size = luaL_checkinteger(L, 1);
     struct part *part = new_part(L, LT_PART_CONTAINER);
-    part->pointer = lt_queue_new((uint64_t)size);
+    part->pointer = lt_queue_new((uint64_t)size, lua_toboolean(L, 2));
     return 1;
 }
 
@@ -96,11 +97,12 @@ static int make_priority(lua_State *L)
 {
     lua_Integer size = luaL_checkinteger(L, 1);
     struct part *part = new_part(L, LT_PART_CONTAINER);
-    part->pointer = lt_priority_new((uint64_t)size);
+    part->pointer = lt_priority_new((uint64_t)size, lua_toboolean(L, 2));
     return 1;
 }
 
-/* core.sqlite_container(path, queue, full, lease, success, failed, stopped): the last are seconds, negative for ever */
+/* core.sqlite_container(path, queue, full, lease, success, failed, stopped, fair): the three are seconds, negative for
+ * ever */
 static int make_sqlite(lua_State *L)
 {
     struct lt_error error;
@@ -110,6 +112,7 @@ static int make_sqlite(lua_State *L)
         .full = lua_toboolean(L, 3),
         .lease = luaL_checknumber(L, 4),
         .keep = {luaL_checknumber(L, 5), luaL_checknumber(L, 6), luaL_checknumber(L, 7)},
+        .fair = lua_toboolean(L, 8),
     };
     struct part *part = new_part(L, LT_PART_CONTAINER);
     part->pointer = lt_sqlite_container_new(lt_script_of(L)->loop, &options, &error);
@@ -320,6 +323,13 @@ static int is_shared(lua_State *L)
     return 1;
 }
 
+/* core.is_fair(part): whether keys take turns in a container */
+static int is_fair(lua_State *L)
+{
+    lua_pushboolean(L, ((const struct lt_container *)lt_part_check(L, 1, LT_PART_CONTAINER))->fair);
+    return 1;
+}
+
 /* core.database_of(part): the path of the database of a durable container that is open, else nil */
 static int database_of(lua_State *L)
 {
@@ -347,6 +357,7 @@ void lt_bind_parts(lua_State *L)
         {"redis_container", lt_make_redis},
         {"combine", make_combination},
         {"is_shared", is_shared},
+        {"is_fair", is_fair},
         {"database_of", database_of},
         {"func", make_func},
         {"container", make_container},

@@ -1,4 +1,4 @@
-/* What is asked of a scheduler and its queue as a whole: list, count, stats, pause, resume, close, run. What comes here was
+/* What is asked of a scheduler and its queue as a whole: list, count, hosts, stats, pause, resume, close, run. What comes here was
  * checked by lua/ltsh/scheduler.lua. */
 #include <lauxlib.h>
 
@@ -52,6 +52,18 @@ static int core_list(lua_State *L)
     return lt_question_ask(L, question, -1);
 }
 
+static void set_integer(lua_State *L, const char *name, uint64_t value)
+{
+    lua_pushinteger(L, (lua_Integer)value);
+    lua_setfield(L, -2, name);
+}
+
+static void set_number(lua_State *L, const char *name, double value)
+{
+    lua_pushnumber(L, value);
+    lua_setfield(L, -2, name);
+}
+
 /* The counts as a table by status, and how many of those waiting are delayed. */
 static int push_counts(lua_State *L, const struct lt_question *question)
 {
@@ -75,24 +87,50 @@ static int core_count(lua_State *L)
     return lt_question_ask(L, question, -1);
 }
 
-static void set_integer(lua_State *L, const char *name, uint64_t value)
-{
-    lua_pushinteger(L, (lua_Integer)value);
-    lua_setfield(L, -2, name);
-}
-
-static void set_number(lua_State *L, const char *name, double value)
-{
-    lua_pushnumber(L, value);
-    lua_setfield(L, -2, name);
-}
-
 static void set_times(lua_State *L, const char *name, double p50, double p99)
 {
     lua_createtable(L, 0, 2);
     set_number(L, "p50", p50);
     set_number(L, "p99", p99);
     lua_setfield(L, -2, name);
+}
+
+static int push_hosts(lua_State *L, const struct lt_question *question)
+{
+    const struct lt_queue_hosts *hosts = &question->as.hosts.op.hosts;
+    lua_createtable(L, (int)hosts->count, 0);
+    for (uint32_t i = 0; i < hosts->count; i++) {
+        const struct lt_queue_host *host = &hosts->items[i];
+        lua_createtable(L, 0, 7);
+        lua_pushstring(L, host->name);
+        lua_setfield(L, -2, "name");
+        if (host->version != NULL) {
+            lua_pushstring(L, host->version);
+            lua_setfield(L, -2, "version");
+        }
+        if (host->pid != 0)
+            set_integer(L, "pid", (uint64_t)host->pid);
+        set_number(L, "heartbeat", host->heartbeat);
+        if (host->lease_end > 0)
+            set_number(L, "lease_end", host->lease_end);
+        set_integer(L, "running", host->running);
+        lua_pushboolean(L, host->self);
+        lua_setfield(L, -2, "self");
+        lua_rawseti(L, -2, i + 1);
+    }
+    return 1;
+}
+
+/* hosts() -> a list of those on the queue, in the order in which they came */
+static int method_hosts(lua_State *L)
+{
+    int failed;
+    struct lt_bound *bound = lt_bound_check_open(L, "scheduler:hosts", &failed);
+    if (failed > 0)
+        return failed;
+    struct lt_question *question = lt_question_new(bound, LT_ASK_HOSTS, "scheduler:hosts", push_hosts);
+    lt_scheduler_hosts(bound->scheduler, &question->as.hosts);
+    return lt_question_ask(L, question, -1);
 }
 
 /* The scheduler's own figures; lua/ltsh/scheduler.lua adds what the container counts. */
@@ -207,9 +245,9 @@ int lt_close_scope(lua_State *L)
 void lt_bind_queue(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        {"_list", core_list},   {"_count", core_count},       {"_stats", core_stats},
-        {"_pause", core_pause}, {"_resume", core_resume},     {"_close", core_close},
-        {"run", method_run},    {"_progress", core_progress}, {NULL, NULL},
+        {"_list", core_list},     {"_count", core_count}, {"_stats", core_stats}, {"_pause", core_pause},
+        {"_resume", core_resume}, {"_close", core_close}, {"run", method_run},    {"_progress", core_progress},
+        {"hosts", method_hosts},  {NULL, NULL},
     };
     luaL_setfuncs(L, methods, 0);
 }

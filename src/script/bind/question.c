@@ -23,6 +23,9 @@ static void clear_answer(struct lt_question *question)
     case LT_ASK_LIST:
         lt_tasks_free(&question->as.list.op.tasks);
         break;
+    case LT_ASK_HOSTS:
+        lt_queue_hosts_free(&question->as.hosts.op.hosts);
+        break;
     default:
         break;
     }
@@ -125,8 +128,8 @@ struct lt_question *lt_question_new(struct lt_bound *bound, enum lt_question_kin
     static const size_t sizes[] = {
         [LT_ASK_ADD] = sizeof(struct lt_add_request),     [LT_ASK_ONE] = sizeof(struct lt_task_request),
         [LT_ASK_UNTIL] = sizeof(struct lt_wait_request),  [LT_ASK_LIST] = sizeof(struct lt_list_request),
-        [LT_ASK_COUNT] = sizeof(struct lt_count_request), [LT_ASK_PAUSE] = sizeof(struct lt_pause_request),
-        [LT_ASK_CLOSE] = sizeof(struct lt_close_request),
+        [LT_ASK_COUNT] = sizeof(struct lt_count_request), [LT_ASK_HOSTS] = sizeof(struct lt_hosts_request),
+        [LT_ASK_PAUSE] = sizeof(struct lt_pause_request), [LT_ASK_CLOSE] = sizeof(struct lt_close_request),
     };
     struct lt_question *question = bound->spare_question; /* one at a time is the usual case */
     bound->spare_question = NULL;

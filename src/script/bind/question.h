@@ -10,7 +10,16 @@
 #include "script/bind/bound.h"
 #include "script/values/marks.h"
 
-enum lt_question_kind { LT_ASK_ADD, LT_ASK_ONE, LT_ASK_UNTIL, LT_ASK_LIST, LT_ASK_COUNT, LT_ASK_PAUSE, LT_ASK_CLOSE };
+enum lt_question_kind {
+    LT_ASK_ADD,
+    LT_ASK_ONE,
+    LT_ASK_UNTIL,
+    LT_ASK_LIST,
+    LT_ASK_COUNT,
+    LT_ASK_HOSTS,
+    LT_ASK_PAUSE,
+    LT_ASK_CLOSE
+};
 
 struct lt_question {
     struct lt_wait wait; /* first */
@@ -35,6 +44,7 @@ struct lt_question {
         struct lt_wait_request until;
         struct lt_list_request list;
         struct lt_count_request count;
+        struct lt_hosts_request hosts;
         struct lt_pause_request pause;
         struct lt_close_request close;
     } as;

@@ -35,7 +35,10 @@ class Refused extends Error {
   }
 }
 
+const OVER = { error: "the session has ended", code: "token" };
+
 async function ask(method, path, body) {
+  if (state.over) throw new Refused(401, OVER); // until there is another session
   const options = { method, headers: {}, credentials: "same-origin" };
   if (body !== undefined) {
     options.headers["Content-Type"] = "application/json";
@@ -46,7 +49,7 @@ async function ask(method, path, body) {
   if (date && Math.abs(date - Date.now() - state.clock) > 2000) state.clock = date - Date.now();
   if (answer.status === 401) {
     logged_out();
-    throw new Refused(401, { error: "the session has ended", code: "token" });
+    throw new Refused(401, OVER);
   }
   const text = await answer.text();
   if (!answer.ok) {
@@ -194,6 +197,23 @@ async function fetch_schedulers() {
   if (!state.schedulers.some((one) => one.name === state.name)) state.name = state.schedulers.length ? state.schedulers[0].name : "";
   for (const one of state.schedulers) note_stats(one.name, one.stats);
   draw_schedulers();
+}
+
+// The hosts on the queue, where there are others.
+
+function draw_hosts() {
+  const hosts = (state.hosts || []).filter((host) => host.scheduler === state.name);
+  $("hosts").hidden = hosts.length < 2;
+  $("hosts").querySelector("summary").textContent = hosts.length + " hosts";
+  $("hosts").querySelector("tbody").replaceChildren(...hosts.map((host) => element("tr", {},
+    element("td", {}, host.name + (host.self ? " (this one)" : "")), element("td", {}, host.pid ? String(host.pid) : "–"),
+    element("td", {}, host.version || "–"), element("td", { class: "num" }, host.running.toLocaleString()),
+    element("td", {}, moment(host.heartbeat), host.lease_end && host.lease_end < now() ? " (given up)" : ""))));
+}
+
+async function fetch_hosts() {
+  state.hosts = (await get("api/v1/hosts")).hosts;
+  draw_hosts();
 }
 
 // The list.
@@ -477,10 +497,12 @@ function hear_task(task) {
   refresh_total();
 }
 
+const refresh_hosts = throttle(failing(fetch_hosts), 5000);
+
 const refresh_list = throttle(failing(fetch_list), 1000);
 
 function told(name, data) {
-  if (name === "stats") note_stats(data.scheduler, data.stats);
+  if (name === "stats") { note_stats(data.scheduler, data.stats); refresh_hosts(); }
   else if (name === "task" && data.scheduler === state.name) hear_task(data.task);
   else if (name === "resync" || name === "open") failing(fetch_all)();
 }
@@ -500,10 +522,10 @@ function listen() {
   if (live) live.close();
   live = new Live("api/v1/events", told, say_live);
   clearInterval(polling);
-  let heard = Date.now();
   polling = setInterval(() => { // where nothing comes through, as behind a proxy that holds it back
-    if (live.heard) heard = live.heard;
-    if (Date.now() - heard > 10000 && !document.hidden && !live.heard) failing(fetch_all)();
+    if (live.works || document.hidden) return;
+    $("live").textContent = "asks every 10 s";
+    failing(fetch_all)();
   }, 10000);
 }
 
@@ -516,6 +538,7 @@ setInterval(() => { // running tasks get older
 async function fetch_all() {
   await fetch_schedulers();
   await fetch_list();
+  refresh_hosts();
 }
 
 function show_filter() {
@@ -530,13 +553,16 @@ const show_all = failing(async () => {
   state.selected.clear();
   draw_schedulers();
   draw_figures();
+  draw_hosts();
   await fetch_all();
   await show_task();
 });
 
 function logged_out() {
+  state.over = true;
   if (live) live.close();
-  live = null;
+  if (live_output) live_output.close();
+  live = live_output = null;
   clearInterval(polling);
   say_live(false, Date.now());
   $("main").hidden = $("task").hidden = $("logout").hidden = true;
@@ -550,6 +576,7 @@ async function log_in(token) {
     $("login-error").textContent = "That is not the token.";
     return;
   }
+  state.over = false;
   $("login-error").textContent = "";
   $("token").value = "";
   $("login").hidden = true;

@@ -10,6 +10,7 @@ export class Live {
     this.state = state;
     this.pause = 1000;
     this.since = Date.now();
+    this.works = false; // something has come, and nothing is wrong since
     const share = !address.includes("?") && "locks" in navigator && "BroadcastChannel" in window;
     if (!share) { this.open(); return; }
     this.channel = new BroadcastChannel("ltsh " + new URL(address, location.href).href);
@@ -24,6 +25,7 @@ export class Live {
 
   hear(name, data, pass) {
     this.heard = Date.now();
+    this.works = true;
     this.state(true);
     if (pass && this.channel) this.channel.postMessage({ name, data });
     if (name !== "alive") this.told(name, data);
@@ -31,6 +33,7 @@ export class Live {
 
   look() {
     if (this.heard && Date.now() - this.heard > HEARD) {
+      this.works = false;
       this.state(false, this.heard);
       if (this.leads) this.again();
     } else if (this.leads && this.source && this.source.readyState === EventSource.OPEN && this.channel) {
@@ -46,6 +49,7 @@ export class Live {
       this.hear("open", {}, true);
     };
     this.source.onerror = () => {
+      this.works = false;
       this.state(false, this.heard);
       if (this.source.readyState === EventSource.CLOSED) this.again();
     };

@@ -199,8 +199,7 @@ LT_RUNS_LUA void lua_container_list(struct lt_container *container, struct lt_li
 {
     struct lua_container *c = lua_container_of(container);
     if (!lt_module_has(&c->adapter.module, "list")) {
-        lt_records_list(&c->records, op);
-        lt_reply_ok(&op->reply);
+        lt_records_list(&c->records, c->env.loop, op);
         return;
     }
     struct lookup_call *lookup = new_lookup(c, op, read_list);

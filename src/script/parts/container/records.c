@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "containers/listing.h"
 
 static const char *record_id(const void *object, size_t *len)
 {
@@ -213,36 +214,15 @@ uint64_t lt_records_ahead(const struct lt_records *records, const struct lt_task
 
 /* Listing. */
 
-static bool is_listed(const struct lt_list_op *op, const struct lt_record *record)
+static struct lt_task *listed(void *object, const struct lt_list_op *op)
 {
+    const struct lt_record *record = object;
     if (!lt_record_shown(record) || (op->status >= 0 && record->status != op->status))
-        return false;
-    return lt_list_wants(op, record->task);
+        return NULL;
+    return lt_list_wants(op, record->task) ? record->task : NULL;
 }
 
-static int by_added(const void *a, const void *b)
+void lt_records_list(const struct lt_records *records, struct lt_loop *loop, struct lt_list_op *op)
 {
-    const struct lt_record *left = *(struct lt_record *const *)a;
-    const struct lt_record *right = *(struct lt_record *const *)b;
-    if (left->task->added_at != right->task->added_at)
-        return left->task->added_at < right->task->added_at ? -1 : 1;
-    return left->order < right->order ? -1 : left->order > right->order;
-}
-
-void lt_records_list(const struct lt_records *records, struct lt_list_op *op)
-{
-    struct lt_record **all = lt_alloc((records->ids.count + 1) * sizeof(struct lt_record *));
-    uint32_t count = 0;
-    uint32_t position = 0;
-    struct lt_record *record;
-    while ((record = lt_map_next(&records->ids, &position)) != NULL) {
-        if (is_listed(op, record))
-            all[count++] = record;
-    }
-    qsort(all, count, sizeof(struct lt_record *), by_added);
-    for (uint64_t i = op->offset; i < count && op->tasks.count < op->limit; i++)
-        lt_tasks_push(&op->tasks, lt_task_ref(all[op->descending ? count - 1 - i : i]->task));
-    if (op->tasks.count > 0)
-        op->next = lt_list_place(op->tasks.items[op->tasks.count - 1]);
-    free(all);
+    lt_list(loop, &records->ids, listed, op);
 }

@@ -92,7 +92,7 @@ double lt_records_next(const struct lt_records *records);
 /* How many due ones come before this task, if it is due: by priority, and then in the order of becoming due. */
 uint64_t lt_records_ahead(const struct lt_records *records, const struct lt_task *task);
 
-/* Does what the operation asks, from the records alone. */
-void lt_records_list(const struct lt_records *records, struct lt_list_op *op);
+/* Does what the operation asks, from the records alone, and answers it. */
+void lt_records_list(const struct lt_records *records, struct lt_loop *loop, struct lt_list_op *op);
 
 #endif

@@ -1,0 +1,302 @@
+-- Tasks in Redis: that hosts share them, whatever ends one of them or comes between it and the server.
+
+local ltsh = require "ltsh"
+local redis = require "spec.support.redis"
+local run = require "spec.support.run"
+local scene = require "spec.support.scene"
+
+local eventually = scene.eventually
+
+local function container(queue, options)
+  options = options or {}
+  options.url, options.queue = options.url or redis.url(), queue
+  return ltsh.container.redis(options)
+end
+
+local function open(queue, run_task, options)
+  options = options or {}
+  options.container = container(queue, options.container)
+  return scene.open(run_task, options)
+end
+
+-- The program of another host. It gets `url`, `queue` and `ltsh`.
+local function host(queue, text, url)
+  return run.start { "-e", "local ltsh = require 'ltsh'; local url, queue = arg[1], arg[2]; " .. text, url or redis.url(),
+    queue }
+end
+
+local function add_many(scheduler, count, fields)
+  local list = {}
+  for i = 1, count do
+    local task = { id = "t" .. i }
+    for name, value in pairs(fields or {}) do task[name] = value end
+    list[i] = task
+  end
+  assert(scheduler:add_all(list))
+end
+
+local function all_succeed(scheduler, count)
+  eventually("all of them end", function() return scheduler:count { status = "success" } == count end)
+end
+
+describe("ltsh.container.redis", function()
+  lazy_teardown(redis.stop)
+  after_each(scene.close)
+
+  describe("holds over all hosts", function()
+    it("the rate", function()
+      local queue, starts = redis.queue(), {}
+      local function start() table.insert(starts, ltsh.now()) end
+      local one = open(queue, start, { limit = 10, rate = { 3, per = 0.3 } })
+      open(queue, start, { limit = 10, rate = { 3, per = 0.3 } })
+      local before = ltsh.now()
+      add_many(one, 12)
+      all_succeed(one, 12)
+      table.sort(starts)
+      for i, at in ipairs(starts) do assert.is_true(at >= before + (i - 3) * 0.1 - 0.03, "start " .. i) end
+    end)
+
+    it("global_limit, as it was set last, whatever a host was given that comes later", function()
+      local queue, most, now_running = redis.queue(), 0, 0
+      local function work()
+        now_running = now_running + 1
+        most = math.max(most, now_running)
+        ltsh.sleep(0.01)
+        now_running = now_running - 1
+      end
+      local one = open(queue, work, { limit = 10, global_limit = 4 })
+      local two = open(queue, work, { limit = 10, global_limit = 4 })
+      add_many(one, 40)
+      all_succeed(two, 40)
+      assert.equal(4, most)
+      two:set { global_limit = 1 }
+      local other = host(queue, [[
+        local scheduler = ltsh.scheduler {
+          container = ltsh.container.redis { url = url, queue = queue }, limit = 10, global_limit = 6,
+          actuator = ltsh.actuator.func(function() ltsh.sleep(0.01) end),
+        }
+        print "ready"
+        for _ in scheduler:finished() do end
+      ]])
+      other:expect "ready"
+      other:expect("the queue has other limits than this scheduler was given", "stderr")
+      other:kill "sigterm"
+      assert.matches("global_limit 1 instead of 6", other:wait().stderr)
+      most = 0
+      local list = {}
+      for i = 1, 20 do list[i] = { id = "again" .. i } end
+      assert(one:add_all(list))
+      all_succeed(two, 60)
+      assert.equal(1, most)
+    end)
+
+    it("a number as key_limit", function()
+      local queue, most, now_running = redis.queue(), 0, 0
+      local function work()
+        now_running = now_running + 1
+        most = math.max(most, now_running)
+        ltsh.sleep(0.005)
+        now_running = now_running - 1
+      end
+      local one = open(queue, work, { limit = 10, key_limit = 2 })
+      open(queue, work, { limit = 10, key_limit = 2 })
+      add_many(one, 30, { key = "k" })
+      all_succeed(one, 30)
+      assert.equal(2, most)
+    end)
+  end)
+
+  describe("gives back", function()
+    local HELD = [[
+      local scheduler = ltsh.scheduler {
+        container = ltsh.container.redis { url = url, queue = queue, lease = 1 }, limit = 10, global_limit = 3,
+        key_limit = 1, actuator = ltsh.actuator.func(function() ltsh.sleep(100) end),
+      }
+      local running = 0
+      scheduler:on("started", function() running = running + 1 if running == 3 then print "full" end end)
+      scheduler:run()
+    ]]
+
+    it("the slots and the keys of a host that was killed", function()
+      local queue = redis.queue()
+      local giver = open(queue, nil, { global_limit = 3, key_limit = 1, container = { lease = 1 } })
+      giver:pause()
+      for i = 1, 6 do assert(giver:add { id = "t" .. i, key = "k" .. (i - 1) % 3 }) end
+      local child = host(queue, HELD)
+      child:expect "full"
+      child:kill "sigkill"
+      child:wait()
+      giver:set { limit = 3 }
+      giver:resume()
+      all_succeed(giver, 6)
+      assert.equal(1, giver:get("t1").attempts)
+    end)
+
+    it("what only one task is to blame for: it ends as lost, and none that ran beside it", function()
+      local queue = redis.queue()
+      local watcher = open(queue, nil, { container = { lease = 1 } })
+      watcher:pause()
+      for i = 1, 7 do assert(watcher:add { id = "t" .. i, item = "good" }) end
+      assert(watcher:add { id = "killer", item = "kill" })
+      local text = [[
+        local scheduler = ltsh.scheduler {
+          container = ltsh.container.redis { url = url, queue = queue, lease = 1 }, limit = 8,
+          actuator = ltsh.actuator.func(function(task)
+            if task.item == "kill" then
+              local uv = require "luv"
+              uv.kill(uv.os_getpid(), "sigkill")
+            end
+            ltsh.sleep(0.05)
+          end),
+        }
+        for _ in scheduler:finished() do end
+      ]]
+      for _ = 1, 20 do
+        host(queue, text):wait()
+        if watcher:get("killer").status == "failed" then break end
+      end
+      assert.same({ "failed", "lost" }, { watcher:get("killer").status, watcher:get("killer").reason })
+      host(queue, text):wait()
+      assert.equal(7, watcher:count { status = "success" })
+    end)
+  end)
+
+  describe("goes on", function()
+    it("when its script is forgotten by the server, with all that is under way", function()
+      local queue = redis.queue()
+      local scheduler = open(queue, nil, { limit = 20 })
+      for round = 1, 20 do
+        local list = {}
+        for i = 1, 50 do list[i] = { id = round .. "-" .. i } end
+        assert(scheduler:add_all(list))
+        redis.shared():cli("SCRIPT", "FLUSH")
+      end
+      all_succeed(scheduler, 1000)
+      assert.equal(0, scheduler:stats().stale)
+    end)
+
+    it("when its connections are cut again and again: each task once", function()
+      local queue, runs = redis.queue(), {}
+      local scheduler = open(queue, function(task)
+        runs[task.id] = (runs[task.id] or 0) + 1
+        ltsh.sleep(0.002)
+      end, { limit = 20 })
+      add_many(scheduler, 1000)
+      for _ = 1, 15 do
+        redis.shared():cli("CLIENT", "KILL", "TYPE", "normal")
+        redis.shared():cli("CLIENT", "KILL", "TYPE", "pubsub")
+        ltsh.sleep(0.02)
+      end
+      all_succeed(scheduler, 1000)
+      for i = 1, 1000 do
+        local task = scheduler:get("t" .. i)
+        assert.same({ 1, 1 }, { task.attempts, runs[task.id] }, task.id)
+      end
+    end)
+
+    it("when the server answers nobody for a while: each end once, though it was asked twice", function()
+      local server = redis.start {}
+      local queue, ends = redis.queue(), {}
+      local scheduler = open(queue, function(task) ltsh.sleep(0.05) return task.id end,
+        { limit = 50, container = { url = server.url, lease = 2 } })
+      scheduler:on("finished", function(task) ends[task.id] = (ends[task.id] or 0) + 1 end)
+      add_many(scheduler, 200)
+      eventually("some run", function() return scheduler:stats().running > 0 end)
+      server:pause()
+      ltsh.sleep(1)
+      server:resume()
+      all_succeed(scheduler, 200)
+      for i = 1, 200 do assert.equal(1, ends["t" .. i], "t" .. i) end
+    end)
+
+    it("when the server was restarted: what was delayed starts when it is due", function()
+      local server = redis.start { "--appendonly", "yes", "--appendfsync", "always" }
+      local started
+      local scheduler = open(redis.queue(), function() started = ltsh.now() end, { container = { url = server.url } })
+      local due = ltsh.now() + 1
+      assert(scheduler:add { id = "a", run_at = due })
+      server:kill()
+      server:restart()
+      assert.equal("success", scheduler:wait("a").status)
+      assert.is_true(started >= due - 0.01)
+    end)
+
+    it("after the news were lost: who waits is told", function()
+      local queue = redis.queue()
+      local giver = open(queue, nil, { container = { lease = 4 } })
+      giver:pause()
+      assert(giver:add { id = "a" })
+      local waiting = ltsh.spawn(function() return giver:wait("a").status end)
+      local taker = open(queue, function()
+        redis.shared():cli("CLIENT", "KILL", "TYPE", "pubsub")
+        return true
+      end)
+      assert.equal("success", waiting:wait())
+      assert.equal("success", taker:get("a").status)
+    end)
+  end)
+
+  describe("has one start", function()
+    it("of a task that computes for several leases", function()
+      local queue, runs = redis.queue(), 0
+      local scheduler = open(queue, function()
+        runs = runs + 1
+        local started = ltsh.now()
+        while ltsh.now() - started < 1.5 do for _ = 1, 1e5 do end end
+      end, { container = { lease = 0.5 } })
+      open(queue, function() runs = runs + 1 end, { container = { lease = 0.5 } }):pause()
+      local other = host(queue, [[
+        local scheduler = ltsh.scheduler {
+          container = ltsh.container.redis { url = url, queue = queue, lease = 0.5 },
+          actuator = ltsh.actuator.func(function() return "other" end),
+        }
+        print "ready"
+        scheduler:run()
+      ]])
+      assert(scheduler:add { id = "a" })
+      other:expect "ready"
+      assert.equal("success", scheduler:wait("a").status)
+      other:kill "sigkill"
+      other:wait()
+      assert.equal(1, scheduler:get("a").attempts)
+    end)
+
+    it("of a task that is delayed for more than a lease, on three hosts", function()
+      local queue, starts = redis.queue(), 0
+      local schedulers = {}
+      for i = 1, 3 do
+        schedulers[i] = open(queue, function() starts = starts + 1 end, { container = { lease = 0.2 } })
+      end
+      assert(schedulers[1]:add { id = "a", delay = 0.7 })
+      assert.equal("success", schedulers[2]:wait("a").status)
+      assert.equal(1, starts)
+    end)
+  end)
+
+  it("runs what nobody knows to run again, without an attempt", function()
+    local queue, runs = redis.queue(), {}
+    local scheduler = open(queue, function(task) runs[task.id] = (runs[task.id] or 0) + 1 end, { container = { lease = 1 } })
+    -- A claim whose answer never came: this host's, and the connection is lost.
+    assert(scheduler:add { id = "a" })
+    scheduler:wait "a"
+    scheduler:pause()
+    assert(scheduler:add { id = "b" })
+    local tasks, own = "ltsh:{" .. queue .. "}:tasks", "ltsh:{" .. queue .. "}:own"
+    local server = redis.shared()
+    server:cli("EVAL", [[
+      local record = redis.call("HGET", KEYS[1], "b")
+      local done = redis.call("HGET", KEYS[1], "a")
+      local owner = done:sub(45, 52)
+      record = "2" .. record:sub(2, 30) .. ("\0"):rep(5) .. "\9" .. "tokentok" .. owner .. record:sub(53)
+      redis.call("HSET", KEYS[1], "b", record)
+      redis.call("ZADD", KEYS[2], 0, owner .. "b")
+      redis.call("ZREM", KEYS[3], record:sub(16, 30) .. "b")
+      redis.call("ZINCRBY", KEYS[4], 2 ^ 48, "b")
+    ]], "4", tasks, own, "ltsh:{" .. queue .. "}:ready", "ltsh:{" .. queue .. "}:index")
+    assert.equal("running", scheduler:get("b").status)
+    scheduler:resume()
+    server:cli("CLIENT", "KILL", "TYPE", "normal")
+    assert.equal("success", scheduler:wait("b").status)
+    assert.same({ b = 1, a = 1 }, runs)
+  end)
+end)
