@@ -296,3 +296,135 @@ describe("TLS", function()
     assert.equal("success", scheduler:wait("a").status)
   end)
 end)
+
+describe("a connection that dies without a word", function()
+  it("is noticed well before the lease ends, and work goes on soon after the network is back", function()
+    local between = wire(redis.shared())
+    local child = host(between.url, { lease = 3 })
+    child:expect "ran %d+"
+    between:stall()
+    local noticed = seconds_of(child.expect, child, "the store is down", "stderr")
+    assert.is_true(noticed < 2, noticed)
+    between:pass()
+    local back = seconds_of(child.runs)
+    assert.is_true(back < 5, back)
+    assert.equal(2, #child.log(), child.stderr)
+    assert.truthy(child.log()[1].error:find "it does not answer in time")
+    child.over()
+  end)
+
+  it("does not end what runs, and stores its end once", function()
+    local between = wire(redis.shared())
+    local door, starts = scene.door(), 0
+    local scheduler = scene.open(function()
+      starts = starts + 1
+      door.pass()
+      return "done"
+    end, { container = connect { url = between.url, lease = 3 } })
+    scheduler:add { id = "a" }
+    scene.eventually("it runs", function() return door.waiting == 1 end)
+    between:stall()
+    door.is_open = true
+    ltsh.sleep(1.5)
+    between:pass()
+    local task = scheduler:wait "a"
+    assert.same({ "success", "done", 1, 1 }, { task.status, task.output, task.attempts, starts })
+  end)
+end)
+
+describe("answers that come later than they are waited for", function()
+  it("count once, as what is asked again", function()
+    local between = wire(redis.shared())
+    local starts = {}
+    local scheduler = scene.open(function(task)
+      starts[task.id] = (starts[task.id] or 0) + 1
+      if task.attempts == 1 then error("once", 0) end
+    end, {
+      container = connect { url = between.url, lease = 2, keep = { success = 0.001 } }, limit = 8, max_retries = 3,
+      backoff = 0.01,
+    })
+    for round = 1, 4 do
+      for i = 1, 8 do scheduler:add { id = round .. "." .. i } end
+      between.delay = 0.7 -- more than an answer may take with this lease, for a moment
+      ltsh.sleep(0.2)
+      between.delay = 0
+    end
+    local ends = {}
+    for task in scheduler:finished() do
+      assert.same({ "success", 2 }, { task.status, task.attempts })
+      ends[task.id] = (ends[task.id] or 0) + 1
+    end
+    for round = 1, 4 do
+      for i = 1, 8 do assert.same({ 2, 1 }, { starts[round .. "." .. i], ends[round .. "." .. i] }) end
+    end
+  end)
+end)
+
+-- Hosts side by side, each behind a wire of its own that `fault(wire, n)` does something to, so many times: all tasks run
+-- once and end once.
+local function storm(server, count, fault)
+  local LANES, BATCH = 8, 16
+  local function lane()
+    local between = wire(server)
+    local starts, ends, at_once = {}, {}, {}
+    local scheduler = scene.open(function(task)
+      starts[task.id] = (starts[task.id] or 0) + 1
+      at_once[task.id] = (at_once[task.id] or 0) + 1
+      if at_once[task.id] > 1 then error "twice at once" end
+      if starts[task.id] % 3 == 0 then ltsh.sleep(0.002) end
+      at_once[task.id] = at_once[task.id] - 1
+    end, { container = connect { url = between.url, lease = 60 }, limit = 64 })
+    local function finish()
+      for task in scheduler:finished() do
+        assert.equal("success", task.status, task.reason)
+        ends[task.id] = (ends[task.id] or 0) + 1
+      end
+    end
+    for n = 1, count / LANES do
+      local list = {}
+      for i = 1, BATCH do list[i] = { id = n .. "." .. i } end
+      fault(between, n)
+      assert(scheduler:add_all(list))
+      finish()
+      for i = 1, BATCH do
+        local id = n .. "." .. i
+        if starts[id] ~= 1 then print(id, starts[id], ends[id], select(2, scheduler:get(id))) end
+        assert.same({ id, 1, 1 }, { id, starts[id], ends[id] })
+      end
+    end
+    return between
+  end
+  local jobs, cuts = {}, 0
+  for i = 1, LANES do jobs[i] = ltsh.spawn(lane) end
+  for i = 1, LANES do cuts = cuts + jobs[i]:wait().connections / 2 end
+  return cuts
+end
+
+local CUTS = tonumber(os.getenv "LTSH_CUTS" or "400")
+
+describe("connections that are cut", function()
+  it("at any byte of the answers: all that was asked is done once", function()
+    local cuts = storm(redis.shared(), CUTS, function(between, n) between:cut_at(n * 7 % 997) end)
+    assert.is_true(cuts > CUTS * 0.9, cuts)
+  end)
+
+  it("with all slots under way: all that was asked is done once", function()
+    local server, asked = redis.shared(), 0
+    storm(server, CUTS, function(between, n)
+      between.seen = function()
+        asked = asked + 1
+        if asked % 5 == n % 5 then
+          between.seen = nil
+          between:cut()
+        end
+      end
+    end)
+  end)
+end)
+
+describe("a server that forgets its scripts", function()
+  it("gets them again, and does all that was asked in its order", function()
+    local server = redis.shared()
+    storm(server, 200, function() server:cli("SCRIPT", "FLUSH") end)
+  end)
+end)
