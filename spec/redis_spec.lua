@@ -4,6 +4,7 @@ local ltsh = require "ltsh"
 local redis = require "spec.support.redis"
 local run = require "spec.support.run"
 local scene = require "spec.support.scene"
+local uv = require "luv"
 
 local eventually = scene.eventually
 
@@ -104,6 +105,38 @@ describe("ltsh.container.redis", function()
       all_succeed(one, 30)
       assert.equal(2, most)
     end)
+  end)
+
+  it("knows the hosts on its queue, until they are given up", function()
+    local queue = redis.queue()
+    local one = open(queue, nil, { container = { lease = 1 } })
+    open(queue, nil, { container = { lease = 1 } }) -- of the same process
+    one:pause()
+    assert(one:add { id = "a" })
+    local child = host(queue, [[
+      local scheduler = ltsh.scheduler {
+        container = ltsh.container.redis { url = url, queue = queue, lease = 1 },
+        actuator = ltsh.actuator.func(function() print "runs" ltsh.sleep(100) end),
+      }
+      scheduler:run()
+    ]])
+    -- Whichever of the three takes it.
+    local hosts
+    eventually("both are there", function()
+      hosts = assert(one:hosts())
+      return #hosts == 2 and hosts[1].heartbeat > ltsh.now() - 1
+    end)
+    table.sort(hosts, function(a, b) return a.self and not b.self end)
+    assert.same({ uv.os_getpid(), true, child.pid, false },
+      { hosts[1].pid, hosts[1].self, hosts[2].pid, hosts[2].self })
+    for _, host_found in ipairs(hosts) do
+      assert.same({ uv.os_gethostname(), ltsh.version }, { host_found.name, host_found.version })
+      assert.is_true(host_found.lease_end > ltsh.now() - 1)
+    end
+    child:kill "sigkill"
+    child:wait()
+    one:resume()
+    eventually("it is given up", function() return #one:hosts() == 1 end)
   end)
 
   describe("gives back", function()

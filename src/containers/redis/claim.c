@@ -7,7 +7,6 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "containers/redis/container_state.h"
-#include "containers/redis/process.h"
 #include "containers/redis/record.h"
 
 /* Never 0, and by chance never used before: run numbers may come again when a server has lost what it knew last. */
@@ -193,11 +192,8 @@ static void told_dead(struct lt_redis_request *request)
 
 static void tell_dead(struct lt_redis *redis, const redisReply *owner)
 {
-    const redisReply *name = lt_redis_element(owner, 0), *about = lt_redis_element(owner, 2);
-    if (name == NULL || about == NULL || about->type != REDIS_REPLY_STRING || about->len < 9)
-        return;
-    size_t host = 9 + (size_t)(unsigned char)about->str[8];
-    if (about->len < host || !lt_redis_is_gone(about->str + host, about->len - host))
+    const redisReply *name = lt_redis_element(owner, 0);
+    if (name == NULL || !lt_redis_is_dead(lt_redis_element(owner, 2)))
         return;
     struct lt_redis_request *request = lt_redis_request(redis, "x", NULL, told_dead);
     lt_redis_put(request, name->str, name->len);

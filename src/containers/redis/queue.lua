@@ -886,7 +886,7 @@ end
 function operations.j()
   local lease, name, about = number_arg(), arg(), arg()
   call("ZADD", hosts, now + lease, me)
-  call("HSET", names, me, pack(">d", now) .. char(#name) .. name .. about)
+  call("HSET", names, me, pack(">dd", now, lease) .. char(#name) .. name .. about)
   return { "ok", call("HGET", meta, "paused") and "1" or "0" }
 end
 
