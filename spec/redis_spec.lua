@@ -269,6 +269,41 @@ describe("ltsh.container.redis", function()
     end)
   end)
 
+  describe("an outage that is longer than the lease", function()
+    local function starts_through(options)
+      local server, starts = redis.start {}, 0
+      options.container = { url = server.url, lease = 1 }
+      local scheduler = open(redis.queue(), function()
+        starts = starts + 1
+        ltsh.sleep(starts == 1 and 2.5 or 0)
+        return starts
+      end, options)
+      assert(scheduler:add { id = "a" })
+      eventually("it runs", function() return starts == 1 end)
+      server:pause()
+      ltsh.sleep(1.5)
+      server:resume()
+      local task = assert(scheduler:wait "a")
+      assert.same({ "success", 1 }, { task.status, task.attempts })
+      return starts
+    end
+
+    it("ends what runs, which runs again", function()
+      assert.equal(2, starts_through {})
+    end)
+
+    it("leaves it alone with on_lease_lost = \"continue\"", function()
+      assert.equal(1, starts_through { on_lease_lost = "continue" })
+    end)
+
+    it("is nothing for a container of one host", function()
+      assert.has_error(function() scene.open(nil, { on_lease_lost = "continue" }) end,
+        "ltsh.scheduler: on_lease_lost: only containers that several hosts share have leases")
+      assert.has_error(function() open(redis.queue(), nil, { on_lease_lost = "wait" }) end,
+        [[ltsh.scheduler: on_lease_lost must be "stop" or "continue", got "wait"]])
+    end)
+  end)
+
   describe("has one start", function()
     it("of a task that computes for several leases", function()
       local queue, runs = redis.queue(), 0
