@@ -194,4 +194,20 @@ describe("the video cutting example", function()
     assert.equal(1, result.code)
     assert.matches("apt%-get install ffmpeg", result.stderr)
   end)
+
+  it("takes the next port where one is taken, as by the console", function()
+    if not ffmpeg then return pending "there is no ffmpeg" end
+    local holder = uv.new_tcp()
+    holder:bind("127.0.0.1", 8000) -- or somebody else has it
+    holder:listen(1, function() end)
+    local host = run.start({ "-l", "error", "examples/videocut/main.lua", video }, { env = {
+      VIDEOCUT_DATA = scene.temporary ".d", PATH = os.getenv "PATH",
+    } })
+    local port = tonumber(host:expect "open http://127%.0%.0%.1:(%d+)/")
+    holder:close()
+    assert.is_true(port > 8000 and port < 8020)
+    assert.equal(200, ltsh.http.get("http://127.0.0.1:" .. port .. "/").status)
+    host:kill "sigkill"
+    host:wait()
+  end)
 end)
