@@ -360,7 +360,7 @@ describe("answers that come later than they are waited for", function()
   end)
 end)
 
--- Hosts side by side, each behind a wire of its own that `fault(wire, n)` does something to, so many times: all tasks run
+-- Hosts side by side, each behind a wire of its own that `fault(wire, n)` does something to, so often: all tasks run
 -- once and end once.
 local function storm(server, count, fault)
   local LANES, BATCH = 8, 16

@@ -528,8 +528,9 @@ function operations.c()
   local reason, version, progress, output = values[1], values[2] or nil, values[3] or nil, values[4]
   local record = record_of(id)
   if not record then
-    if again and to == DELETED then return "ok" end
-    return "unknown"
+    if not again or to < SUCCESS then return "unknown" end
+    if frees then freed = freed + 1 end -- it was done, and is forgotten by now
+    return "ok"
   end
   local status, at_run, at_token = sub(record, 1, 1), sub(record, 31, 36), sub(record, 37, 44)
   local under_way = status == RUNNING or status == EXPORTING
