@@ -344,7 +344,7 @@ describe("answers that come later than they are waited for", function()
       backoff = 0.01,
     })
     for round = 1, 4 do
-      for i = 1, 8 do scheduler:add { id = round .. "." .. i } end
+      for i = 1, 8 do assert(scheduler:add { id = round .. "." .. i }) end
       between.delay = 0.7 -- more than an answer may take with this lease, for a moment
       ltsh.sleep(0.2)
       between.delay = 0
