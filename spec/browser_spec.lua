@@ -49,6 +49,26 @@ local HOST = [[
   orders:run()
 ]]
 
+local hosts = {}
+
+-- A host, which ends with the test.
+local function start(args, options)
+  options = options or {}
+  options.limit = 120
+  local host = run.start(args, options)
+  table.insert(hosts, host)
+  return host
+end
+
+local function clean()
+  for _, host in ipairs(hosts) do
+    if not host.exited then host:kill "sigkill" end
+  end
+  hosts = {}
+  run.clean()
+  scene.close()
+end
+
 -- What the program in the browser says of each thing that it tried.
 local function try(program, address, options)
   local result = run.start({ "spec/browser/" .. program, address, os.getenv "LTSH_TEST_PICTURES" or "" }, {
@@ -67,7 +87,7 @@ local function try(program, address, options)
 end
 
 local function try_console(options)
-  local host = run.start({ "-l", "error", "--console=0", "-e", HOST }, { env = options.env, limit = 120 })
+  local host = start({ "-l", "error", "--console=0", "-e", HOST }, { env = options.env })
   host:expect "ready"
   try("console.mjs", host.stderr:match "console: (http://[^#%s]+)", options)
 end
@@ -80,7 +100,7 @@ local function it_in_browser(name, check)
 end
 
 describe("the console's page", function()
-  after_each(run.clean)
+  after_each(clean)
 
   it_in_browser("is used by people", function()
     try_console { least = 13 }
@@ -92,10 +112,7 @@ describe("the console's page", function()
 end)
 
 describe("the console's page", function()
-  after_each(function()
-    run.clean()
-    scene.close()
-  end)
+  after_each(clean)
 
   it_in_browser("is used behind a proxy that holds events back, below a path", function()
     local console
@@ -142,19 +159,19 @@ describe("the console's page", function()
       assert(shared:count())
       print "ready"
     ]]
-    run.start({ "-e", SHARED .. " shared:run()", path }, { limit = 120 }):expect "ready"
-    local host = run.start({ "-l", "error", "--console=0", "-e", SHARED .. [[
+    start({ "-e", SHARED .. " shared:run()", path }):expect "ready"
+    local host = start({ "-l", "error", "--console=0", "-e", SHARED .. [[
       local orders = ltsh.scheduler { name = "orders", container = ltsh.container.queue {},
         actuator = ltsh.actuator.func(function() end) }
       orders:add { id = "good" }
       shared:run()
-    ]], path }, { limit = 120 })
+    ]], path })
     host:expect "ready"
     try("console.mjs", host.stderr:match "console: (http://[^#%s]+)", { least = 3, tries = "hosts" })
   end)
 
   it_in_browser("stays quick with a million tasks", function()
-    local host = run.start({ "-l", "error", "--console=0", "-e", [[
+    local host = start({ "-l", "error", "--console=0", "-e", [[
       local ltsh = require "ltsh"
       local orders = ltsh.scheduler {
         name = "orders", container = ltsh.container.queue { size = 2000000 }, limit = 4, keep = { tasks = 2000000 },
@@ -173,21 +190,18 @@ describe("the console's page", function()
       end)
       print "ready"
       orders:run()
-    ]] }, { limit = 120 })
+    ]] })
     host:expect "ready"
     try("console.mjs", host.stderr:match "console: (http://[^#%s]+)", { least = 3, tries = "million" })
   end)
 end)
 
 describe("the video cutting page", function()
-  after_each(function()
-    run.clean()
-    scene.close()
-  end)
+  after_each(clean)
 
   it_in_browser("is used by people", function()
     if not ltsh.exec { "ffmpeg", "-version" } then return pending "there is no ffmpeg" end
-    local host = run.start({ "-l", "error", "examples/videocut/main.lua" }, { limit = 120, env = {
+    local host = start({ "-l", "error", "examples/videocut/main.lua" }, { env = {
       VIDEOCUT_DATA = scene.temporary ".d", VIDEOCUT_PORT = "0", VIDEOCUT_SERVICE_PORT = "0", PATH = os.getenv "PATH",
     } })
     local address = host:expect "open (http://[^%s]+)"

@@ -354,7 +354,7 @@ describe("answers that come later than they are waited for", function()
       backoff = 0.01,
     })
     for round = 1, 4 do
-      for i = 1, 8 do scheduler:add { id = round .. "." .. i } end
+      for i = 1, 8 do assert(scheduler:add { id = round .. "." .. i }) end
       between.delay = 0.7 -- more than an answer may take with this lease, for a moment
       ltsh.sleep(0.2)
       between.delay = 0
@@ -376,8 +376,8 @@ describe("all that was asked is done once", function()
   it("when the server forgets its scripts", function() storm(redis.shared().port, "scripts", 400) end)
 end)
 
--- Adds tasks one after the other, each when the one before has ended, until `over()`. The ids of those that were accepted;
--- all of them have run, and ended, once.
+-- Adds tasks one after the other, each when the one before has ended, until `over()`. All that were accepted have run,
+-- and ended, once.
 local function keep_busy(scheduler, starts, over)
   local ids = {}
   repeat
@@ -389,7 +389,6 @@ local function keep_busy(scheduler, starts, over)
     end
   until over()
   for _, id in ipairs(ids) do assert.same({ id, 1 }, { id, starts[id] }) end
-  return ids
 end
 
 -- A scheduler that counts its starts by id.

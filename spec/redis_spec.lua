@@ -4,6 +4,7 @@ local ltsh = require "ltsh"
 local redis = require "spec.support.redis"
 local run = require "spec.support.run"
 local scene = require "spec.support.scene"
+local uv = require "luv"
 
 local eventually = scene.eventually
 
@@ -21,8 +22,8 @@ end
 
 -- The program of another host. It gets `url`, `queue` and `ltsh`.
 local function host(queue, text, url)
-  return run.start { "-e", "local ltsh = require 'ltsh'; local url, queue = arg[1], arg[2]; " .. text, url or redis.url(),
-    queue }
+  local before = "local ltsh = require 'ltsh'; local url, queue = arg[1], arg[2]; "
+  return run.start { "-e", before .. text, url or redis.url(), queue }
 end
 
 local function add_many(scheduler, count, fields)
@@ -104,6 +105,38 @@ describe("ltsh.container.redis", function()
       all_succeed(one, 30)
       assert.equal(2, most)
     end)
+  end)
+
+  it("knows the hosts on its queue, until they are given up", function()
+    local queue = redis.queue()
+    local one = open(queue, nil, { container = { lease = 1 } })
+    open(queue, nil, { container = { lease = 1 } }) -- of the same process
+    one:pause()
+    assert(one:add { id = "a" })
+    local child = host(queue, [[
+      local scheduler = ltsh.scheduler {
+        container = ltsh.container.redis { url = url, queue = queue, lease = 1 },
+        actuator = ltsh.actuator.func(function() print "runs" ltsh.sleep(100) end),
+      }
+      scheduler:run()
+    ]])
+    -- Whichever of the three takes it.
+    local hosts
+    eventually("both are there", function()
+      hosts = assert(one:hosts())
+      return #hosts == 2 and hosts[1].heartbeat > ltsh.now() - 1
+    end)
+    table.sort(hosts, function(a, b) return a.self and not b.self end)
+    assert.same({ uv.os_getpid(), true, child.pid, false },
+      { hosts[1].pid, hosts[1].self, hosts[2].pid, hosts[2].self })
+    for _, host_found in ipairs(hosts) do
+      assert.same({ uv.os_gethostname(), ltsh.version }, { host_found.name, host_found.version })
+      assert.is_true(host_found.lease_end > ltsh.now() - 1)
+    end
+    child:kill "sigkill"
+    child:wait()
+    one:resume()
+    eventually("it is given up", function() return #one:hosts() == 1 end)
   end)
 
   describe("gives back", function()
@@ -236,6 +269,41 @@ describe("ltsh.container.redis", function()
     end)
   end)
 
+  describe("an outage that is longer than the lease", function()
+    local function starts_through(options)
+      local server, starts = redis.start {}, 0
+      options.container = { url = server.url, lease = 1 }
+      local scheduler = open(redis.queue(), function()
+        starts = starts + 1
+        ltsh.sleep(starts == 1 and 2.5 or 0)
+        return starts
+      end, options)
+      assert(scheduler:add { id = "a" })
+      eventually("it runs", function() return starts == 1 end)
+      server:pause()
+      ltsh.sleep(1.5)
+      server:resume()
+      local task = assert(scheduler:wait "a")
+      assert.same({ "success", 1 }, { task.status, task.attempts })
+      return starts
+    end
+
+    it("ends what runs, which runs again", function()
+      assert.equal(2, starts_through {})
+    end)
+
+    it("leaves it alone with on_lease_lost = \"continue\"", function()
+      assert.equal(1, starts_through { on_lease_lost = "continue" })
+    end)
+
+    it("is nothing for a container of one host", function()
+      assert.has_error(function() scene.open(nil, { on_lease_lost = "continue" }) end,
+        "ltsh.scheduler: on_lease_lost: only containers that several hosts share have leases")
+      assert.has_error(function() open(redis.queue(), nil, { on_lease_lost = "wait" }) end,
+        [[ltsh.scheduler: on_lease_lost must be "stop" or "continue", got "wait"]])
+    end)
+  end)
+
   describe("has one start", function()
     it("of a task that computes for several leases", function()
       local queue, runs = redis.queue(), 0
@@ -275,7 +343,8 @@ describe("ltsh.container.redis", function()
 
   it("runs what nobody knows to run again, without an attempt", function()
     local queue, runs = redis.queue(), {}
-    local scheduler = open(queue, function(task) runs[task.id] = (runs[task.id] or 0) + 1 end, { container = { lease = 1 } })
+    local function count(task) runs[task.id] = (runs[task.id] or 0) + 1 end
+    local scheduler = open(queue, count, { container = { lease = 1 } })
     -- A claim whose answer never came: this host's, and the connection is lost.
     assert(scheduler:add { id = "a" })
     scheduler:wait "a"

@@ -129,7 +129,12 @@ describe("the video cutting example", function()
     eventually("it has run or ended", function() return it_all.task(id).Status ~= "等待执行" end)
     local stopped = it_all.ask("StopTask", { TaskId = id })
     if stopped.ErrorCode == 0 then assert.equal("已暂停", it_all.task(id).Status) end
-    for name in uv.fs_scandir_next, uv.fs_scandir(it_all.data .. "/videos") do assert.not_matches("%.part$", name) end
+    eventually("no part is left", function()
+      for name in uv.fs_scandir_next, uv.fs_scandir(it_all.data .. "/videos") do
+        if name:find "%.part$" then return false end
+      end
+      return true
+    end)
     if stopped.ErrorCode == 0 then it_all.ask("StartTask", { TaskId = id }) end
     it_all.wait(id, "执行成功")
   end)
@@ -193,5 +198,21 @@ describe("the video cutting example", function()
     local result = run.ltsh({ "examples/videocut/main.lua" }, { env = { PATH = "/nonexistent" } })
     assert.equal(1, result.code)
     assert.matches("apt%-get install ffmpeg", result.stderr)
+  end)
+
+  it("takes the next port where one is taken, as by the console", function()
+    if not ffmpeg then return pending "there is no ffmpeg" end
+    local holder = uv.new_tcp()
+    holder:bind("127.0.0.1", 8000) -- or somebody else has it
+    holder:listen(1, function() end)
+    local host = run.start({ "-l", "error", "examples/videocut/main.lua", video }, { env = {
+      VIDEOCUT_DATA = scene.temporary ".d", PATH = os.getenv "PATH",
+    } })
+    local port = tonumber(host:expect "open http://127%.0%.0%.1:(%d+)/")
+    holder:close()
+    assert.is_true(port > 8000 and port < 8020)
+    assert.equal(200, ltsh.http.get("http://127.0.0.1:" .. port .. "/").status)
+    host:kill "sigkill"
+    host:wait()
   end)
 end)

@@ -20,11 +20,21 @@ else
 end
 
 local hosts = { "localhost", "127.0.0.1" }
-local function port_of(name, default) return tonumber(os.getenv(name) or default) end
 
-local cutter = require "cutter" {
-  folder = videos, port = port_of("VIDEOCUT_SERVICE_PORT", 8001), allowed_hosts = hosts,
-}
+-- At the port that was given, or the first free one from `default` on: the console may have it.
+local function open_at(name, default, open)
+  local given = tonumber(os.getenv(name))
+  for port = given or default, given or default + 19 do
+    local ok, opened = pcall(open, port)
+    if ok then return opened end
+    if given or not tostring(opened):find("in use", 1, true) then error(opened, 0) end
+  end
+  error(("no port from %d to %d is free: set %s"):format(default, default + 19, name), 0)
+end
+
+local cutter = open_at("VIDEOCUT_SERVICE_PORT", 8001, function(port)
+  return require "cutter" { folder = videos, port = port, allowed_hosts = hosts }
+end)
 local store = require "store" { path = data .. "/videocut.db" }
 
 local scheduler = ltsh.scheduler {
@@ -34,9 +44,10 @@ local scheduler = ltsh.scheduler {
   persister = store:persister(),
 }
 
-local web = require "web" {
-  store = store, scheduler = scheduler, folder = videos, page = own .. "/page", port = port_of("VIDEOCUT_PORT", 8000),
-  allowed_hosts = hosts,
-}
+local web = open_at("VIDEOCUT_PORT", 8000, function(port)
+  return require "web" {
+    store = store, scheduler = scheduler, folder = videos, page = own .. "/page", port = port, allowed_hosts = hosts,
+  }
+end)
 print("open " .. web.url)
 scheduler:run()

@@ -90,6 +90,18 @@ function readers.on_shutdown(where, value, config)
   config.on_shutdown = value
 end
 
+-- Whether work goes on when its lease cannot be renewed. Not to be set later: what is under way was told otherwise.
+local function read_lease_lost(where, value, config)
+  if value == nil then return end
+  if value ~= "stop" and value ~= "continue" then
+    check.fail(where, "on_lease_lost", [["stop" or "continue"]], value)
+  end
+  if not core.is_shared(config.container) then
+    error(where .. ": on_lease_lost: only containers that several hosts share have leases", 0)
+  end
+  config.go_on_without_lease = value == "continue"
+end
+
 local function read(where, options, config)
   for name, value in pairs(options) do
     if readers[name] then readers[name](where, value, config) end
@@ -98,7 +110,7 @@ end
 
 local known = {
   name = true, container = true, actuator = true, persister = true, poll_interval = true,
-  callback = true, finished_size = true, keep = true,
+  callback = true, finished_size = true, keep = true, on_lease_lost = true,
 }
 for name in pairs(readers) do known[name] = true end
 
@@ -167,6 +179,7 @@ local function make(options)
   local container, taken = require("ltsh.container").object(WHERE, options.container)
   config.container = container
   check_shared(WHERE, config)
+  read_lease_lost(WHERE, options.on_lease_lost, config)
   config.actuator = make_actuator()
   config.name = options.name or ("scheduler-" .. core.number())
   local scheduler = core.scheduler(config)

@@ -75,14 +75,13 @@ static void drop_socket(struct lt_redis_stream *stream)
 
 /* Writing. */
 
+/* What is wrong with the socket is told by reading, behind what the server said last: perhaps why it closed it. */
 static void written(uv_write_t *request, int status)
 {
     struct write *write = lt_container_of(request, struct write, request);
-    const struct socket *socket = lt_container_of(request->handle, struct socket, uv.stream);
+    (void)status;
     free(write->data);
     free(write);
-    if (status < 0 && socket->stream != NULL)
-        fail_by(socket->stream, "the connection was cut", status);
 }
 
 static void write_bytes(struct lt_redis_stream *stream, struct lt_buffer *bytes)
@@ -92,7 +91,7 @@ static void write_bytes(struct lt_redis_stream *stream, struct lt_buffer *bytes)
     write->data = bytes->data;
     *bytes = (struct lt_buffer){0};
     if (uv_write(&write->request, &stream->socket->uv.stream, &buffer, 1, written) == 0)
-        return; /* what is wrong with the socket is told by reading, too */
+        return; /* see there */
     free(write->data);
     free(write);
 }

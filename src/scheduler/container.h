@@ -239,6 +239,7 @@ struct lt_container_env {
     uint64_t keep_tasks; /* memory containers: ended tasks that `get` still knows, and their bytes */
     uint64_t keep_bytes;
     struct lt_call_limits call_limits; /* of one call, if it is written in Lua */
+    bool goes_on;                      /* work whose lease is lost is not ended, and its end is handed in */
     void (*tell)(void *arg, const struct lt_news *news);
     void *tell_arg;
 };

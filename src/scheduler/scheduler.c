@@ -197,6 +197,7 @@ static void open_container(struct lt_scheduler *s)
                                         .keep_tasks = s->config.keep_tasks,
                                         .keep_bytes = s->config.keep_bytes,
                                         .call_limits = {s->config.container_timeout, s->config.max_stall},
+                                        .goes_on = s->config.go_on_without_lease,
                                         .tell = on_news,
                                         .tell_arg = s,
                                     });

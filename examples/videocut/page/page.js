@@ -25,7 +25,7 @@ if (chinese) {
 async function ask(path, body) {
   const answer = await fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
   const said = await answer.json();
-  $("message").textContent = said.ErrorCode === 0 ? "" : said.ErrorMessage || said.error || String(answer.status);
+  if (said.ErrorCode !== 0) $("message").textContent = said.ErrorMessage || said.error || String(answer.status);
   return said;
 }
 
@@ -48,6 +48,7 @@ function show_result(task) {
 
 function act(path, task) {
   return async () => {
+    $("message").textContent = "";
     await ask(path, { TaskID: task.TaskId });
     await list();
   };
@@ -103,12 +104,24 @@ async function begin() {
   const said = await (await fetch("/Videos")).json();
   for (const name of said.Videos) $("video").append(new Option(name, name));
   await list();
-  const again = async () => { try { await list(); } catch (error) { $("message").textContent = error.message; } setTimeout(again, 1000); };
+  let lost = false;
+  const again = async () => {
+    try {
+      await list();
+      if (lost) $("message").textContent = "";
+      lost = false;
+    } catch (error) {
+      $("message").textContent = error.message;
+      lost = true;
+    }
+    setTimeout(again, 1000);
+  };
   setTimeout(again, 1000);
 }
 
 $("create").addEventListener("submit", async (event) => {
   event.preventDefault();
+  $("message").textContent = "";
   const said = await ask("/CreateTask", { InputVideo: $("video").value, CutStartTime: Number($("from").value), CutEndTime: Number($("to").value) });
   if (said.ErrorCode === 0) { page = 1; await list(); }
 });

@@ -7,7 +7,6 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "containers/redis/container_state.h"
-#include "containers/redis/process.h"
 #include "containers/redis/record.h"
 
 /* Never 0, and by chance never used before: run numbers may come again when a server has lost what it knew last. */
@@ -61,6 +60,18 @@ static void note_limits(struct lt_redis *redis, const char *differ)
                LT_S("queue", redis->options.queue), LT_S("limits", differ));
 }
 
+/* What this host runs, as it knows. Answers come in the order of what was asked, so the queue knows the same as of a claim,
+ * unless something was lost. */
+static uint64_t known_runs(const struct lt_redis *redis)
+{
+    uint32_t position = 0;
+    uint64_t count = 0;
+    const struct lt_redis_run *run;
+    while ((run = lt_map_next(&redis->runs, &position)) != NULL)
+        count += !run->forsaken;
+    return count;
+}
+
 static void claimed(struct lt_redis_request *request)
 {
     struct lt_redis *redis = request->user;
@@ -81,7 +92,10 @@ static void claimed(struct lt_redis_request *request)
         take_claimed(redis, lt_redis_element(reply, 5), is_one(reply, 7), &op->claimed);
         take_expired(redis, lt_redis_element(reply, 6), &op->expired);
         note_limits(redis, lt_redis_text(reply, 8));
-        if (redis->compare_again)
+        const redisReply *mine = lt_redis_element(reply, 9);
+        bool unknown = mine != NULL && mine->integer >= 0 && (uint64_t)mine->integer != known_runs(redis);
+        op->waits = op->waits || unknown;
+        if (unknown || redis->compare_again)
             lt_redis_compare_runs(redis);
         lt_reply_ok(&op->reply);
     }
@@ -193,11 +207,8 @@ static void told_dead(struct lt_redis_request *request)
 
 static void tell_dead(struct lt_redis *redis, const redisReply *owner)
 {
-    const redisReply *name = lt_redis_element(owner, 0), *about = lt_redis_element(owner, 2);
-    if (name == NULL || about == NULL || about->type != REDIS_REPLY_STRING || about->len < 9)
-        return;
-    size_t host = 9 + (size_t)(unsigned char)about->str[8];
-    if (about->len < host || !lt_redis_is_gone(about->str + host, about->len - host))
+    const redisReply *name = lt_redis_element(owner, 0);
+    if (name == NULL || !lt_redis_is_dead(lt_redis_element(owner, 2)))
         return;
     struct lt_redis_request *request = lt_redis_request(redis, "x", NULL, told_dead);
     lt_redis_put(request, name->str, name->len);

@@ -529,6 +529,7 @@ static const struct lt_container_ops redis_ops = {
     .get = lt_redis_get,
     .list = lt_redis_list,
     .count = lt_redis_count,
+    .hosts = lt_redis_hosts,
     .recover = recover,
     .ask_stop = ask_stop,
     .set_limits = set_limits,

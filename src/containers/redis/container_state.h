@@ -71,6 +71,10 @@ void lt_redis_claim(struct lt_container *container, struct lt_claim_op *op);
 void lt_redis_recover(struct lt_container *container, struct lt_recover_op *op);
 void lt_redis_key_open(struct lt_container *container, const struct lt_bytes *key);
 
+/* Who is on the queue; and whether one that said this of itself is known to be dead (hosts.c). */
+void lt_redis_hosts(struct lt_container *container, struct lt_hosts_op *op);
+bool lt_redis_is_dead(const redisReply *said);
+
 /* Questions (query.c). */
 void lt_redis_get(struct lt_container *container, struct lt_get_op *op);
 void lt_redis_list(struct lt_container *container, struct lt_list_op *op);

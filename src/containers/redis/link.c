@@ -135,9 +135,10 @@ static void make_owner(char *owner)
         owner[i] = letters[random[i] % (sizeof letters - 1)];
 }
 
-static void make_prefix(struct lt_redis_link *link)
+void lt_redis_make_prefix(struct lt_redis_link *link)
 {
-    char count[16];
+    char count[16], connection[16];
+    link->prefix.len = 0;
     snprintf(count, sizeof count, "%d", LT_REDIS_KEYS);
     lt_redis_append_text(&link->prefix, count);
     for (int i = 0; i < LT_REDIS_KEYS; i++) {
@@ -148,7 +149,9 @@ static void make_prefix(struct lt_redis_link *link)
     lt_redis_append_text(&link->prefix, link->owner);
     for (int i = 0; i < 3; i++)
         lt_redis_append_number(&link->prefix, link->options.keep[i]);
-    link->prefix_count = 1 + LT_REDIS_KEYS + 1 + 3;
+    snprintf(connection, sizeof connection, "%u", link->joins);
+    lt_redis_append_text(&link->prefix, connection);
+    link->prefix_count = 1 + LT_REDIS_KEYS + 1 + 3 + 1;
 }
 
 static void free_link(struct lt_redis_link *link)
@@ -223,7 +226,7 @@ struct lt_redis_link *lt_redis_link_open(struct lt_loop *loop, struct lt_redis_l
     STAILQ_INIT(&link->answered);
     STAILQ_INIT(&link->calls);
     make_owner(link->owner);
-    make_prefix(link);
+    lt_redis_make_prefix(link);
     bool open = lt_mailbox_open(&link->to_thread);
     open = lt_mailbox_open(&link->to_loop) && open;
     if (!open || !open_thread(link)) {

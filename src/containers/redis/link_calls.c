@@ -85,6 +85,8 @@ static void join_queue(struct lt_redis_link *link)
     char host[65] = "", about[LT_REDIS_ABOUT];
     gethostname(host, sizeof host - 1);
     lt_redis_about(about);
+    link->joins++;
+    lt_redis_make_prefix(link);
     lt_redis_new_call(link, CALL_JOIN);
     begin_call(link, &commands, 4);
     lt_redis_append_text(&commands, "j");

@@ -58,6 +58,7 @@ struct lt_redis_link {
     struct lt_redis_connection *hints; /* to the same server; NULL: not joined */
     struct lt_buffer prefix;           /* of every call: keys, owner, times */
     unsigned prefix_count;
+    unsigned joins; /* how often it did: what an earlier connection carries, and arrives late, is not heard any more */
     char sha[41];
     struct lt_redis_calls calls; /* in the order in which their answers come */
     unsigned call_count;
@@ -79,6 +80,9 @@ struct lt_redis_link {
 
 /* The thread's side. To the loop's thread (link_thread.c): */
 double lt_redis_link_now(void);
+/* What every call begins with, as it is now. */
+void lt_redis_make_prefix(struct lt_redis_link *link);
+
 void lt_redis_tell_event(struct lt_redis_link *link, enum lt_redis_event event, const char *text);
 void lt_redis_answer(struct lt_redis_link *link, struct lt_redis_request *request, int code, const char *message);
 void lt_redis_fail_all(struct lt_redis_link *link, struct lt_mails *requests, int code, const char *message);

@@ -41,7 +41,7 @@ static void tell_outcome(struct lt_redis *redis, const char *refused)
 
 static void tell_lost(struct lt_redis *redis, struct lt_redis_run *run)
 {
-    run->forsaken = true;
+    run->forsaken = !redis->env.goes_on; /* else its end counts if nobody has taken it over by then */
     lt_redis_tell(
         redis,
         &(struct lt_news){

@@ -1,7 +1,8 @@
 -- What is done in the Redis server: operations on one queue, a batch of them in one call, in their order.
 --
 -- ARGV: the owner who asks (8 bytes, see below), the seconds that its ended tasks are kept ("-1": for ever) as success,
--- failed, stopped; then each operation: its letter and its arguments. The answer has an element for each.
+-- failed, stopped; how often it has joined the queue; then each operation: its letter and its arguments. The answer has an
+-- element for each.
 --
 -- Nothing here looks at more than some hundred tasks: what is left goes on with the next call. Time is the server's own.
 -- All that is checked comes before the first write of an operation, since nothing is rolled back.
@@ -47,7 +48,12 @@ local NOW = pack(">d", now)
 
 local me = ARGV[1]
 local keep_seconds = { [SUCCESS] = tonumber(ARGV[2]), [FAILED] = tonumber(ARGV[3]), [STOPPED] = tonumber(ARGV[4]) }
-local at = 4
+-- What an earlier connection of the owner carried, and arrives only now, is done already, or asked anew: nobody hears the
+-- answer. No number: the owner has left, or was taken for dead; it may join again.
+local joins, joined = ARGV[5], call("HGET", names, me .. "#")
+if joined and tonumber(joins) < tonumber(joined) then return {} end
+
+local at = 5
 local function arg()
   at = at + 1
   return ARGV[at]
@@ -528,8 +534,9 @@ function operations.c()
   local reason, version, progress, output = values[1], values[2] or nil, values[3] or nil, values[4]
   local record = record_of(id)
   if not record then
-    if again and to == DELETED then return "ok" end
-    return "unknown"
+    if not again or to < SUCCESS then return "unknown" end
+    if frees then freed = freed + 1 end -- it was done, and is forgotten by now
+    return "ok"
   end
   local status, at_run, at_token = sub(record, 1, 1), sub(record, 31, 36), sub(record, 37, 44)
   local under_way = status == RUNNING or status == EXPORTING
@@ -727,7 +734,7 @@ local function take_over(room, token, by, answer, ids)
   if #members < math.min(room, BATCH) then
     call("ZREM", hosts, dead)
     call("ZREM", idle, dead)
-    call("HDEL", names, dead)
+    call("HDEL", names, dead, dead .. "#")
     call("HDEL", claims, dead)
     call("HDEL", meta, "suspect:" .. dead, "freed:" .. dead)
     local old = call("ZRANGEBYLEX", news, "[" .. dead, "(" .. dead .. "\255", "LIMIT", 0, 5 * BATCH)
@@ -811,6 +818,7 @@ function operations.q()
   for _ = 1, number_arg() do limits.full[arg()] = true end
   local answer, expired, ids, left, next_in = {}, {}, {}, false, 0
   local kind = "0" -- "1": the tasks were taken over
+  if not joined then return { "ok", "0", "1", "-1", "0", {}, {}, "0", "", -1 } end
   local differ = take_limits(limits)
   local paused = call("HGET", meta, "paused")
   room = room + freed
@@ -871,7 +879,7 @@ function operations.q()
   local waits = count_status(WAITING, RUNNING) > 0 or count_status(RUNNING, SUCCESS) > mine
   if not waits then waits = call("ZLEXCOUNT", news, "[" .. me, "(" .. me .. "\255") > 0 end
   return { "ok", left and "1" or "0", waits and "1" or "0", string.format("%.6f", seconds), paused and "1" or "0", answer,
-           expired, kind, differ }
+           expired, kind, differ, mine }
 end
 
 -- o: key. It has room again.
@@ -886,7 +894,7 @@ end
 function operations.j()
   local lease, name, about = number_arg(), arg(), arg()
   call("ZADD", hosts, now + lease, me)
-  call("HSET", names, me, pack(">d", now) .. char(#name) .. name .. about)
+  call("HSET", names, me .. "#", joins, me, pack(">dd", now, lease) .. char(#name) .. name .. about)
   return { "ok", call("HGET", meta, "paused") and "1" or "0" }
 end
 
@@ -933,7 +941,7 @@ function operations.e()
   if call("ZSCORE", hosts, me) then call("ZADD", hosts, 0, me) end
   if call("ZLEXCOUNT", own, "[" .. me, "(" .. me .. "\255") == 0 then
     call("ZREM", hosts, me)
-    call("HDEL", names, me)
+    call("HDEL", names, me, me .. "#")
     call("HDEL", claims, me)
     call("HDEL", meta, "suspect:" .. me, "freed:" .. me)
     local old = call("ZRANGEBYLEX", news, "[" .. me, "(" .. me .. "\255", "LIMIT", 0, 5 * BATCH)

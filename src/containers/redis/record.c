@@ -50,7 +50,7 @@ uint64_t lt_redis_unpack(const char *from, size_t bytes)
     return number;
 }
 
-static double unpack_time(const char *from)
+double lt_redis_unpack_double(const char *from)
 {
     uint64_t bits = lt_redis_unpack(from, 8);
     double time;
@@ -123,7 +123,7 @@ static bool take_double(struct left *left, double *value)
 {
     const char *at = take_bytes(left, 8);
     if (at != NULL)
-        *value = unpack_time(at);
+        *value = lt_redis_unpack_double(at);
     return at != NULL;
 }
 
@@ -207,8 +207,8 @@ static bool read_past(struct lt_task *task, const redisReply *past, const char *
                                     .count = extra->past != NULL ? extra->past->count + 1 : 1,
                                     .older = extra->past,
                                     .run = lt_redis_unpack(head + 4, 6),
-                                    .started_at = unpack_time(head + 10),
-                                    .ended_at = unpack_time(head + 18)};
+                                    .started_at = lt_redis_unpack_double(head + 10),
+                                    .ended_at = lt_redis_unpack_double(head + 18)};
         extra->past = run; /* whose it is, whatever comes */
         size_t len = lt_redis_unpack(head + 26, 4);
         if ((text = take_bytes(&left, len)) == NULL)
@@ -255,10 +255,10 @@ static void read_head(struct lt_task *task, const char *record)
     task->seq = lt_redis_unpack(record + PLACE, 6);
     task->priority = unpack_priority(record + PRIORITY);
     task->run = lt_redis_unpack(record + RUN, 6);
-    task->added_at = unpack_time(record + ADDED);
-    task->run_at = unpack_time(record + RUN_AT);
-    task->started_at = unpack_time(record + STARTED);
-    task->ended_at = unpack_time(record + ENDED);
+    task->added_at = lt_redis_unpack_double(record + ADDED);
+    task->run_at = lt_redis_unpack_double(record + RUN_AT);
+    task->started_at = lt_redis_unpack_double(record + STARTED);
+    task->ended_at = lt_redis_unpack_double(record + ENDED);
 }
 
 bool lt_redis_read_task(const redisReply *part, const char *host, struct lt_redis_found *found)
@@ -282,7 +282,7 @@ bool lt_redis_read_task(const redisReply *part, const char *host, struct lt_redi
     const char *item = large != NULL ? large->str : left.at;
     struct lt_task *task = lt_task_new(id->str, id->len, item, large != NULL ? large->len : left.len);
     read_head(task, record->str);
-    set_options(task, &options, key, key_len, unpack_time(record->str + EXPIRES));
+    set_options(task, &options, key, key_len, lt_redis_unpack_double(record->str + EXPIRES));
     read_extra(task, part, &ran_on, host);
     const redisReply *past = text_part(part, 8);
     if (past != NULL && !read_past(task, past, host)) {

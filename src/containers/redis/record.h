@@ -10,6 +10,7 @@ enum { LT_REDIS_LARGE_ITEM = 1000 /* bytes: it is kept apart, and not written an
 
 /* Numbers as their bytes, the highest first, so that they are in order as text. */
 void lt_redis_pack(char *to, uint64_t number, size_t bytes);
+double lt_redis_unpack_double(const char *from);
 uint64_t lt_redis_unpack(const char *from, size_t bytes);
 
 /* A priority, the highest first. */

@@ -249,6 +249,9 @@ static int make_scheduler(lua_State *L)
     config.finished_size = (uint64_t)number_field(L, "finished_size", 10000);
     config.keep_tasks = (uint64_t)number_field(L, "keep_tasks", 10000);
     config.keep_bytes = (uint64_t)number_field(L, "keep_bytes", 64 << 20);
+    lt_raw_field(L, -1, "go_on_without_lease");
+    config.go_on_without_lease = lua_toboolean(L, -1);
+    lua_pop(L, 1);
     lt_raw_field(L, -1, "attach");
     config.attach = lua_toboolean(L, -1);
     lt_raw_field(L, -2, "name");
