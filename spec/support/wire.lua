@@ -44,9 +44,11 @@ local function answer(self, link, bytes)
   end
 end
 
+-- In their order, also when the delay becomes less.
 local function answer_later(self, link, bytes)
   local timer = uv.new_timer()
-  timer:start(math.floor(self.delay * 1000), 0, function()
+  link.due = math.max(uv.now() + math.floor(self.delay * 1000), link.due or 0)
+  timer:start(link.due - uv.now(), 0, function()
     timer:close()
     answer(self, link, bytes)
   end)
@@ -61,7 +63,11 @@ local function join(self, link)
   link.far:read_start(function(err, bytes)
     if link.dead then return end
     if err or not bytes then return drop(link) end
-    if self.delay > 0 then answer_later(self, link, bytes) else answer(self, link, bytes) end
+    if self.delay > 0 or (link.due or 0) >= uv.now() then
+      answer_later(self, link, bytes)
+    else
+      answer(self, link, bytes)
+    end
   end)
 end
 

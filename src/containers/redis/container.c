@@ -130,10 +130,9 @@ static void added(struct lt_redis_request *request)
 {
     struct lt_add_op *op = request->op;
     const char *id = lt_redis_text(request->reply, 1), *status = lt_redis_text(request->reply, 2);
-    if (says(request, "ok")) {
-        uint64_t bits = id != NULL ? lt_redis_unpack(id, 8) : 0;
-        double now;
-        memcpy(&now, &bits, sizeof now);
+    const redisReply *time = lt_redis_element(request->reply, 1);
+    if (says(request, "ok") && time != NULL && time->type == REDIS_REPLY_STRING && time->len == 8) {
+        double now = lt_redis_unpack_double(time->str);
         for (uint32_t i = 0; i < op->count; i++)
             lt_task_apply_added(op->tasks[i], now);
         lt_reply_ok(&op->reply);
