@@ -487,6 +487,47 @@ describe("the console", function()
       one:close()
     end)
 
+    it("many browsers at little more cost than one", function()
+      local scheduler, console = open(nil, { limit = 64 })
+      local function cost_of(count)
+        local clients = {}
+        for i = 1, count do clients[i] = listen(console) end
+        local began = os.clock()
+        for i = 1, 3000 do assert(scheduler:add { id = count .. "-" .. i }) end
+        scheduler:wait(count .. "-3000")
+        local cost = os.clock() - began
+        for i = 1, count do clients[i]:expect "event: [tr][ae]s" end -- some tasks, or that there were too many
+        for i = 1, count do clients[i]:close() end
+        return cost
+      end
+      cost_of(1)
+      local one = cost_of(1)
+      assert.is_true(cost_of(300) < 5 * one + 0.2, one)
+    end)
+
+    it("each browser what it asked for, and nobody of the ends of others", function()
+      local scheduler, console = open(function(task) return task.item end)
+      local other = scene.open(function() end, { name = "others" })
+      local both = open_console { schedulers = { scheduler, other } }
+      local all, one, task = listen(both), listen(both, "?scheduler=others"), listen(both, "?scheduler=orders&task=a")
+      for _, id in ipairs { "a", "b" } do
+        assert(scheduler:add { id = id })
+        assert(other:add { id = "other-" .. id })
+      end
+      for _, id in ipairs { "a", "b", "other%-a", "other%-b" } do all:expect('"id":"' .. id .. '"') end
+      one:expect '"id":"other%-b"'
+      task:expect '"id":"a"'
+      assert.is_nil(one:received():find('"scheduler":"orders"', 1, true))
+      assert.is_nil(task:received():find('"id":"b"', 1, true))
+      assert.is_nil(task:received():find('"scheduler":"others"', 1, true))
+      assert.matches('\nltsh_event_streams 3\n', ltsh.http.get(both.url .. "metrics").body)
+      for _, client in ipairs { all, one, task } do client:close() end
+      eventually("they have gone", function()
+        return ltsh.http.get(both.url .. "metrics").body:find "\nltsh_event_streams 0\n"
+      end)
+      assert(console)
+    end)
+
     it("the latest of each task, and that some are missing, to who is slow", function()
       local scheduler, console = open(nil, { limit = 64 })
       local client = listen(console)
