@@ -82,6 +82,26 @@ function Output:text(stream, from)
   return table.concat(parts), self.offset
 end
 
+--- The same as a list of { stream =, offset =, bytes = }.
+function Output:pieces_from(from)
+  local pieces, all = {}, table.move(self.pieces, 1, #self.pieces, 1, {})
+  for _, piece in ipairs(all) do
+    local skip = math.max(0, from - piece.offset)
+    if skip < #piece.bytes then
+      table.insert(pieces, { stream = piece.stream, offset = piece.offset + skip, bytes = piece.bytes:sub(skip + 1) })
+    end
+  end
+  return pieces
+end
+
+--- A piece as it is shown.
+function feed.piece(piece)
+  local shown = { stream = piece.stream, offset = piece.offset }
+  local bytes = view.data(piece.bytes)
+  if type(bytes) == "table" then shown["$bytes"] = bytes["$bytes"] else shown.text = bytes end
+  return shown
+end
+
 -- The feed of one console.
 
 local Feed = {}
@@ -97,13 +117,13 @@ function feed.new(redact)
 end
 
 --- A task as it may be shown; nil: it may not.
-function Feed:shown(task, fields)
+function Feed:shown(task, fields, most)
   if self.redact then
     local ok, other = pcall(self.redact, task)
     if not ok or other == nil then return { id = view.text(task.id), status = task.status, reason = "redacted" } end
     task = other
   end
-  return view.task(task, fields)
+  return view.task(task, fields, most)
 end
 
 -- A task object stays as it is; it is made text when that is sent.
@@ -113,9 +133,8 @@ end
 
 function Feed:tell_output(record, task, piece)
   if not self.channels:any() then return end
-  local data = { scheduler = record.name, id = task.id, run = task.run, stream = piece.stream, offset = piece.offset }
-  local bytes = view.data(piece.bytes)
-  if type(bytes) == "table" then data["$bytes"] = bytes["$bytes"] else data.text = bytes end
+  local data = feed.piece(piece)
+  data.scheduler, data.id, data.run = record.name, task.id, task.run
   self.channels:put(record.name, task.id, nil, { event = "output", data = data }, true)
 end
 
