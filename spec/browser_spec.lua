@@ -45,7 +45,8 @@ local HOST = [[
   orders:add { id = "long", item = { sleep = 600 } }
   orders:wait "bad"
   builds:add { id = "build", item = {
-    shell = "printf '10 %%\\r50 %%\\r90 %%\\n'; echo careful >&2; for i in 1 2 3 4 5 6 7 8; do printf '\\033[32mstep %s\\033[0m\\n' $i; sleep 0.5; done; sleep 600" } }
+    shell = "printf '10 %%\\r50 %%\\r90 %%\\n'; echo careful >&2; " ..
+      "for i in 1 2 3 4 5 6 7 8; do printf '\\033[32mstep %s\\033[0m\\n' $i; sleep 0.5; done; sleep 600" } }
   print "ready"
   orders:run()
 ]]
