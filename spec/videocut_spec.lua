@@ -46,12 +46,12 @@ describe("the video cutting example", function()
   end
 
   -- The whole of it, in a process: ask(path, body) -> the answer.
-  local function start(data, path)
+  local function start(data, programs)
     local web, service = free_port(), free_port()
     local self = { data = data or scene.temporary ".d", url = ("http://127.0.0.1:%d/"):format(web) }
     self.host = run.start({ "-l", "error", "examples/videocut/main.lua", video }, { limit = 120, env = {
       VIDEOCUT_DATA = self.data, VIDEOCUT_PORT = tostring(web), VIDEOCUT_SERVICE_PORT = tostring(service),
-      PATH = path or os.getenv "PATH",
+      PATH = programs or os.getenv "PATH",
     } })
     self.host:expect "open http"
     self.service = ("http://127.0.0.1:%d/"):format(service)
