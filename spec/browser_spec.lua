@@ -40,11 +40,13 @@ local HOST = [[
   orders:add { id = "<img src=x onerror=window.hacked=1>", item = { html = "<img src=x onerror=window.hacked=1>" } }
   orders:add { id = "a b/c?d=e#f", item = {} }
   orders:add { id = "good", item = { to = "someone" } }
+  orders:add { id = "large", item = ("x"):rep(3000000) }
   orders:add { id = "bad", item = { fail = true } }
   orders:add { id = "long", item = { sleep = 600 } }
   orders:wait "bad"
   builds:add { id = "build", item = {
-    shell = "for i in 1 2 3 4 5 6 7 8; do printf '\\033[32mstep %s\\033[0m\\n' $i; sleep 0.5; done; sleep 600" } }
+    shell = "printf '10 %%\\r50 %%\\r90 %%\\n'; echo careful >&2; " ..
+      "for i in 1 2 3 4 5 6 7 8; do printf '\\033[32mstep %s\\033[0m\\n' $i; sleep 0.5; done; sleep 600" } }
   print "ready"
   orders:run()
 ]]
@@ -103,7 +105,7 @@ describe("the console's page", function()
   after_each(clean)
 
   it_in_browser("is used by people", function()
-    try_console { least = 13 }
+    try_console { least = 20 }
   end)
 
   it_in_browser("asks for a token where there is one", function()
@@ -146,6 +148,14 @@ describe("the console's page", function()
     try("console.mjs", proxy.url .. "jobs/", { least = 3, tries = "proxy", token = "t0ken" })
     opened:close()
     proxy:close { drain = 0 }
+  end)
+
+  it_in_browser("only shows, if it is read-only", function()
+    local scheduler = scene.open(function() end, { name = "orders" })
+    assert(scheduler:add { id = "good" })
+    local console = ltsh.console { schedulers = { scheduler }, port = 0, read_only = true }
+    try("console.mjs", console.url, { least = 3, tries = "watch" })
+    console:close()
   end)
 
   it_in_browser("shows the hosts that share a queue", function()

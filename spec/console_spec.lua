@@ -215,6 +215,79 @@ describe("the console", function()
       assert.is_nil(with.tasks[1].item)
     end)
 
+    it("little of each task in lists, and of one as much as is asked for", function()
+      local long = ("ü"):rep(100000)
+      local scheduler, console = open(function(task)
+        task:report { text = long }
+        error(long)
+      end)
+      for i = 1, 50 do assert(scheduler:add { id = "t" .. i, item = long }) end
+      for i = 1, 50 do scheduler:wait("t" .. i) end
+      local answer, page = ask(console, "GET", ORDERS .. "/tasks?limit=50")
+      assert.equal(50, #page.tasks)
+      assert.is_true(#answer.body < 1 << 20, #answer.body)
+      local short, one = ask(console, "GET", ORDERS .. "/tasks/t1?most=1000")
+      assert.is_true(#short.body < 700000) -- the reason is there
+      assert.is_true(one.task.larger.item >= 200000)
+      assert.is_true(utf8.len(one.task.item) <= 1001)
+      local _, all = ask(console, "GET", ORDERS .. "/tasks/t1")
+      assert.equal(long, all.task.item)
+      assert.is_nil(all.task.larger)
+    end)
+
+    it("the first page and a late one of a file at the same cost", function()
+      local scheduler, console = open(nil, {
+        container = ltsh.container.sqlite { path = scene.temporary ".db", durability = "normal" },
+      })
+      scheduler:pause()
+      for part = 0, 19 do
+        local tasks = {}
+        for i = 1, 5000 do tasks[i] = { id = ("t%06d"):format(part * 5000 + i) } end
+        assert(scheduler:add_all(tasks))
+      end
+      local function cost(query)
+        local best = math.huge
+        for _ = 1, 5 do
+          local began = uv.hrtime()
+          local _, page = ask(console, "GET", ORDERS .. "/tasks?order=oldest&limit=50" .. query)
+          best = math.min(best, uv.hrtime() - began)
+          assert.equal(50, #page.tasks)
+          assert.equal(100000, page.total)
+        end
+        return best
+      end
+      local late = scheduler:list { limit = 1, offset = 90000 }
+      assert.equal("t090001", late[1].id)
+      local _, after = scheduler:list { limit = 1, offset = 90000 }
+      local first, behind = cost "&status=waiting", cost("&status=waiting&after=" .. after)
+      assert.is_true(behind < 5 * first + 5e6, behind / first)
+    end)
+
+    it("tasks in every status, with all that they lack", function()
+      local gate = door()
+      local scheduler, console = open(function(task)
+        if task.id == "snoozes" then error { reason = "later", snooze = 1000 } end
+        if task.id == "runs" then gate.pass() end
+        if task.id == "fails" then error "no" end
+      end, { limit = 2 })
+      for _, id in ipairs { "snoozes", "fails", "succeeds", "runs" } do assert(scheduler:add { id = id }) end
+      eventually("it runs", function() return gate.waiting == 1 and scheduler:get "fails".status == "failed" end)
+      assert(scheduler:add { id = "delayed", delay = 1000 })
+      assert(scheduler:add { id = "stopped", delay = 1000 })
+      assert(scheduler:stop "stopped")
+      local is = {
+        snoozes = "waiting", fails = "failed", succeeds = "success", runs = "running", delayed = "waiting",
+        stopped = "stopped",
+      }
+      for id, status in pairs(is) do
+        local answer, one = ask(console, "GET", ORDERS .. "/tasks/" .. id)
+        local history = ask(console, "GET", ORDERS .. "/tasks/" .. id .. "/history")
+        assert.same({ 200, status, 200 }, { answer.status, one.task.status, history.status })
+      end
+      assert.is_nil(select(2, ask(console, "GET", ORDERS .. "/tasks/delayed")).task.started_at)
+      gate.is_open = true
+    end)
+
     it("the runs of a task, each with its reason", function()
       local scheduler, console = open(function(task) if task.attempts < 3 then error("try " .. task.attempts) end end,
         { max_retries = 3 })
@@ -359,6 +432,16 @@ describe("the console", function()
       end
       assert.equal(600, done)
       assert.equal("failed", scheduler:get("later").status)
+      for i = 1, 600 do assert(scheduler:add { id = "u" .. i }) end
+      for i = 1, 600 do scheduler:wait("u" .. i) end
+      local seen, retried, after = select(2, ask(console, "GET", ORDERS .. "/tasks?limit=1")), 0, nil
+      repeat -- those that fail again meanwhile are in the way of none
+        local _, answer = ask(console, "POST", ORDERS .. "/bulk",
+          { action = "retry", filter = { status = "failed" }, as_of = seen.as_of, after = after })
+        for i = 1, 600 do scheduler:wait("u" .. i) end
+        retried, after = retried + answer.done, answer.next
+      until after == ltsh.json.null
+      assert.equal(601, retried)
       local _, by_id = ask(console, "POST", ORDERS .. "/bulk", { action = "retry", ids = { "later", "none" } })
       assert.same({ 1, "none", "unknown" }, { by_id.done, by_id.failed[1].id, by_id.failed[1].code })
     end)
@@ -388,6 +471,31 @@ describe("the console", function()
       ask(console, "POST", "logout", {}, header)
       assert.equal(401, (ask(console, "GET", "api/v1/schedulers", nil, header)).status)
       assert.equal(401, (ask(console, "POST", "login", { token = "wrong" })).status)
+    end)
+
+    it("with paths that are open, a wrong token costing time, and none of it in the log", function()
+      local host = run.start { "-l", "debug", "-e", [[
+        local ltsh = require "ltsh"
+        local scheduler = ltsh.scheduler { name = "orders", container = ltsh.container.queue {},
+          actuator = ltsh.actuator.func(function() end) }
+        local console = ltsh.console { port = 0, token = "s3cret-token", open = { "/metrics" } }
+        print("at " .. console.url)
+        scheduler:run()
+      ]] }
+      local console = { url = host:expect "at (%S+)" }
+      assert.equal(200, (ltsh.http.get(console.url .. "metrics")).status)
+      assert.equal(401, (ask(console, "GET", "api/v1/schedulers")).status)
+      local began = uv.hrtime()
+      local wrong = { Authorization = "Bearer wr0ng-token" }
+      assert.equal(401, (ask(console, "GET", "api/v1/schedulers", nil, wrong)).status)
+      assert.equal(401, (ask(console, "POST", "login", { token = "wr0ng-token" })).status)
+      assert.is_true(uv.hrtime() - began >= 0.9e9)
+      local right = { Authorization = "Bearer s3cret-token" }
+      assert.equal(200, (ask(console, "POST", ORDERS .. "/pause", {}, right)).status)
+      host:kill "sigkill"
+      host:wait()
+      assert.matches("a change was asked for", host.stderr)
+      assert.is_nil(host.stderr:find("s3cret", 1, true) or host.stderr:find("wr0ng", 1, true))
     end)
 
     it("by no page of another site, and for no other host", function()
@@ -487,6 +595,47 @@ describe("the console", function()
       one:close()
     end)
 
+    it("many browsers at little more cost than one", function()
+      local scheduler, console = open(nil, { limit = 64 })
+      local function cost_of(count)
+        local clients = {}
+        for i = 1, count do clients[i] = listen(console) end
+        local began = os.clock()
+        for i = 1, 3000 do assert(scheduler:add { id = count .. "-" .. i }) end
+        scheduler:wait(count .. "-3000")
+        local cost = os.clock() - began
+        for i = 1, count do clients[i]:expect "event: [tr][ae]s" end -- some tasks, or that there were too many
+        for i = 1, count do clients[i]:close() end
+        return cost
+      end
+      cost_of(1)
+      local one = cost_of(1)
+      assert.is_true(cost_of(300) < 5 * one + 0.2, one)
+    end)
+
+    it("each browser what it asked for, and nobody of the ends of others", function()
+      local scheduler, console = open(function(task) return task.item end)
+      local other = scene.open(function() end, { name = "others" })
+      local both = open_console { schedulers = { scheduler, other } }
+      local all, one, task = listen(both), listen(both, "?scheduler=others"), listen(both, "?scheduler=orders&task=a")
+      for _, id in ipairs { "a", "b" } do
+        assert(scheduler:add { id = id })
+        assert(other:add { id = "other-" .. id })
+      end
+      for _, id in ipairs { "a", "b", "other%-a", "other%-b" } do all:expect('"id":"' .. id .. '"') end
+      one:expect '"id":"other%-b"'
+      task:expect '"id":"a"'
+      assert.is_nil(one:received():find('"scheduler":"orders"', 1, true))
+      assert.is_nil(task:received():find('"id":"b"', 1, true))
+      assert.is_nil(task:received():find('"scheduler":"others"', 1, true))
+      assert.matches('\nltsh_event_streams 3\n', ltsh.http.get(both.url .. "metrics").body)
+      for _, client in ipairs { all, one, task } do client:close() end
+      eventually("they have gone", function()
+        return ltsh.http.get(both.url .. "metrics").body:find "\nltsh_event_streams 0\n"
+      end)
+      assert(console)
+    end)
+
     it("the latest of each task, and that some are missing, to who is slow", function()
       local scheduler, console = open(nil, { limit = 64 })
       local client = listen(console)
@@ -576,6 +725,16 @@ describe("the console", function()
     server:close()
     assert.same({ 1, "" }, { taken.code, taken.stdout })
     assert.matches("address already in use", taken.stderr)
+    local six = run.start { "--console=[::1]:0", "-e", "require('ltsh').sleep(5)" }
+    eventually("it says where", function()
+      url = six.stderr:match "console: (http://%[::1%]:%d+/)\n"
+      return url or six.exited
+    end)
+    if url then -- there is IPv6 here
+      assert.equal(200, ltsh.http.get(url).status)
+      six:kill "sigkill"
+    end
+    six:wait()
     local wrong = run.ltsh { "--console=x", "-e", "print 'begun'" }
     assert.same({ 1, "" }, { wrong.code, wrong.stdout })
     assert.matches("%[HOST:%]PORT is expected", wrong.stderr)

@@ -474,6 +474,38 @@ describe("ltsh.http.server", function()
       eventually("it is told", function() return over end)
     end)
 
+    it("do nothing while nothing comes, beside bodies of any size", function()
+      local server = serve { max_body = "1M", routes = {
+        ["GET /"] = function() return { events = function(send)
+          send "here"
+          ltsh.sleep(100)
+        end } end,
+        ["POST /"] = function(request) return { body = tostring(#request.body) } end,
+      } }
+      local clients = {}
+      for i = 1, 1000 do
+        clients[i] = socket.open(server.port)
+        clients[i]:send "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+      end
+      for i = 1, 1000 do clients[i]:expect "data: here" end
+      for _, size in ipairs { 1, 32 << 10, 900000 } do
+        for _, packets in ipairs { 1, 50 } do
+          local client = socket.open(server.port)
+          client:send(("POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"):format(size))
+          local body, part = ("x"):rep(size), math.max(1, size // packets)
+          for at = 1, size, part do
+            client:send(body:sub(at, at + part - 1))
+            if packets > 1 then ltsh.sleep(0) end
+          end
+          assert.matches("\r\n\r\n" .. size .. "$", client:rest())
+        end
+      end
+      local began = os.clock()
+      ltsh.sleep(1)
+      assert.is_true(os.clock() - began < 0.1, os.clock() - began)
+      for i = 1, 1000 do clients[i]:close() end
+    end)
+
     it("reach a thousand clients", function()
       local streams = 0
       local server = serve { routes = { ["GET /"] = function()
@@ -628,6 +660,28 @@ describe("ltsh.http.request", function()
     end
     assert.equal("network", select(3, ltsh.http.get "http://no-such-host.invalid/"))
     assert.equal("bad_url", select(3, ltsh.http.get "http://"))
+  end)
+
+  it("counts what comes by what it is unpacked, and asks nobody whether it may send", function()
+    local zeros = ltsh.exec { "gzip", "-c", stdin = ("\0"):rep(20 << 20) }.stdout
+    local asked
+    local server = serve { max_body = "8M", routes = {
+      ["GET /zeros"] = function() return { headers = { ["Content-Encoding"] = "gzip" }, body = zeros } end,
+      ["POST /"] = function(request)
+        asked = request.headers.expect
+        return { body = tostring(#request.body) }
+      end,
+    } }
+    assert.is_true(#zeros < 1 << 20)
+    assert.equal(20 << 20, #get(server, "zeros").body)
+    assert.equal("too_large", select(3, ltsh.http.get { url = server.url .. "zeros", max_body = "1M" }))
+    local path = scene.temporary ".bin"
+    assert.equal("too_large", select(3, ltsh.http.get { url = server.url .. "zeros", max_body = "1M", to_file = path }))
+    assert.is_nil((uv.fs_stat(path)))
+    for _, size in ipairs { 1025, 5 << 20 } do
+      assert.equal(tostring(size), assert(ltsh.http.post { url = server.url, body = ("x"):rep(size) }).body)
+      assert.is_nil(asked)
+    end
   end)
 
   it("sends nothing that would be another header, or another request", function()

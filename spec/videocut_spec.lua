@@ -46,12 +46,12 @@ describe("the video cutting example", function()
   end
 
   -- The whole of it, in a process: ask(path, body) -> the answer.
-  local function start(data)
+  local function start(data, programs)
     local web, service = free_port(), free_port()
     local self = { data = data or scene.temporary ".d", url = ("http://127.0.0.1:%d/"):format(web) }
     self.host = run.start({ "-l", "error", "examples/videocut/main.lua", video }, { limit = 120, env = {
       VIDEOCUT_DATA = self.data, VIDEOCUT_PORT = tostring(web), VIDEOCUT_SERVICE_PORT = tostring(service),
-      PATH = os.getenv "PATH",
+      PATH = programs or os.getenv "PATH",
     } })
     self.host:expect "open http"
     self.service = ("http://127.0.0.1:%d/"):format(service)
@@ -154,6 +154,37 @@ describe("the video cutting example", function()
       local task = second.wait(id, "执行成功")
       assert.is_true(math.abs(length_of(task.OutputVideo) - 20) < 1)
     end
+    for name in uv.fs_scandir_next, uv.fs_scandir(first.data .. "/videos") do assert.not_matches("%.part$", name) end
+  end)
+
+  it_with_ffmpeg("shows progress between 0 and 1 that never falls, whatever ffmpeg says", function()
+    local bin = scene.temporary ".bin"
+    assert(uv.fs_mkdir(bin, 493))
+    local file <close> = assert(io.open(bin .. "/ffmpeg", "w"))
+    file:write([[#!/bin/sh
+case "$*" in *-progress*) ;; *) exec ]] .. run.find "ffmpeg" .. [[ "$@" ;; esac
+head -c 100000 /dev/zero | tr '\0' e >&2
+for us in N/A -577014132220000 1000000 500000 2000000 99000000; do
+  echo "out_time_us=$us"; echo "progress=continue"; sleep 0.3
+done
+exec ]] .. run.find "ffmpeg" .. [[ "$@"
+]])
+    file:close()
+    assert(uv.fs_chmod(bin .. "/ffmpeg", 493))
+    local it_all = start(nil, bin .. ":" .. os.getenv "PATH")
+    local id = it_all.create(0, 4)
+    it_all.ask("StartTask", { TaskId = id })
+    local seen, last = {}, 0
+    eventually("it is cut", function()
+      local task = it_all.task(id)
+      if task.Status == "执行中" then
+        local progress = task.Progress
+        assert.is_true(progress >= last and progress <= 1, progress)
+        last, seen[progress] = progress, true
+      end
+      return task.Status == "执行成功"
+    end)
+    assert.is_true(seen[0.25] and seen[0.5])
   end)
 
   it_with_ffmpeg("says why a video cannot be cut", function()

@@ -42,14 +42,21 @@ end
 return function(options)
   local store, scheduler, folder = options.store, options.scheduler, options.folder
 
+  -- The row may be older than what the scheduler says: its task has ended meanwhile.
+  local function progress_of(row, name)
+    if name ~= "running" then return (name == "exporting" or name == "success") and 1 or 0 end
+    local task = scheduler:get(row.task_id)
+    if not task or task.status ~= "running" then return 1 end
+    return task.progress or 0
+  end
+
   local function show(row)
     local name = store:status_name(row)
-    local task = (name == "running") and scheduler:get(row.task_id) or nil
     return {
       TaskId = row.task_id, InputVideo = row.input_video, OutputVideo = row.output_video,
       CutStartTime = row.cut_start_time, CutEndTime = row.cut_end_time, Status = TEXTS[name] or "未知状态",
       FailedReason = name == "success" and "" or row.failed_reason, StartTime = time_text(row.start_time),
-      EndTime = time_text(row.end_time), Progress = task and task.progress or (name == "success" and 1 or 0),
+      EndTime = time_text(row.end_time), Progress = progress_of(row, name),
     }
   end
 

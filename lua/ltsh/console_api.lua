@@ -2,6 +2,7 @@
 -- raise with `fail` is an answer too.
 local ltsh = require "ltsh"
 local core = require "ltsh.core"
+local feeds = require "ltsh.console_feed"
 local view = require "ltsh.console_view"
 local json = core.json
 
@@ -238,7 +239,7 @@ end
 
 function api.task(console, request)
   local _, task = find_task(console, request)
-  return { json = { task = console.feed:shown(task, DATA), time = ltsh.now() } }
+  return { json = { task = console.feed:shown(task, DATA, integer_of(request, "most", nil)), time = ltsh.now() } }
 end
 
 function api.history(console, request)
@@ -275,9 +276,14 @@ end
 
 function api.log(console, request)
   local _, task, record = find_task(console, request)
-  local output = record.outputs[task.id]
+  local output, from = record.outputs[task.id], integer_of(request, "offset", 0)
+  if request.query.as == "pieces" then
+    local pieces = json.array {}
+    for i, piece in ipairs(output and output:pieces_from(from) or {}) do pieces[i] = feeds.piece(piece) end
+    return { json = { run = output and output.run, pieces = pieces } }
+  end
   local text, offset = "", 0
-  if output then text, offset = output:text(request.query.stream, integer_of(request, "offset", 0)) end
+  if output then text, offset = output:text(request.query.stream, from) end
   local headers = with_type "text/plain; charset=utf-8"
   headers["X-Offset"] = tostring(offset)
   return { status = 200, body = text, headers = headers }
@@ -332,21 +338,26 @@ end
 local ACTIONS = { stop = stop, retry = retry, delete = delete }
 local MOST_AT_ONCE = 500
 
--- Those that match, as they were seen: what was added, or ended, later is not among them.
-local function match_filter(scheduler, filter, as_of)
+-- Those that match, as they were seen: what was added, or ended, later is not among them. From behind the place `after`
+-- on; and where the next of them are, or nil.
+local function match_filter(scheduler, filter, as_of, after)
   if type(filter) ~= "table" or type(filter.status) ~= "string" or filter.status == "" then
     fail("bad_request", "a filter needs a status")
   end
   local set, only = statuses_of(filter.status)
-  local tasks, after = list_some(scheduler, not only and set or nil, {
-    status = only, key = filter.key, text = filter.text, order = "oldest", limit = MOST_AT_ONCE,
-  })
-  local seen = {}
-  for _, task in ipairs(tasks) do
-    local changed = math.max(task.added_at or 0, task.ended_at or 0)
-    if not as_of or changed <= as_of then seen[#seen + 1] = task end
-  end
-  return seen, after ~= nil
+  local seen, looked = {}, 0
+  repeat
+    local tasks
+    tasks, after = list_some(scheduler, not only and set or nil, {
+      status = only, key = filter.key, text = filter.text, order = "oldest", limit = MOST_AT_ONCE, after = after,
+    })
+    for _, task in ipairs(tasks) do
+      local changed = math.max(task.added_at or 0, task.ended_at or 0)
+      if not as_of or changed <= as_of then seen[#seen + 1] = task end
+    end
+    looked = looked + #tasks
+  until seen[1] or not after or looked >= MOST_LOOKED_AT
+  return seen, after
 end
 
 local function tasks_of_ids(scheduler, ids, failed)
@@ -369,13 +380,14 @@ function api.bulk(console, request)
   local act = ACTIONS[body.action]
   if not act then fail("bad_request", "action must be stop, retry or delete") end
   local failed, done = json.array {}, 0
-  local tasks, left
+  local tasks, left, after
   if body.ids ~= nil then
     if type(body.ids) ~= "table" then fail("bad_request", "ids must be a list") end
     tasks, left = tasks_of_ids(scheduler, body.ids, failed)
   else
-    tasks, left = match_filter(scheduler, body.filter, tonumber(body.as_of))
-    left = left and 1 or 0
+    after = body.after ~= nil and body.after ~= json.null and math.tointeger(tonumber(body.after)) or nil
+    tasks, after = match_filter(scheduler, body.filter, tonumber(body.as_of), after)
+    left = after and 1 or 0
   end
   for _, task in ipairs(tasks) do
     local ok, raised = pcall(act, scheduler, task, "stopped from the console")
@@ -387,7 +399,7 @@ function api.bulk(console, request)
       error(raised, 0)
     end
   end
-  return { json = { done = done, failed = failed, left = left } }
+  return { json = { done = done, failed = failed, left = left, next = after and tostring(after) or json.null } }
 end
 
 -- The rest.

@@ -1,20 +1,19 @@
 -- What the console knows of its schedulers: events for browsers, live output, counts for metrics.
 --
 --     scheduler events -> a record for each scheduler: counts, histograms, the end of each running task's output
---                      -> each browser's own queue: the latest of each task, never more than MOST; else it is told to
---                         fetch anew ("resync")
+--                      -> the channels of those that listen (console_channels.lua): the latest of each task, or that
+--                         some are missing ("resync")
 --
 -- Nothing here runs without need, or keeps the process alive: while browsers listen, a timer looks at the figures twice
 -- a second.
 local ltsh = require "ltsh"
 local uv = require "luv"
+local channels = require "ltsh.console_channels"
 local view = require "ltsh.console_view"
 
 local feed = {}
 
 local TICK = 500        -- milliseconds between looks at the figures
-local HEARTBEAT = 15    -- seconds after which a browser hears that it is still connected
-local MOST = 1000       -- events that wait for a browser
 local KEPT = 64 << 10   -- bytes of a running task's output
 local PIECE = 4096      -- bytes up to which what follows in a stream is put together
 local MOST_PIECES = 512
@@ -83,32 +82,24 @@ function Output:text(stream, from)
   return table.concat(parts), self.offset
 end
 
--- Browsers.
-
-local Listener = {}
-Listener.__index = Listener
-
-function Listener:wake()
-  local wake = self.waits
-  self.waits = nil
-  if wake then wake() end
-end
-
--- The latest of what has this key (nil: each counts).
-function Listener:put(key, event)
-  if key and self.at[key] then
-    self.queue[self.at[key]] = event
-  elseif #self.queue >= MOST then
-    self.queue, self.at, self.lost = {}, {}, true
-  else
-    self.queue[#self.queue + 1] = event
-    if key then self.at[key] = #self.queue end
+--- The same as a list of { stream =, offset =, bytes = }.
+function Output:pieces_from(from)
+  local pieces, all = {}, table.move(self.pieces, 1, #self.pieces, 1, {})
+  for _, piece in ipairs(all) do
+    local skip = math.max(0, from - piece.offset)
+    if skip < #piece.bytes then
+      table.insert(pieces, { stream = piece.stream, offset = piece.offset + skip, bytes = piece.bytes:sub(skip + 1) })
+    end
   end
-  self:wake()
+  return pieces
 end
 
-function Listener:wants(record, id)
-  return (not self.scheduler or self.scheduler == record.name) and (not self.task or self.task == id)
+--- A piece as it is shown.
+function feed.piece(piece)
+  local shown = { stream = piece.stream, offset = piece.offset }
+  local bytes = view.data(piece.bytes)
+  if type(bytes) == "table" then shown["$bytes"] = bytes["$bytes"] else shown.text = bytes end
+  return shown
 end
 
 -- The feed of one console.
@@ -117,45 +108,41 @@ local Feed = {}
 Feed.__index = Feed
 
 function feed.new(redact)
-  return setmetatable({
-    records = {}, named = {}, listeners = {}, listening = 0, redact = redact, id = 0, boot = ("%x"):format(uv.hrtime()),
+  local self = setmetatable({
+    records = {}, named = {}, redact = redact, boot = ("%x"):format(uv.hrtime()), timer = uv.new_timer(),
   }, Feed)
+  self.channels = channels.new(function(event) return self:render(event) end)
+  self.timer:unref()
+  return self
 end
 
 --- A task as it may be shown; nil: it may not.
-function Feed:shown(task, fields)
+function Feed:shown(task, fields, most)
   if self.redact then
     local ok, other = pcall(self.redact, task)
     if not ok or other == nil then return { id = view.text(task.id), status = task.status, reason = "redacted" } end
     task = other
   end
-  return view.task(task, fields)
+  return view.task(task, fields, most)
 end
 
-function Feed:each(fn)
-  for listener in pairs(self.listeners) do fn(listener) end
-end
-
+-- A task object stays as it is; it is made text when that is sent.
 function Feed:tell_task(record, task)
-  if self.listening == 0 then return end
-  local shown
-  self:each(function(listener)
-    if not listener:wants(record, task.id) then return end
-    shown = shown or self:shown(task, false)
-    listener:put(record.name .. "\0" .. task.id,
-      { event = "task", data = { scheduler = record.name, task = shown } })
-  end)
+  self.channels:put(record.name, task.id, record.name .. "\0" .. task.id, { record = record, task = task })
 end
 
 function Feed:tell_output(record, task, piece)
-  if self.listening == 0 then return end
-  self:each(function(listener)
-    if listener.task ~= task.id or not listener:wants(record, task.id) then return end
-    local data = { scheduler = record.name, id = task.id, run = task.run, stream = piece.stream, offset = piece.offset }
-    local bytes = view.data(piece.bytes)
-    if type(bytes) == "table" then data["$bytes"] = bytes["$bytes"] else data.text = bytes end
-    listener:put(nil, { event = "output", data = data })
-  end)
+  if not self.channels:any() then return end
+  local data = feed.piece(piece)
+  data.scheduler, data.id, data.run = record.name, task.id, task.run
+  self.channels:put(record.name, task.id, nil, { event = "output", data = data }, true)
+end
+
+-- What was put into the channels, for sending.
+function Feed:render(event)
+  if not event.task then return event end
+  local data = { scheduler = event.record.name, task = self:shown(event.task, false) }
+  return { event = "task", data = data }
 end
 
 local function count_end(record, task)
@@ -258,11 +245,8 @@ function Feed:look()
       local record, stats = one.record, one.scheduler:stats()
       if stats and not same(stats, record.stats) then
         record.stats = stats
-        self:each(function(listener)
-          if listener:wants(record, listener.task) then
-            listener:put("\0" .. record.name, { event = "stats", data = { scheduler = record.name, stats = stats } })
-          end
-        end)
+        self.channels:put_all(record.name, "\0" .. record.name,
+          { event = "stats", data = { scheduler = record.name, stats = stats } })
       end
     end
     self.looking = false
@@ -270,72 +254,45 @@ function Feed:look()
 end
 
 function Feed:tick()
-  self:look()
-  self:each(function(listener)
-    if ltsh.now() - listener.said >= HEARTBEAT then listener:wake() end
-  end)
-end
-
-function Feed:listen(listener)
-  self.listeners[listener], self.listening = true, self.listening + 1
-  if self.timer then return end
-  self.timer = uv.new_timer()
-  self.timer:start(TICK, TICK, function() self:tick() end)
-  self.timer:unref()
-end
-
-function Feed:leave(listener)
-  if not self.listeners[listener] then return end
-  self.listeners[listener], self.listening = nil, self.listening - 1
-  if self.listening > 0 or not self.timer then return end
-  self.timer:close()
-  self.timer = nil
+  self.channels:tick()
+  if self.channels:any() then self:look() else self.timer:stop() end
 end
 
 --- Ends all streams.
 function Feed:close()
   self.closed = true
-  self:each(function(listener) listener:wake() end)
+  self.channels:wake()
+  self.timer:close()
 end
 
-function Feed:send(send, event)
-  self.id = self.id + 1
-  event.id = self.id
-  return send(event)
-end
-
-function Feed:send_queue(listener, send)
-  local queue, lost = listener.queue, listener.lost
-  listener.queue, listener.at, listener.lost = {}, {}, false
-  if lost and not self:send(send, { event = "resync", data = {} }) then return false end
-  for _, event in ipairs(queue) do
-    if not self:send(send, { event = event.event, data = event.data }) then return false end
+-- How the schedulers are when a browser comes.
+function Feed:send_stats(send, scheduler)
+  for _, one in ipairs(self:live()) do
+    local name = one.record.name
+    local stats = (not scheduler or scheduler == name) and one.scheduler:stats()
+    local data = stats and { scheduler = name, stats = stats }
+    if data and not send { prepared = self.channels:text { event = "stats", data = data } } then return false end
   end
   return true
 end
 
 --- Fills a stream of events until its browser has gone.
 function Feed:stream(send, scheduler, task)
-  local listener <close> = setmetatable({
-    queue = {}, at = {}, scheduler = scheduler, task = task, said = ltsh.now(),
-  }, { __index = Listener, __close = function(listener) self:leave(listener) end })
-  self:listen(listener)
+  if self.closed then return end
+  local listener = self.channels:listen(scheduler, task)
+  local _ <close> = setmetatable({}, { __close = function() listener:leave() end })
+  if not self.timer:is_active() then self.timer:start(TICK, TICK, function() self:tick() end) end
   local hello = { version = ltsh.version, time = ltsh.now(), boot = self.boot }
-  if not self:send(send, { event = "hello", data = hello, retry = 2000 }) then return end
-  for _, one in ipairs(self:live()) do one.record.stats = nil end
-  self:look()
+  if not send { prepared = self.channels:text { event = "hello", data = hello, retry = 2000 } } then return end
+  if not self:send_stats(send, scheduler) then return end
   while not self.closed do
-    if not listener.queue[1] and not listener.lost then
-      ltsh.await(function(done)
-        listener.waits = done
-        return function() listener.waits = nil end
-      end)
+    listener:wait()
+    local text, sent = listener:next(), false
+    while text do
+      if not send { prepared = text } then return end
+      text, sent = listener:next(), true
     end
-    if listener.queue[1] or listener.lost then
-      if not self:send_queue(listener, send) then return end
-    elseif not send { comment = "still there" } then
-      return
-    end
+    if not sent and not self.closed and not send { comment = "still there" } then return end
     listener.said = ltsh.now()
   end
 end

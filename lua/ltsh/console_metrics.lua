@@ -75,7 +75,7 @@ local function add_process(page, console)
     page:sample("ltsh_http_requests_total", { "method", method, "code", status }, count)
   end
   page:family("ltsh_event_streams", "gauge", "Browsers that listen.")
-  page:sample("ltsh_event_streams", {}, console.feed.listening)
+  page:sample("ltsh_event_streams", {}, console.feed.channels:count())
   page:family("ltsh_loop_turn_seconds", "histogram", "How late a timer of the loop is.")
   page:histogram("ltsh_loop_turn_seconds", {}, console.turns)
   page:family("process_start_time_seconds", "gauge", "When the console began, Unix time.")

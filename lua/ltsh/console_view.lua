@@ -125,28 +125,54 @@ end
 local TEXTS = { "id", "status", "key", "reason", "host", "version" }
 local NUMBERS_OF = { "attempts", "run", "priority", "added_at", "started_at", "ended_at", "run_at", "expires_at" }
 local DATA = { "item", "output", "handle" }
-local PREVIEW = 200
+local PREVIEW, BRIEF = 200, 1000 -- characters
+
+local function begin_of(text, most)
+  if not text or #text <= most then return text end
+  local ends = utf8.offset(text, most + 1)
+  return ends and text:sub(1, ends - 1) .. "…" or text
+end
 
 local function preview_of(item)
   if item == nil then return nil end
   local ok, text = pcall(json.encode, view.data(item))
-  if not ok then return nil end
-  if #text <= PREVIEW then return text end
-  local ends = utf8.offset(text, PREVIEW + 1)
-  return ends and text:sub(1, ends - 1) .. "…" or text
+  return ok and begin_of(text, PREVIEW) or nil
+end
+
+-- As it is, if its JSON has no more than so many bytes; else the beginning of that as a text, and how long it is.
+local function data_up_to(most, value)
+  local data = view.data(value)
+  local ok, text = pcall(json.encode, data)
+  if not ok or #text <= most then return data end
+  return begin_of(text, most), #text
+end
+
+-- In a list, or an event: no more than a few kilobytes, whatever tasks say.
+local function make_brief(shown, task)
+  shown.reason = begin_of(shown.reason, BRIEF)
+  if task.progress ~= nil then shown.progress = data_up_to(BRIEF, task.progress) end
 end
 
 --- A task for the console. `fields`: a set of item, output, handle; nil: a preview instead of these; false: neither.
-function view.task(task, fields)
+--- With `most`, data of more bytes is only begun, as a text, and `larger` says how long each is.
+function view.task(task, fields, most)
   local shown = {}
   for _, name in ipairs(TEXTS) do shown[name] = view.text(task[name]) end
   for _, name in ipairs(NUMBERS_OF) do shown[name] = task[name] end
+  if not fields then
+    make_brief(shown, task)
+    if fields == nil then shown.preview = preview_of(task.item) end
+    return shown
+  end
   if task.progress ~= nil then shown.progress = view.data(task.progress) end
-  if fields == nil then
-    shown.preview = preview_of(task.item)
-  elseif fields then
-    for _, name in ipairs(DATA) do
-      if fields[name] and task[name] ~= nil then shown[name] = view.data(task[name]) end
+  for _, name in ipairs(DATA) do
+    if fields[name] and task[name] ~= nil then
+      local size
+      shown[name], size = data_up_to(most or math.huge, task[name])
+      if size then
+        shown.larger = shown.larger or {}
+        shown.larger[name] = size
+      end
     end
   end
   return shown

@@ -1,6 +1,7 @@
 -- ltsh.http.server: routes, requests and answers, on core.http_server.
 local core = require "ltsh.core"
 local check = require "ltsh.check_args"
+local event_text = require "ltsh.http_events"
 local json = require "ltsh.core".json
 local log = require "ltsh.core".log
 
@@ -173,27 +174,6 @@ local function file_answer(request, answer)
 end
 
 local EVENTS = { ["Content-Type"] = "text/event-stream", ["Cache-Control"] = "no-store", ["X-Accel-Buffering"] = "no" }
-
-local function event_text(event)
-  if type(event) == "string" then event = { data = event } end
-  check.table("send", "its argument", event)
-  local lines = {}
-  for _, name in ipairs { "event", "id" } do
-    local value = event[name]
-    if value ~= nil then
-      value = tostring(value)
-      if value:find "[%z\r\n]" then error(("send: %s must be a text of one line"):format(name), 0) end
-      lines[#lines + 1] = name .. ": " .. value
-    end
-  end
-  if event.retry ~= nil then lines[#lines + 1] = ("retry: %d"):format(event.retry) end
-  if event.comment ~= nil then lines[#lines + 1] = ": " .. tostring(event.comment):gsub("[\r\n]+", " ") end
-  if event.data ~= nil then
-    local data = type(event.data) == "string" and event.data or json.encode(event.data)
-    for line in (data:gsub("\r\n?", "\n") .. "\n"):gmatch "([^\n]*)\n" do lines[#lines + 1] = "data: " .. line end
-  end
-  return table.concat(lines, "\n") .. "\n\n"
-end
 
 local function status_of(answer, default)
   local status = answer.status or default
@@ -447,7 +427,10 @@ local function server(options)
   end
 
   function methods.events(_, events, stream)
-    return events(function(event) return stream:send(event_text(event)) end)
+    return events(function(event)
+      local prepared = type(event) == "table" and event.prepared -- the console's: several, made once for many streams
+      return stream:send(prepared or event_text(event))
+    end)
   end
 
   local ok, made = pcall(core.http_server, made_of, methods)

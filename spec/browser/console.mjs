@@ -95,6 +95,8 @@ const tries = {
   async "keeps what is selected, focused and scrolled to while it is live"() {
     const page = await open();
     await row(page, "good").waitFor();
+    await eventually("the list is fetched anew as the stream opens", () => page.evaluate(() =>
+      performance.getEntriesByType("resource").filter((entry) => entry.name.includes("/tasks?")).length >= 2));
     const box = row(page, "good").locator("input");
     await box.check();
     await page.evaluate(() => { document.querySelector("#text").focus(); window.scrollTo(0, 120); });
@@ -152,7 +154,105 @@ const tries = {
   },
 };
 
-const other_tries = { token: {}, million: {}, proxy: {}, hosts: {} };
+Object.assign(tries, {
+  async "shows the same after a reload, back, and in a link that was sent"() {
+    const page = await open();
+    await row(page, "good").waitFor();
+    await page.selectOption("#status", "success");
+    await eventually("filtered", async () => page.url().includes("status=success") && await row(page, "many-1").count() === 0);
+    await page.selectOption("#order", "oldest");
+    await row(page, "good").getByRole("button").click();
+    await page.locator("#task h2", { hasText: "good" }).waitFor();
+    const sent = page.url().slice(address.length);
+    await page.reload();
+    for (const each of [page, await open(sent)]) {
+      await each.locator("#task h2", { hasText: "good" }).waitFor();
+      check(await each.inputValue("#status") === "success" && await each.inputValue("#order") === "oldest", "the filter is lost");
+      check(await each.locator("#rows .status:not(.success)").count() === 0, "others are shown");
+    }
+    await page.context().close();
+  },
+  async "says what cannot be done, and shows how it is"() {
+    const page = await open("?text=gone");
+    await page.request.post(address + "api/v1/schedulers/orders/tasks", { data: { id: "gone", item: {} } });
+    await page.reload();
+    await row(page, "gone").locator(".status.success").waitFor();
+    await row(page, "gone").locator("input").check();
+    await page.request.delete(address + "api/v1/schedulers/orders/tasks/gone"); // by another
+    await page.locator("#bulk").getByRole("button", { name: "Retry" }).click();
+    await page.locator("#message", { hasText: "no such task" }).waitFor();
+    await page.locator("#empty").waitFor();
+    await page.context().close();
+  },
+  async "goes by the host's clock"() {
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    await page.clock.install({ time: new Date(Date.now() - 2 * 3600 * 1000) });
+    await page.goto(address + "?text=good");
+    await row(page, "good").waitFor();
+    await page.clock.runFor(2000);
+    const when = await row(page, "good").locator(".when").textContent();
+    check(/ ago$/.test(when) && !/ h /.test(when) && !when.includes("-"), "it began " + when);
+    check(/\d:\d\d/.test(await row(page, "good").locator("time").getAttribute("title")), "the exact time is not in its title");
+    await context.close();
+  },
+  async "opens the stream anew when a proxy has refused it"() {
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    let refused = 0;
+    await page.route("**/api/v1/events", (route) => {
+      if (refused++ < 2) route.fulfill({ status: 502, contentType: "text/html", body: "bad gateway" });
+      else route.continue();
+    });
+    await page.goto(address);
+    await eventually("it says so", async () => (await page.textContent("#live")).startsWith("not live"));
+    await eventually("live", async () => await page.textContent("#live") === "live");
+    check(refused === 3, "it was asked " + refused + " times");
+    await context.close();
+  },
+  async "writes a line over as a program does, and tells its streams apart"() {
+    const page = await open("?s=builds&task=build");
+    await page.locator("#task pre .stderr", { hasText: "careful" }).waitFor();
+    const text = await page.locator("#task pre").first().textContent();
+    check(text.includes("90 %") && !text.includes("10 %"), "the line is not written over");
+    await page.context().close();
+  },
+  async "shows the beginning of what is large, and all of it when asked"() {
+    const page = await open("?text=large");
+    await row(page, "large").getByRole("button").click();
+    const button = page.locator("#task").getByRole("button", { name: /Show all 3,000,0/ });
+    await button.waitFor();
+    check((await page.locator("#task pre:visible").first().textContent()).length < 70000, "all of it is shown");
+    await button.click();
+    await eventually("all of it", async () => (await page.locator("#task pre:visible").first().textContent()).length > 2999999);
+    await page.context().close();
+  },
+  async "retries all that failed, after a question that says how many, and may be halted"() {
+    const page = await open();
+    const failed = async () => (await (await page.request.get(address + "api/v1/schedulers/orders/tasks?status=failed&limit=1")).json()).total;
+    const count = await failed();
+    check(count > 0, "nothing has failed");
+    await page.click("#retry-failed");
+    await page.locator("#question", { hasText: `Retry ${count.toLocaleString()} tasks?` }).waitFor();
+    await page.click("#yes");
+    await eventually("retried", async () => (await page.request.get(address + "api/v1/schedulers/orders").then((answer) => answer.json())).stats.failed >= 2 * count);
+    let asked = 0;
+    await page.route("**/bulk", async (route) => { // as if there were no end to it
+      asked++;
+      await new Promise((done) => setTimeout(done, 100));
+      route.fulfill({ status: 200, contentType: "application/json", body: '{"done": 500, "failed": [], "left": 1, "next": "1"}' });
+    });
+    await page.click("#retry-failed");
+    await page.click("#yes");
+    await page.locator("#work", { hasText: "Retried 1,000" }).waitFor();
+    await page.click("#halt");
+    await page.locator("#message", { hasText: "halted" }).waitFor();
+    check(asked < 20, "it went on");
+    await page.context().close();
+  },
+});
+
+const other_tries = { watch: {}, token: {}, million: {}, proxy: {}, hosts: {} };
 
 other_tries.token["asks for the token, keeps it out of the address, and goes on where it was"] = async () => {
     const page = await open("?status=success");
@@ -221,6 +321,17 @@ other_tries.proxy["is used below a path, and asks where nothing comes by itself"
   await row(page, "elsewhere").locator(".status.success").waitFor();
   await page.click("#logout");
   await page.locator("#login").waitFor();
+};
+
+other_tries.watch["has nothing to press that would change something"] = async () => {
+  const page = await open();
+  await row(page, "good").waitFor();
+  await row(page, "good").getByRole("button").click();
+  await page.locator("#task h2", { hasText: "good" }).waitFor();
+  for (const name of ["Pause", "Retry", "Stop", "Delete", "Add a task", "Retry all failed"]) {
+    check(await page.getByRole("button", { name, exact: true }).filter({ visible: true }).count() === 0, "there is " + name);
+  }
+  check(await page.locator("input[type=checkbox]:visible").count() === 0, "rows can be selected");
 };
 
 other_tries.hosts["shows the hosts on a queue"] = async () => {

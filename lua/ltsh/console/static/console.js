@@ -322,27 +322,57 @@ function ask_whether(question) {
 
 const ING = { retry: "Retried", stop: "Stopped", delete: "Deleted" };
 
+const title_of = (action) => action[0].toUpperCase() + action.slice(1);
+
+// One request after the other, until there is no more or it is halted. `next()`: what is asked for; `has_more(answer)`.
+async function act_in_steps(action, next, has_more) {
+  let done = 0, failed = [], more = true;
+  state.halt = false;
+  try {
+    while (more && !state.halt) {
+      const answer = JSON.parse(await ask("POST", base() + "/bulk", next()));
+      done += answer.done;
+      failed = failed.concat(answer.failed);
+      more = has_more(answer);
+      $("work-done").textContent = `${ING[action]} ${done.toLocaleString()} …`;
+      $("work").hidden = false;
+    }
+  } finally {
+    $("work").hidden = true;
+    state.selected.clear();
+    state.every = false;
+    await fetch_list();
+  }
+  const halted = more ? "; halted" : "", first = failed[0];
+  if (failed.length || halted) {
+    say(`${ING[action]} ${done.toLocaleString()}${halted}` + (first ? `; ${failed.length} not: ${first.id}: ${first.error}` : ""));
+  }
+}
+
+// All that match, as they are now.
+async function act_on_filter(action, filter) {
+  const seen = await get(base() + "/tasks?limit=1&" + new URLSearchParams(filter));
+  if (!seen.tasks.length) { say("There are no such tasks."); return; }
+  const count = seen.total === null ? "all that match" : seen.total.toLocaleString();
+  if (!await ask_whether(`${title_of(action)} ${count} tasks?`)) return;
+  let after;
+  await act_in_steps(action, () => ({ action, filter, as_of: seen.as_of, after }), (answer) => {
+    after = answer.next;
+    return after !== null;
+  });
+}
+
 async function act_on_many(action) {
   const ids = [...state.selected];
-  const count = state.every && state.total !== null ? state.total : ids.length;
-  if (action !== "retry" || count > PAGE) {
-    if (!await ask_whether(`${action[0].toUpperCase() + action.slice(1)} ${count.toLocaleString()} tasks?`)) return;
+  if (state.every) {
+    const filter = { status: state.status };
+    if (state.key) filter.key = state.key;
+    if (state.text) filter.text = state.text;
+    await act_on_filter(action, filter);
+    return;
   }
-  const filter = { status: state.status, key: state.key || undefined, text: state.text || undefined };
-  const as_of = state.asOf;
-  let done = 0, failed = [], left = 1;
-  do {
-    const body = state.every ? { action, filter, as_of } : { action, ids: ids.splice(0, 500) };
-    const answer = JSON.parse(await ask("POST", base() + "/bulk", body));
-    done += answer.done;
-    failed = failed.concat(answer.failed);
-    left = state.every ? (answer.done > 0 ? answer.left : 0) : ids.length;
-    $("selected").textContent = `${ING[action]} ${done.toLocaleString()} …`;
-  } while (left > 0);
-  state.selected.clear();
-  state.every = false;
-  await fetch_list();
-  if (failed.length) say(`${ING[action]} ${done}; ${failed.length} not: ${failed[0].id}: ${failed[0].error}`);
+  if (action !== "retry" && !await ask_whether(`${title_of(action)} ${ids.length.toLocaleString()} tasks?`)) return;
+  await act_in_steps(action, () => ({ action, ids: ids.splice(0, 500) }), () => ids.length > 0);
 }
 
 async function act_on_one(action, id) {
@@ -370,15 +400,18 @@ const open_task = failing(async (id) => {
   await show_task();
 });
 
-function data_block(name, value) {
+// `size`: there is more of it than was fetched.
+function data_block(id, name, task) {
+  const value = task.get(name), size = task.has("larger") && task.get("larger").get(name);
   if (value === undefined) return null;
   const text = typeof value === "string" ? value : show(value);
-  const block = element("pre", {}, text.slice(0, SHOWN));
-  const more = text.length > SHOWN ? element("button", { type: "button", onclick: () => {
-    block.textContent = text;
+  const block = element("pre", {}, text);
+  const more = size ? element("button", { type: "button", onclick: failing(async () => {
+    const all = parse(await ask("GET", task_path(id))).get("task").get(name);
+    block.textContent = typeof all === "string" ? all : show(all);
     more.remove();
-  } }, "Show more") : null;
-  return element("section", {}, element("h2", {}, name), block, more);
+  }) }, "Show all " + size.toLocaleString() + " bytes") : null;
+  return element("section", {}, element("h2", {}, name[0].toUpperCase() + name.slice(1)), block, more);
 }
 
 function field(list, name, value) {
@@ -412,7 +445,7 @@ async function fetch_task() {
   if (!id) return;
   let task, runs;
   try {
-    task = parse(await ask("GET", task_path(id))).get("task");
+    task = parse(await ask("GET", task_path(id) + "?most=" + SHOWN)).get("task");
     runs = (await get(task_path(id) + "/history")).runs;
   } catch (error) {
     if (error.status !== 404 || id !== state.task) throw error;
@@ -432,14 +465,57 @@ async function fetch_task() {
   const download = task.has("output") ? element("p", {}, element("a", { href: task_path(id) + "/output", download: "" }, "Download the output")) : null;
   const scrolled = $("task").scrollTop;
   $("task").replaceChildren(close_button(), element("h2", { id: "task-id" }, id), action_buttons(task) || "", list, log,
-    data_block("Item", task.get("item")) || "", data_block("Output", task.get("output")) || "", download || "",
-    data_block("Handle", task.get("handle")) || "", runs_block(runs) || "");
+    data_block(id, "item", task) || "", data_block(id, "output", task) || "", download || "",
+    data_block(id, "handle", task) || "", runs_block(runs) || "");
   $("task").scrollTop = scrolled;
   log.hidden = output.size === 0;
 }
 
 function close_button() {
   return element("button", { type: "button", id: "close", onclick: close_task }, "Close");
+}
+
+// What a task prints: what there was before, and what comes, each byte once. `at`: up to where it is shown.
+class Printed {
+  constructor(id, shown) {
+    Object.assign(this, { id, shown, at: 0, run: undefined, before: Promise.resolve() });
+    this.fetch();
+  }
+
+  // One after the other.
+  then(work) {
+    this.before = this.before.then(failing(async () => { if (state.task === this.id) await work(); }));
+  }
+
+  fetch() { this.then(() => this.catch_up()); }
+
+  hear(piece) {
+    this.then(async () => {
+      if (piece.run !== this.run || piece.offset > this.at) await this.catch_up();
+      this.add(piece);
+    });
+  }
+
+  async catch_up() {
+    const kept = await get(task_path(this.id) + "/log?as=pieces&offset=" + this.at);
+    if (kept.run !== undefined && kept.run !== this.run) {
+      const again = this.run !== undefined && this.at > 0;
+      this.run = kept.run;
+      this.shown.clear();
+      this.at = 0;
+      if (again) return this.catch_up();
+    }
+    if (kept.pieces.length && kept.pieces[0].offset > this.at) this.at = kept.pieces[0].offset; // what was before is not kept
+    for (const piece of kept.pieces) this.add(piece);
+  }
+
+  add(piece) {
+    if (piece.offset < this.at || (piece.run !== undefined && piece.run !== this.run)) return;
+    const text = piece.text !== undefined ? piece.text : "\uFFFD";
+    this.at = piece.offset + (piece.text !== undefined ? new TextEncoder().encode(text).length : atob(piece.$bytes).length);
+    this.shown.add(text, piece.stream);
+    if (this.shown.element.parentNode) this.shown.element.parentNode.hidden = false;
+  }
 }
 
 async function show_task() {
@@ -450,19 +526,14 @@ async function show_task() {
   const id = state.task;
   output = new Output(element("pre", { tabIndex: 0, "aria-label": "Output" }));
   await fetch_task();
-  const kept = await ask("GET", task_path(id) + "/log");
   if (id !== state.task) return;
-  if (kept) output.add(kept, "stdout");
-  output.element.parentNode.hidden = output.size === 0;
+  const printed = new Printed(id, output);
   if ($("close")) $("close").focus();
   const query = new URLSearchParams({ scheduler: state.name, task: id });
   live_output = new Live("api/v1/events?" + query, (name, data) => {
-    if (name === "output" && data.id === state.task) {
-      output.add(data.text !== undefined ? data.text : "\uFFFD", data.stream);
-      if (output.element.parentNode) output.element.parentNode.hidden = false;
-    } else if (name === "task" || name === "resync") {
-      refresh_task();
-    }
+    if (name === "output" && data.id === id) printed.hear(data);
+    else if (name === "hello" || name === "resync") printed.fetch();
+    if (name === "task" || name === "resync") refresh_task();
   }, () => {});
 }
 
@@ -620,6 +691,8 @@ $("every").addEventListener("click", () => { state.every = true; draw_pages(); $
 for (const button of document.querySelectorAll("#bulk [data-action]")) {
   button.addEventListener("click", failing(() => act_on_many(button.dataset.action)));
 }
+$("halt").addEventListener("click", () => { state.halt = true; });
+$("retry-failed").addEventListener("click", failing(() => act_on_filter("retry", { status: "failed" })));
 $("pause").addEventListener("click", failing(async () => {
   const one = state.schedulers.find((each) => each.name === state.name);
   await ask("POST", base() + (one.paused ? "/resume" : "/pause"), {});
