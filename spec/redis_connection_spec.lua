@@ -6,6 +6,7 @@ local certificates = require "spec.support.certificates"
 local redis = require "spec.support.redis"
 local run = require "spec.support.run"
 local scene = require "spec.support.scene"
+local Socket = require "spec.support.socket"
 local Wire = require "spec.support.wire"
 
 local wires = {}
@@ -182,6 +183,7 @@ describe("a server that is not there", function()
     assert.is_true(tonumber(children.silent.stdout:match "made ([%d.]+)") < 5)
     refused:accept()
     silent:pass()
+    silent:cut()
     for name, words in pairs { refused = "connection refused", silent = "does not answer in time" } do
       local child = children[name]
       child:expect "ran %d+"
@@ -348,7 +350,7 @@ describe("answers that come later than they are waited for", function()
     local starts = {}
     local scheduler = scene.open(function(task)
       starts[task.id] = (starts[task.id] or 0) + 1
-      if task.attempts == 1 then error("once", 0) end
+      if task.attempts == 1 then return nil, "once" end
     end, {
       container = connect { url = between.url, lease = 2, keep = { success = 0.001 } }, limit = 8, max_retries = 3,
       backoff = 0.01,
@@ -505,13 +507,15 @@ describe("a cluster", function()
 end)
 
 describe("a server that can do nothing for now", function()
-  -- What a server says, and how it comes to say that, and not any more.
+  -- What a server says, and how it comes to say that, and not any more; `cut`: it cuts the connection first.
   local cases = {
     LOADING = {
+      cut = true,
       breaks = function(server)
-        for i = 1, 40 do server:cli("SET", "other" .. i, "x") end
-        server:cli("SAVE")
-        server:kill()
+        server:cli("CONFIG", "SET", "rdbcompression", "no")
+        for i = 1, 40 do server:cli("SET", "other" .. i, ("x"):rep(2000)) end -- it looks up now and then only
+        server:cli("SHUTDOWN", "SAVE")
+        server.child:wait()
         server.options = { "--key-load-delay", "50000", "--loading-process-events-interval-bytes", "1024" }
         server.ready = "Server initialized"
         server:restart()
@@ -556,18 +560,16 @@ describe("a server that can do nothing for now", function()
       mends = function(server) server:cli("REPLICAOF", "NO", "ONE") end,
     },
     ["max number of clients"] = {
+      cut = true,
       breaks = function(server)
-        server:cli("CONFIG", "SET", "maxclients", "1")
-        server:cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-        server:cli("CLIENT", "KILL", "TYPE", "pubsub")
-        server.other = uv.new_tcp()
-        server.other:connect("127.0.0.1", server.port)
+        server.other = Socket.open(server.port)
+        server.other:send "CONFIG SET maxclients 1\r\nCLIENT KILL TYPE normal SKIPME yes\r\n"
+        server.other:expect "OK\r\n:%d+\r\n"
       end,
       mends = function(server)
+        server.other:send "CONFIG SET maxclients 100\r\n"
+        server.other:expect "OK\r\n:%d+\r\n%+OK"
         server.other:close()
-        scene.eventually("there is room", function()
-          return server:cli("CONFIG", "SET", "maxclients", "100") == "OK"
-        end)
       end,
     },
   }
@@ -580,16 +582,23 @@ describe("a server that can do nothing for now", function()
         local child = host(server.url, {})
         child:expect "ran %d+"
         case.breaks(server)
-        child:expect(says, "stderr")
+        child:expect(case.cut and "the connection was cut" or says, "stderr")
+        if case.cut then
+          scene.eventually("it says so", function()
+            local asked, answer = pcall(Socket.ask, server.port, "GET x\r\nQUIT\r\n")
+            return asked and answer:find(says, 1, true)
+          end)
+        end
         case.mends(server)
         child:expect("the store is back", "stderr")
         child.runs()
         assert.equal(2, #child.log(), child.stderr)
         child.over()
+        return true
       end)
     end
     for says, job in pairs(jobs) do
-      local fine, message = pcall(job.wait, job)
+      local fine, message = job:wait()
       assert(fine, says .. ": " .. tostring(message))
     end
   end)

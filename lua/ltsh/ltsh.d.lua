@@ -633,13 +633,21 @@ function ltsh.container.priority(options) end
 ---@return ltsh.Container
 function ltsh.container.sqlite(options) end
 
+---@class ltsh.RedisTls
+---@field ca? string A file in PEM: whose certificates are trusted (default: the system's authorities).
+---@field cert? string A file in PEM: the certificate of this host, for servers that want one; with `key`.
+---@field key? string A file in PEM: its key, without a password.
+---@field name? string Whom the server's certificate must be for (default: the host).
+
 ---@class ltsh.RedisOptions
----@field url string redis://[user:password@]host[:port][/database] or unix:///path[?db=N].
+---@field url string|string[] redis://[user:password@]host[:port][/database], rediss:// for TLS, or unix:///path[?db=N]; a list: nodes of a Cluster, or a master and its replicas, tried in turn.
+---@field sentinels? string[] Addresses of sentinels; the host of `url` is the name of the master then.
+---@field tls? ltsh.RedisTls For rediss://: what is trusted, and who this host is.
 ---@field queue? string The name of the queue on that server (default "default").
 ---@field keep? ltsh.KeepSeconds How long tasks are kept after their end.
 ---@field lease? number Seconds after which the tasks of a host that does not renew its lease are another's (default 15).
 
----On a Redis server: schedulers of any machine share the queue.
+---On a Redis server: schedulers of any machine share the queue. Waits for the first attempt to connect: raises when the server refuses this host; else goes on trying.
 ---@param options ltsh.RedisOptions
 ---@return ltsh.Container
 function ltsh.container.redis(options) end

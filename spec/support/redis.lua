@@ -101,7 +101,6 @@ end
 
 --- A sentinel that watches this server as "mymaster"; a failover takes a second.
 function redis.sentinel(master)
-  local sentinel
   local function arguments(self)
     local file = assert(io.open(self.folder .. "/sentinel.conf", "w"))
     file:write(("sentinel monitor mymaster 127.0.0.1 %d 1\nsentinel down-after-milliseconds mymaster 300\n" ..
@@ -109,7 +108,8 @@ function redis.sentinel(master)
     file:close()
     return { self.folder .. "/sentinel.conf", "--sentinel", "--port", tostring(self.port), "--dir", self.folder }
   end
-  sentinel = redis.start({}, { arguments = arguments, ready = "%+monitor master" })
+  local sentinel = redis.start({}, { arguments = arguments, ready = "%+monitor master" })
+  sentinel:cli("SENTINEL", "DEBUG", "info-period", "200", "publish-period", "200", "ping-period", "100")
   return sentinel
 end
 
