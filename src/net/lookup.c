@@ -85,8 +85,11 @@ static bool start_thread(struct lt_lookup *lookup)
 static void is_done(uv_poll_t *poll, int status, int events)
 {
     struct lt_lookup *lookup = lt_container_of(poll, struct lt_lookup, hears);
+    uint64_t count;
     (void)status;
     (void)events;
+    if (read(lookup->event, &count, sizeof count) < 0)
+        return; /* not yet */
     uv_poll_stop(poll);
     lookup->is_done = true;
     lookup->done(lookup->arg);
