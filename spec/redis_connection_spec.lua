@@ -610,6 +610,21 @@ describe("a server that can do nothing for now", function()
     server:cli("CONFIG", "SET", "min-replicas-to-write", "0")
     assert.equal("success", scheduler:wait(assert(scheduler:add { id = "a" })).status)
   end)
+
+  it("takes no more tasks when its memory is full, and lets others end", function()
+    local server, door = redis.start(), scene.door()
+    local scheduler = scene.open(door.pass, { container = connect { url = server.url, lease = 3 }, limit = 4 })
+    for i = 1, 4 do scheduler:add { id = tostring(i) } end
+    scene.eventually("they run", function() return door.waiting == 4 end)
+    server:cli("CONFIG", "SET", "maxmemory", "1")
+    local id, message, code = scheduler:add { id = "more" }
+    assert.same({ nil, "full" }, { id, code })
+    assert.truthy(message:find "^OOM ", message)
+    door.is_open = true
+    for i = 1, 4 do assert.equal("success", scheduler:wait(tostring(i)).status) end
+    server:cli("CONFIG", "SET", "maxmemory", "0")
+    assert.equal("success", scheduler:wait(assert(scheduler:add { id = "more" })).status)
+  end)
 end)
 
 describe("a server that may lose tasks", function()

@@ -1114,6 +1114,10 @@ operations["-"] = function()
   return "ok"
 end
 
+-- A server whose memory is full refuses what grows, unless the script has given something back before: only adds are to be
+-- refused, so that what runs can end and goes on living.
+if ARGV[at + 1] ~= "a" then call("HDEL", meta, "") end
+
 local answers = {}
 while at < #ARGV do
   answers[#answers + 1] = operations[arg()]()
