@@ -375,7 +375,6 @@ function ltsh.scheduler(options) end
 ---@field callback_timeout? number Seconds that one call of any other Lua method or handler may take (default 30).
 ---@field max_stall? number Seconds that Lua code may hold the loop where it cannot be preempted (default 0.25).
 ---@field shutdown_grace? number Seconds that running tasks have to end when the process ends (default 10).
----@field on_lease_lost? "stop"|"continue" For containers that several hosts share: what becomes of work whose lease cannot be renewed (default "stop": it is ended before another host may begin it); "continue": it goes on, and its end counts if nobody has taken it over.
 ---@field on_shutdown? "stop"|"leave" What becomes of tasks that outlast it (default "stop"); "leave": durable ones go on without the host.
 
 ---@class ltsh.SchedulerOptions: ltsh.ChangeableOptions
@@ -385,6 +384,7 @@ function ltsh.scheduler(options) end
 ---@field name? string In logs and metrics (default "scheduler-N").
 ---@field callback? boolean|ltsh.LuaReceiver true: the actuator pushes changes (default if it has `attach`); or a receiver.
 ---@field finished_size? integer Length of the finished list; 0: none (default 10000).
+---@field on_lease_lost? "stop"|"continue" For containers that several hosts share: what becomes of work whose lease cannot be renewed (default "stop": it is ended before another host may begin it); "continue": it goes on, and its end counts if nobody has taken it over.
 ---@field keep? ltsh.Keep Ended tasks that `get` still knows, in memory containers.
 
 ---What can happen to a task, see `scheduler:on`.
