@@ -40,6 +40,18 @@ local function all_succeed(scheduler, count)
   eventually("all of them end", function() return scheduler:count { status = "success" } == count end)
 end
 
+-- A task that takes so many seconds, and how many ran at once at most.
+local function counted(seconds)
+  local work, now_running = { most = 0 }, 0
+  function work.run()
+    now_running = now_running + 1
+    work.most = math.max(work.most, now_running)
+    ltsh.sleep(seconds)
+    now_running = now_running - 1
+  end
+  return work
+end
+
 describe("ltsh.container.redis", function()
   lazy_teardown(redis.stop)
   after_each(scene.close)
@@ -58,18 +70,12 @@ describe("ltsh.container.redis", function()
     end)
 
     it("global_limit, as it was set last, whatever a host was given that comes later", function()
-      local queue, most, now_running = redis.queue(), 0, 0
-      local function work()
-        now_running = now_running + 1
-        most = math.max(most, now_running)
-        ltsh.sleep(0.01)
-        now_running = now_running - 1
-      end
-      local one = open(queue, work, { limit = 10, global_limit = 4 })
-      local two = open(queue, work, { limit = 10, global_limit = 4 })
+      local queue, work = redis.queue(), counted(0.01)
+      local one = open(queue, work.run, { limit = 10, global_limit = 4 })
+      local two = open(queue, work.run, { limit = 10, global_limit = 4 })
       add_many(one, 40)
       all_succeed(two, 40)
-      assert.equal(4, most)
+      assert.equal(4, work.most)
       two:set { global_limit = 1 }
       local other = host(queue, [[
         local scheduler = ltsh.scheduler {
@@ -82,28 +88,22 @@ describe("ltsh.container.redis", function()
       other:expect "ready"
       other:expect("the queue has other limits than this scheduler was given", "stderr")
       other:kill "sigterm"
-      assert.matches("global_limit 1 instead of 6", other:wait().stderr)
-      most = 0
+      assert.matches("queue=" .. queue:gsub("%p", "%%%0") .. ".*global_limit 1 instead of 6", other:wait().stderr)
+      work.most = 0
       local list = {}
       for i = 1, 20 do list[i] = { id = "again" .. i } end
       assert(one:add_all(list))
       all_succeed(two, 60)
-      assert.equal(1, most)
+      assert.equal(1, work.most)
     end)
 
     it("a number as key_limit", function()
-      local queue, most, now_running = redis.queue(), 0, 0
-      local function work()
-        now_running = now_running + 1
-        most = math.max(most, now_running)
-        ltsh.sleep(0.005)
-        now_running = now_running - 1
-      end
-      local one = open(queue, work, { limit = 10, key_limit = 2 })
-      open(queue, work, { limit = 10, key_limit = 2 })
+      local queue, work = redis.queue(), counted(0.005)
+      local one = open(queue, work.run, { limit = 10, key_limit = 2 })
+      open(queue, work.run, { limit = 10, key_limit = 2 })
       add_many(one, 30, { key = "k" })
       all_succeed(one, 30)
-      assert.equal(2, most)
+      assert.equal(2, work.most)
     end)
   end)
 

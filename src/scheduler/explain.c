@@ -61,6 +61,18 @@ static void say_holders(struct text *text, const struct lt_scheduler *s, const s
         say(text, " and %u more", count - MOST_HOLDERS);
 }
 
+static uint32_t count_holders(const struct lt_scheduler *s, const struct lt_bytes *key)
+{
+    const struct lt_run_list *lists[] = {&s->active, &s->to_start};
+    uint32_t count = 0;
+    for (int i = 0; i < 2; i++) {
+        const struct lt_run *run;
+        TAILQ_FOREACH(run, lists[i], link)
+            count += same_key(key, lt_task_key(run->work.task));
+    }
+    return count;
+}
+
 static void say_ahead(struct text *text, const struct lt_scheduler *s, const struct lt_task *task)
 {
     const struct lt_container *container = s->config.container;
@@ -75,6 +87,10 @@ static const char *explain_key(struct text *text, const struct lt_scheduler *s, 
 {
     struct lt_key_state state;
     lt_limiter_look(&s->limiter, key, &state);
+    if (s->limiter.limits.shared_key_limit > 0) { /* the container's: what this scheduler runs of it is a part */
+        state.limit = s->limiter.limits.shared_key_limit;
+        state.running = count_holders(s, key);
+    }
     if (state.limit == 0) {
         say(text, "the key '%s' may have none running now: its limit is 0", key->data);
         return "key";
@@ -92,31 +108,12 @@ static const char *explain_key(struct text *text, const struct lt_scheduler *s, 
     return NULL;
 }
 
-/* A limit that the container keeps: what this scheduler runs of the key is a part of it. */
-static const char *explain_shared_key(struct text *text, const struct lt_scheduler *s, const struct lt_bytes *key)
-{
-    uint32_t limit = s->limiter.limits.shared_key_limit, running = 0;
-    const struct lt_run_list *lists[] = {&s->active, &s->to_start};
-    for (int i = 0; limit > 0 && i < 2; i++) {
-        const struct lt_run *run;
-        TAILQ_FOREACH(run, lists[i], link)
-            running += same_key(key, lt_task_key(run->work.task));
-    }
-    if (limit == 0 || running < limit)
-        return NULL;
-    say(text, "the key '%s' is full: %u of %u run", key->data, running, limit);
-    say_holders(text, s, key);
-    return "key";
-}
-
 static const char *explain_limits(struct text *text, const struct lt_scheduler *s, const struct lt_task *task)
 {
     const struct lt_limiter *limiter = &s->limiter;
     uint32_t capacity = s->config.actuator->capacity;
     struct lt_bytes *key = lt_task_key(task);
     const char *code = key != NULL ? explain_key(text, s, key) : NULL;
-    if (code == NULL && key != NULL)
-        code = explain_shared_key(text, s, key);
     if (code != NULL)
         return code;
     if (limiter->running >= limiter->limits.slots) {

@@ -25,8 +25,8 @@ struct lt_limits {
     uint32_t slots;
     uint32_t global_slots; /* over all schedulers on the queue: for the container to keep. 0: none */
     struct lt_rate rate;
-    /* The rate, and the limit of each key, of a container with ops->keeps_limits, which holds them over all schedulers on
-     * the queue. 0: none. What is below is none then. */
+    /* The same two, kept by a container with ops->keeps_limits over all schedulers on the queue; `rate` and `key_limit` are
+     * none then. 0: none. */
     struct lt_rate shared_rate;
     uint32_t shared_key_limit;
     struct lt_rate key_rate;

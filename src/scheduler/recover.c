@@ -192,7 +192,7 @@ static void recover_all(struct lt_timer *timer)
     lt_reply_end(&s->recover.reply);
 }
 
-void lt_recover_store_up(struct lt_scheduler *s)
+void lt_recover_at_once(struct lt_scheduler *s)
 {
     if (lt_timer_active(&s->recover_again))
         lt_timer_start(s->loop, &s->recover_again, lt_loop_now(s->loop), recover_all);

@@ -105,6 +105,8 @@ static void on_news(void *arg, const struct lt_news *news)
         break;
     case LT_NEWS_AVAILABLE:
         lt_store_available(s, news->on, news->why);
+        if (news->on)
+            lt_recover_at_once(s);
         break;
     }
 }

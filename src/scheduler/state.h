@@ -325,7 +325,7 @@ void lt_claim_close(struct lt_scheduler *s);
 void lt_recover_open(struct lt_scheduler *s);
 void lt_recover_take(struct lt_scheduler *s, const struct lt_claimed *items, uint32_t count); /* those taken over */
 void lt_recover_hurry(struct lt_scheduler *s);
-void lt_recover_store_up(struct lt_scheduler *s); /* one that failed is tried again at once */
+void lt_recover_at_once(struct lt_scheduler *s); /* if it failed, and waits to be tried again */
 
 /* forget.c */
 void lt_forget(struct lt_scheduler *s, struct lt_task *task); /* the container keeps it no longer */

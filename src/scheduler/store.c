@@ -100,7 +100,6 @@ static void store_came_up(struct lt_scheduler *s)
            LT_N("seconds", lt_loop_wall(s->loop) - store->down_since));
     lt_store_retry_all(s);
     retry_updates(s);
-    lt_recover_store_up(s);
     s->work = s->unlooked = true;
     lt_room(s);
     lt_pump_post(s);

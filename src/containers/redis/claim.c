@@ -5,7 +5,6 @@
 #include <sys/random.h>
 
 #include "base/alloc.h"
-#include "base/log.h"
 #include "containers/redis/container_state.h"
 #include "containers/redis/record.h"
 
@@ -48,30 +47,6 @@ static void take_expired(const struct lt_redis *redis, const redisReply *list, s
     }
 }
 
-/* The queue remembers its limits: a host that was given others says so, once. */
-static void note_limits(struct lt_redis *redis, const char *differ)
-{
-    if (differ == NULL || strncmp(differ, redis->limits_differ, sizeof redis->limits_differ - 1) == 0)
-        return;
-    snprintf(redis->limits_differ, sizeof redis->limits_differ, "%s", differ);
-    if (differ[0] != '\0')
-        lt_log(LT_LOG_WARN,
-               "the queue has other limits than this scheduler was given: the queue's hold, set{} changes them",
-               LT_S("queue", redis->options.queue), LT_S("limits", differ));
-}
-
-/* What this host runs, as it knows. Answers come in the order of what was asked, so the queue knows the same as of a claim,
- * unless something was lost. */
-static uint64_t known_runs(const struct lt_redis *redis)
-{
-    uint32_t position = 0;
-    uint64_t count = 0;
-    const struct lt_redis_run *run;
-    while ((run = lt_map_next(&redis->runs, &position)) != NULL)
-        count += !run->forsaken;
-    return count;
-}
-
 static void claimed(struct lt_redis_request *request)
 {
     struct lt_redis *redis = request->user;
@@ -91,46 +66,15 @@ static void claimed(struct lt_redis_request *request)
         op->due = UINT64_MAX;
         take_claimed(redis, lt_redis_element(reply, 5), is_one(reply, 7), &op->claimed);
         take_expired(redis, lt_redis_element(reply, 6), &op->expired);
-        note_limits(redis, lt_redis_text(reply, 8));
+        lt_redis_note_limits(redis, lt_redis_text(reply, 8));
         const redisReply *mine = lt_redis_element(reply, 9);
-        bool unknown = mine != NULL && mine->integer >= 0 && (uint64_t)mine->integer != known_runs(redis);
+        bool unknown = mine != NULL && mine->integer >= 0 && !lt_redis_has_runs(redis, mine->integer);
         op->waits = op->waits || unknown;
         if (unknown || redis->compare_again)
             lt_redis_compare_runs(redis);
         lt_reply_ok(&op->reply);
     }
     lt_redis_request_free(request);
-}
-
-static void put_full_key(void *arg, struct lt_bytes *key)
-{
-    lt_redis_put(arg, key->data, key->len);
-}
-
-static void count_key(void *arg, struct lt_bytes *key)
-{
-    (void)key;
-    ++*(unsigned *)arg;
-}
-
-/* The limits as data: what the server cannot ask, it is told. */
-static void put_limits(const struct lt_redis *redis, struct lt_redis_request *request, struct lt_limiter *limiter)
-{
-    enum { MOST_FULL = 1000 };
-    const struct lt_limits *limits = &limiter->limits;
-    bool once = limits->key_limit_fn != NULL || limits->key_rate.per > 0;
-    unsigned full = 0;
-    lt_redis_put_number(request, limits->global_slots);
-    lt_redis_put_number(request, limits->shared_key_limit);
-    lt_redis_put_text(request, once ? "1" : "0");
-    lt_redis_put_number(request, limits->shared_rate.burst);
-    lt_redis_put_number(request, limits->shared_rate.per);
-    lt_redis_put_text(request, lt_redis_may_take_over(redis->link) ? "1" : "0");
-    if (once)
-        lt_limiter_full_keys(limiter, MOST_FULL, count_key, &full);
-    lt_redis_put_number(request, full);
-    if (once)
-        lt_limiter_full_keys(limiter, MOST_FULL, put_full_key, request);
 }
 
 /* Ends that go with this claim: each that is stored makes room for one more. */
@@ -152,7 +96,7 @@ void lt_redis_claim(struct lt_container *container, struct lt_claim_op *op)
     put_token(request);
     lt_redis_put_text(request, redis->host);
     lt_redis_put_number(request, op->limit);
-    put_limits(redis, request, op->limiter);
+    lt_redis_put_limits(redis, request, op->limiter);
     request->weight = op->limit + op->end_count < 100 ? op->limit + op->end_count : 100;
     request->claims = true;
     lt_redis_send(redis->link, request);

@@ -15,115 +15,6 @@
 static const double PRUNE = 1; /* seconds between two steps of forgetting, while there is something to forget */
 static const double PRUNE_IDLE = 30;
 
-struct lt_redis *lt_redis_of(struct lt_container *container)
-{
-    return lt_container_of(container, struct lt_redis, base);
-}
-
-/* Requests. */
-
-struct lt_redis_request *lt_redis_request(struct lt_redis *redis, const char *operation, void *op,
-                                          void (*done)(struct lt_redis_request *request))
-{
-    struct lt_redis_request *request = lt_zalloc(sizeof *request);
-    request->user = redis;
-    request->op = op;
-    request->done = done;
-    request->weight = 1;
-    lt_redis_put_text(request, operation);
-    return request;
-}
-
-void lt_redis_put(struct lt_redis_request *request, const void *data, size_t len)
-{
-    lt_redis_append(&request->arguments, data, len);
-    request->count++;
-}
-
-void lt_redis_put_text(struct lt_redis_request *request, const char *text)
-{
-    lt_redis_put(request, text, strlen(text));
-}
-
-void lt_redis_put_number(struct lt_redis_request *request, double number)
-{
-    char text[40];
-    snprintf(text, sizeof text, "%.6f", number);
-    lt_redis_put_text(request, text);
-}
-
-void lt_redis_put_packed(struct lt_redis_request *request, uint64_t number, size_t bytes)
-{
-    char packed[8];
-    lt_redis_pack(packed, number, bytes);
-    lt_redis_put(request, packed, bytes);
-}
-
-void lt_redis_put_optional(struct lt_redis_request *request, const struct lt_bytes *bytes)
-{
-    if (bytes == NULL) {
-        lt_redis_put(request, "", 0);
-        return;
-    }
-    struct lt_buffer text = {0};
-    lt_buffer_append(&text, "+", 1);
-    lt_buffer_append(&text, bytes->data, bytes->len);
-    lt_redis_put(request, text.data, text.len);
-    lt_buffer_free(&text);
-}
-
-const char *lt_redis_outcome(const struct lt_redis_request *request)
-{
-    const redisReply *reply = request->reply;
-    return reply != NULL && reply->type == REDIS_REPLY_STRING ? reply->str : lt_redis_text(reply, 0);
-}
-
-void lt_redis_fail(const struct lt_redis_request *request, struct lt_reply *reply)
-{
-    lt_reply_send(reply, request->code != LT_OK ? request->code : LT_ERROR,
-                  request->message != NULL ? request->message : "the Redis server's answer cannot be read");
-}
-
-static bool says(const struct lt_redis_request *request, const char *outcome)
-{
-    const char *text = lt_redis_outcome(request);
-    return text != NULL && strcmp(text, outcome) == 0;
-}
-
-/* Runs. */
-
-static const char *id_of_run(const void *object, size_t *len)
-{
-    const struct lt_redis_run *run = object;
-    *len = run->id_len;
-    return run->id;
-}
-
-struct lt_redis_run *lt_redis_find_run(const struct lt_redis *redis, const char *id, size_t len)
-{
-    return lt_map_find(&redis->runs, lt_hash(id, len), id, len);
-}
-
-void lt_redis_forget_run(struct lt_redis *redis, struct lt_redis_run *run)
-{
-    lt_map_remove(&redis->runs, lt_hash(run->id, run->id_len), run);
-    free(run);
-}
-
-void lt_redis_note_run(struct lt_redis *redis, const struct lt_task *task, uint64_t token)
-{
-    struct lt_redis_run *run = lt_redis_find_run(redis, task->data, task->id_len);
-    if (run == NULL) {
-        run = lt_zalloc(sizeof *run + task->id_len);
-        run->id_len = task->id_len;
-        memcpy(run->id, task->data, task->id_len);
-        lt_map_put(&redis->runs, task->hash, run);
-    }
-    run->run = task->run;
-    run->token = token;
-    run->forsaken = false;
-}
-
 /* Adding. */
 
 static void added(struct lt_redis_request *request)
@@ -131,12 +22,12 @@ static void added(struct lt_redis_request *request)
     struct lt_add_op *op = request->op;
     const char *id = lt_redis_text(request->reply, 1), *status = lt_redis_text(request->reply, 2);
     const redisReply *time = lt_redis_element(request->reply, 1);
-    if (says(request, "ok") && time != NULL && time->type == REDIS_REPLY_STRING && time->len == 8) {
+    if (lt_redis_answers(request, "ok") && time != NULL && time->type == REDIS_REPLY_STRING && time->len == 8) {
         double now = lt_redis_unpack_double(time->str);
         for (uint32_t i = 0; i < op->count; i++)
             lt_task_apply_added(op->tasks[i], now);
         lt_reply_ok(&op->reply);
-    } else if (says(request, "exists") && id != NULL && status != NULL) {
+    } else if (lt_redis_answers(request, "exists") && id != NULL && status != NULL) {
         char *message = status[0] == 't'    ? lt_format("task '%s' is in the list twice", id)
                         : status[0] == '\0' ? lt_format("task '%s' was added before", id)
                                             : lt_format("task '%s' exists and is %s", id,
@@ -233,17 +124,17 @@ static void changed(struct lt_redis_request *request)
     op->reply.cancel_arg = NULL;
     if (request->code == LT_OK)
         forget_if_over(redis, op);
-    if (says(request, "ok")) {
+    if (lt_redis_answers(request, "ok")) {
         lt_reply_ok(&op->reply);
-    } else if (says(request, "unknown")) {
+    } else if (lt_redis_answers(request, "unknown")) {
         char *message = lt_format("task '%s' is not known any more", op->task->data);
         lt_reply_send(&op->reply, op->token != 0 ? LT_STALE : LT_UNKNOWN, message);
         free(message);
-    } else if (says(request, "stale")) {
+    } else if (lt_redis_answers(request, "stale")) {
         char *message = lt_format("task '%s' is another host's by now", op->task->data);
         lt_reply_send(&op->reply, LT_STALE, message);
         free(message);
-    } else if (says(request, "moved")) {
+    } else if (lt_redis_answers(request, "moved")) {
         answer_moved(request, op);
     } else {
         lt_redis_fail(request, &op->reply);
@@ -295,9 +186,9 @@ static void change(struct lt_container *container, struct lt_change_op *op)
 static void updated(struct lt_redis_request *request)
 {
     struct lt_update_op *op = request->op;
-    if (says(request, "ok"))
+    if (lt_redis_answers(request, "ok"))
         lt_reply_ok(&op->reply);
-    else if (says(request, "stale"))
+    else if (lt_redis_answers(request, "stale"))
         lt_reply_send(&op->reply, LT_STALE, "the task has moved on");
     else
         lt_redis_fail(request, &op->reply);
@@ -319,9 +210,9 @@ static void update(struct lt_container *container, struct lt_update_op *op)
 static void stop_asked(struct lt_redis_request *request)
 {
     struct lt_ask_stop_op *op = request->op;
-    if (says(request, "ok"))
+    if (lt_redis_answers(request, "ok"))
         lt_reply_ok(&op->reply);
-    else if (says(request, "stale"))
+    else if (lt_redis_answers(request, "stale"))
         lt_reply_send(&op->reply, LT_STALE, "the task has moved on");
     else
         lt_redis_fail(request, &op->reply);
@@ -342,7 +233,7 @@ static void ask_stop(struct lt_container *container, struct lt_ask_stop_op *op)
 static void pause_stored(struct lt_redis_request *request)
 {
     struct lt_reply *reply = request->op;
-    if (says(request, "ok"))
+    if (lt_redis_answers(request, "ok"))
         lt_reply_ok(reply);
     else
         lt_redis_fail(request, reply);
@@ -405,43 +296,6 @@ static void prune_now(struct lt_timer *timer)
     lt_redis_send(redis->link, lt_redis_request(redis, "f", NULL, pruned));
 }
 
-/* Limits. */
-
-static void limits_set(struct lt_redis_request *request)
-{
-    struct lt_redis *redis = request->user;
-    if (request->code != LT_OK)
-        lt_log(LT_LOG_WARN, "the limits of the queue could not be set", LT_S("queue", redis->options.queue),
-               LT_S("error", request->message));
-    lt_redis_request_free(request);
-}
-
-static void put_if(struct lt_redis_request *request, bool changed, double number)
-{
-    if (changed)
-        lt_redis_put_number(request, number);
-    else
-        lt_redis_put_text(request, "");
-}
-
-static void set_limits(struct lt_container *container, const struct lt_limits *before, const struct lt_limits *after)
-{
-    struct lt_redis *redis = lt_redis_of(container);
-    const struct lt_rate *rate = &after->shared_rate;
-    bool slots = after->global_slots != before->global_slots;
-    bool key = after->shared_key_limit != before->shared_key_limit;
-    bool rates = rate->burst != before->shared_rate.burst || rate->per != before->shared_rate.per;
-    if (redis->link == NULL || !(slots || key || rates))
-        return;
-    struct lt_redis_request *request = lt_redis_request(redis, "m", NULL, limits_set);
-    put_if(request, slots, after->global_slots);
-    put_if(request, key, after->shared_key_limit);
-    put_if(request, rates, rate->burst);
-    put_if(request, rates, rate->per);
-    request->patient = true;
-    lt_redis_send(redis->link, request);
-}
-
 /* Life. */
 
 static void open_redis(struct lt_container *container, const struct lt_container_env *env)
@@ -454,27 +308,17 @@ static void open_redis(struct lt_container *container, const struct lt_container
     lt_redis_tell_down(redis);
 }
 
-static void free_runs(struct lt_redis *redis)
-{
-    uint32_t position = 0;
-    struct lt_redis_run *run;
-    while ((run = lt_map_next(&redis->runs, &position)) != NULL)
-        free(run);
-    lt_map_free(&redis->runs);
-}
-
 static void let_go(struct lt_redis *redis)
 {
     if (redis->link != NULL)
         lt_redis_link_close(redis->link);
     redis->link = NULL;
-    free_runs(redis);
+    lt_redis_free_runs(redis);
 }
 
 static void free_redis(struct lt_redis *redis)
 {
     let_go(redis);
-    free(redis->refused);
     free(redis->down);
     free(redis);
 }
@@ -531,7 +375,7 @@ static const struct lt_container_ops redis_ops = {
     .hosts = lt_redis_hosts,
     .recover = recover,
     .ask_stop = ask_stop,
-    .set_limits = set_limits,
+    .set_limits = lt_redis_set_limits,
     .pause_all = pause_all,
     .oldest = oldest,
     .key_open = lt_redis_key_open,
@@ -561,7 +405,7 @@ struct lt_container *lt_redis_container_new(struct lt_loop *loop, const struct l
     redis->options = (struct lt_redis_options){.lease = options->lease};
     memcpy(redis->options.keep, options->keep, sizeof options->keep);
     redis->prune = LT_TIMER_INIT;
-    redis->runs.key = id_of_run;
+    lt_redis_open_runs(redis);
     redis->forgets = options->keep[0] >= 0 || options->keep[1] >= 0 || options->keep[2] >= 0;
     gethostname(redis->host, sizeof redis->host - 1);
     redis->link = lt_redis_link_open(loop, &link);

@@ -2,6 +2,7 @@
 #ifndef LTSH_CONTAINERS_REDIS_CONTAINER_STATE_H
 #define LTSH_CONTAINERS_REDIS_CONTAINER_STATE_H
 
+#include "base/container_of.h"
 #include "base/map.h"
 #include "containers/redis/link.h"
 #include "containers/redis/redis.h"
@@ -22,13 +23,12 @@ struct lt_redis {
     struct lt_redis_options options;
     char host[65];
     struct lt_map runs;
-    double oldest; /* as of the last count */
+    uint32_t forsaken_runs; /* of them */
+    double oldest;          /* as of the last count */
     struct lt_timer prune;
     bool forgets;
     bool open, released;
     bool was_ready;          /* at least once */
-    bool outcome;            /* the first attempt to connect is over, */
-    char *refused;           /* and why it makes no sense to try again; or NULL */
     char *down;              /* why the server is not there; NULL: it is, or that is not known yet */
     bool paused_told;        /* what the scheduler was told */
     bool reading;            /* news are being read */
@@ -42,7 +42,10 @@ struct lt_redis {
     void *outcome_arg;
 };
 
-struct lt_redis *lt_redis_of(struct lt_container *container);
+static inline struct lt_redis *lt_redis_of(struct lt_container *container)
+{
+    return lt_container_of(container, struct lt_redis, base);
+}
 
 /* A request with this letter; and it is answered through `done`, which frees it. */
 struct lt_redis_request *lt_redis_request(struct lt_redis *redis, const char *operation, void *op,
@@ -58,13 +61,33 @@ void lt_redis_put_optional(struct lt_redis_request *request, const struct lt_byt
 /* What the answer begins with ("ok", "stale", ...), or NULL: there is none. */
 const char *lt_redis_outcome(const struct lt_redis_request *request);
 
+/* Whether it begins with that. */
+bool lt_redis_answers(const struct lt_redis_request *request, const char *outcome);
+
 /* Answers `reply` with what went wrong: the request's own failure, or an answer that is none of those expected. */
 void lt_redis_fail(const struct lt_redis_request *request, struct lt_reply *reply);
 
-/* The runs of this host. */
+/* The runs of this host (runs.c). */
 void lt_redis_note_run(struct lt_redis *redis, const struct lt_task *task, uint64_t token);
 struct lt_redis_run *lt_redis_find_run(const struct lt_redis *redis, const char *id, size_t len);
 void lt_redis_forget_run(struct lt_redis *redis, struct lt_redis_run *run);
+void lt_redis_open_runs(struct lt_redis *redis);
+void lt_redis_free_runs(struct lt_redis *redis);
+
+/* Tells the scheduler something; that the lease of a run, of all runs, is lost. */
+void lt_redis_tell(const struct lt_redis *redis, const struct lt_news *news);
+void lt_redis_tell_lost(struct lt_redis *redis, struct lt_redis_run *run);
+void lt_redis_tell_all_lost(struct lt_redis *redis);
+
+/* Asks the queue what this host runs: what it does not know of waits again. At once; or if the queue, which counted `mine` with
+ * a claim, has others: answers come in the order of what was asked, so both know the same then unless something was lost. */
+void lt_redis_compare_runs(struct lt_redis *redis);
+bool lt_redis_has_runs(const struct lt_redis *redis, long long mine);
+
+/* Limits (limits.c): told with a claim; that the queue has others, as it answers ("": it has not); set. */
+void lt_redis_put_limits(const struct lt_redis *redis, struct lt_redis_request *request, struct lt_limiter *limiter);
+void lt_redis_note_limits(struct lt_redis *redis, const char *differ);
+void lt_redis_set_limits(struct lt_container *container, const struct lt_limits *before, const struct lt_limits *after);
 
 /* Claims and recovery (claim.c). */
 void lt_redis_claim(struct lt_container *container, struct lt_claim_op *op);
@@ -85,8 +108,6 @@ void lt_redis_hear(void *arg, enum lt_redis_event event, const char *text);
 void lt_redis_tell_down(const struct lt_redis *redis);
 
 /* What the link tells (news.c). */
-void lt_redis_compare_runs(struct lt_redis *redis);
 void lt_redis_told(void *arg, enum lt_redis_event event, const char *text);
-void lt_redis_tell(const struct lt_redis *redis, const struct lt_news *news);
 
 #endif

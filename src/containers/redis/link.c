@@ -112,6 +112,11 @@ const char *lt_redis_owner(const struct lt_redis_link *link)
     return link->owner;
 }
 
+const char *lt_redis_queue(const struct lt_redis_link *link)
+{
+    return link->queue;
+}
+
 const char *lt_redis_shown(const struct lt_redis_link *link)
 {
     return link->options.servers.urls[0].shown;
@@ -133,25 +138,6 @@ static void make_owner(char *owner)
         lt_out_of_memory();
     for (size_t i = 0; i < sizeof random; i++)
         owner[i] = letters[random[i] % (sizeof letters - 1)];
-}
-
-void lt_redis_make_prefix(struct lt_redis_link *link)
-{
-    char count[16], connection[16];
-    link->prefix.len = 0;
-    snprintf(count, sizeof count, "%d", LT_REDIS_KEYS);
-    lt_redis_append_text(&link->prefix, count);
-    for (int i = 0; i < LT_REDIS_KEYS; i++) {
-        char *key = lt_redis_key(link->options.queue, i);
-        lt_redis_append_text(&link->prefix, key);
-        free(key);
-    }
-    lt_redis_append_text(&link->prefix, link->owner);
-    for (int i = 0; i < 3; i++)
-        lt_redis_append_number(&link->prefix, link->options.keep[i]);
-    snprintf(connection, sizeof connection, "%u", link->joins);
-    lt_redis_append_text(&link->prefix, connection);
-    link->prefix_count = 1 + LT_REDIS_KEYS + 1 + 3 + 1;
 }
 
 static void free_link(struct lt_redis_link *link)
@@ -226,7 +212,6 @@ struct lt_redis_link *lt_redis_link_open(struct lt_loop *loop, struct lt_redis_l
     STAILQ_INIT(&link->answered);
     STAILQ_INIT(&link->calls);
     make_owner(link->owner);
-    lt_redis_make_prefix(link);
     bool open = lt_mailbox_open(&link->to_thread);
     open = lt_mailbox_open(&link->to_loop) && open;
     if (!open || !open_thread(link)) {

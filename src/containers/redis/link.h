@@ -76,8 +76,9 @@ void lt_redis_send(struct lt_redis_link *link, struct lt_redis_request *request)
 void lt_redis_link_hold(struct lt_redis_link *link);
 void lt_redis_link_unhold(struct lt_redis_link *link);
 
-/* The name of this owner; and of the server, for logs. */
+/* The name of this owner; and of the queue and the server, for logs. */
 const char *lt_redis_owner(const struct lt_redis_link *link);
+const char *lt_redis_queue(const struct lt_redis_link *link);
 const char *lt_redis_shown(const struct lt_redis_link *link);
 
 /* Whether it has been connected without a break for the time of a lease: so that whoever did not renew his in that time is

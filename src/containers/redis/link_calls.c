@@ -17,31 +17,42 @@ enum {
 
 /* Calls. */
 
-struct lt_redis_call *lt_redis_new_call(struct lt_redis_link *link, enum lt_redis_call_kind kind)
+/* The beginning of a call of the script with so many arguments of its own. `grows`: there are adds among them. */
+static void begin_call(const struct lt_redis_link *link, struct lt_buffer *commands, unsigned arguments, bool grows)
 {
-    struct lt_redis_call *call = lt_zalloc(sizeof *call);
-    call->kind = kind;
-    call->sent_at = lt_redis_link_now();
-    STAILQ_INIT(&call->requests);
-    STAILQ_INSERT_TAIL(&link->calls, call, link);
-    link->call_count++;
-    return call;
-}
-
-/* The beginning of a call of the script with so many arguments of its own. */
-static void begin_call(const struct lt_redis_link *link, struct lt_buffer *commands, unsigned arguments)
-{
-    lt_redis_begin(commands, 2 + link->prefix_count + arguments);
+    lt_redis_begin(commands, 2 + link->prefix_count + arguments + !grows);
     lt_redis_append_text(commands, "EVALSHA");
     lt_redis_append_text(commands, link->sha);
     lt_buffer_append(commands, link->prefix.data, link->prefix.len);
+    if (!grows)
+        lt_redis_append_text(commands, "!");
 }
 
-void lt_redis_append_number(struct lt_buffer *commands, double number)
+static void append_number(struct lt_buffer *commands, double number)
 {
     char text[32];
     snprintf(text, sizeof text, "%.6f", number);
     lt_redis_append_text(commands, text);
+}
+
+/* What every call begins with: its keys, the owner who asks, seconds to keep, the number of this connection. */
+static void make_prefix(struct lt_redis_link *link)
+{
+    char count[16], connection[16];
+    link->prefix.len = 0;
+    snprintf(count, sizeof count, "%d", LT_REDIS_KEYS);
+    lt_redis_append_text(&link->prefix, count);
+    for (int i = 0; i < LT_REDIS_KEYS; i++) {
+        char *key = lt_redis_key(link->options.queue, i);
+        lt_redis_append_text(&link->prefix, key);
+        free(key);
+    }
+    lt_redis_append_text(&link->prefix, link->owner);
+    for (int i = 0; i < 3; i++)
+        append_number(&link->prefix, link->options.keep[i]);
+    snprintf(connection, sizeof connection, "%u", link->connections);
+    lt_redis_append_text(&link->prefix, connection);
+    link->prefix_count = 1 + LT_REDIS_KEYS + 1 + 3 + 1;
 }
 
 static void prepare(struct lt_redis_link *link)
@@ -75,6 +86,8 @@ static void load_script(struct lt_redis_link *link)
 
 void lt_redis_begin_joining(struct lt_redis_link *link)
 {
+    link->connections++;
+    make_prefix(link);
     prepare(link);
     load_script(link);
 }
@@ -85,12 +98,10 @@ static void join_queue(struct lt_redis_link *link)
     char host[65] = "", about[LT_REDIS_ABOUT];
     gethostname(host, sizeof host - 1);
     lt_redis_about(about);
-    link->joins++;
-    lt_redis_make_prefix(link);
     lt_redis_new_call(link, CALL_JOIN);
-    begin_call(link, &commands, 4);
+    begin_call(link, &commands, 4, false);
     lt_redis_append_text(&commands, "j");
-    lt_redis_append_number(&commands, link->options.lease);
+    append_number(&commands, link->options.lease);
     lt_redis_append_text(&commands, host);
     lt_redis_append_text(&commands, about);
     lt_redis_write(link->commands, &commands, 1);
@@ -102,18 +113,20 @@ void lt_redis_renew(struct lt_redis_link *link)
     if (!link->joined || link->reloading || link->leaves)
         return;
     lt_redis_new_call(link, CALL_RENEW);
-    begin_call(link, &commands, 2);
+    begin_call(link, &commands, 2, false);
     lt_redis_append_text(&commands, "k");
-    lt_redis_append_number(&commands, link->options.lease);
+    append_number(&commands, link->options.lease);
     lt_redis_write(link->commands, &commands, 1);
 }
 
-/* Moves the next requests that go together to the call; *arguments: how many they have. */
-static void fill_call(struct lt_redis_link *link, struct lt_redis_call *call, size_t *bytes, unsigned *arguments)
+/* Moves the next requests that go together to the call; *arguments: how many they have; *grows: there are adds. */
+static void fill_call(struct lt_redis_link *link, struct lt_redis_call *call, size_t *bytes, unsigned *arguments,
+                      bool *grows)
 {
     unsigned weight = 0, freed = 0;
     struct lt_mail *mail;
     *bytes = *arguments = 0;
+    *grows = false;
     while ((mail = STAILQ_FIRST(&link->waiting)) != NULL) {
         const struct lt_redis_request *request = lt_redis_request_of(mail);
         bool some = !STAILQ_EMPTY(&call->requests);
@@ -122,6 +135,7 @@ static void fill_call(struct lt_redis_link *link, struct lt_redis_call *call, si
         weight += request->weight;
         *bytes += request->arguments.len;
         *arguments += request->count;
+        *grows = *grows || request->grows;
         freed = request->claims ? 0 : freed + request->frees;
         STAILQ_REMOVE_HEAD(&link->waiting, link);
         STAILQ_INSERT_TAIL(&call->requests, mail, link);
@@ -137,12 +151,13 @@ void lt_redis_send_waiting(struct lt_redis_link *link)
         struct lt_buffer commands = {0};
         size_t bytes;
         unsigned arguments;
+        bool grows;
         struct lt_mail *mail;
         call->before = before;
-        fill_call(link, call, &bytes, &arguments);
+        fill_call(link, call, &bytes, &arguments, &grows);
         before = call->behind;
         lt_buffer_reserve(&commands, bytes + link->prefix.len + 128);
-        begin_call(link, &commands, arguments + call->before + call->behind);
+        begin_call(link, &commands, arguments + call->before + call->behind, grows);
         if (call->before)
             lt_redis_append_text(&commands, "-");
         STAILQ_FOREACH(mail, &call->requests, link)
@@ -204,7 +219,6 @@ static void take_joined(struct lt_redis_link *link, const redisReply *reply, dou
     link->ready_since = lt_redis_link_now();
     link->told_first = true;
     lt_redis_tell_event(link, LT_REDIS_READY, link->paused ? "1" : "0");
-    lt_redis_open_hints(link);
     lt_redis_look(link);
 }
 
@@ -242,13 +256,6 @@ static void take_requests(struct lt_redis_link *link, struct lt_redis_call *call
         lt_redis_answer(link, request, there ? LT_OK : LT_ERROR,
                         there ? NULL : "the server's answer has too few parts");
     }
-}
-
-void lt_redis_drop_call(struct lt_redis_link *link, struct lt_redis_call *call)
-{
-    STAILQ_REMOVE_HEAD(&link->calls, link);
-    link->call_count--;
-    free(call);
 }
 
 /* The script is gone: what is refused for that goes once more, in its order, when it is loaded. Whatever is under way is
@@ -309,9 +316,8 @@ static void take_error(struct lt_redis_link *link, struct lt_redis_call *call, c
     }
 }
 
-void lt_redis_take_reply(void *arg, redisReply *reply)
+void lt_redis_take_reply(struct lt_redis_link *link, redisReply *reply)
 {
-    struct lt_redis_link *link = arg;
     struct lt_redis_call *call = STAILQ_FIRST(&link->calls);
     if (call == NULL) {
         freeReplyObject(reply);

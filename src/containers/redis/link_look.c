@@ -25,7 +25,7 @@ void lt_redis_look(struct lt_redis_link *link)
 
 static void warn(const struct lt_redis_link *link, const char *message)
 {
-    lt_log(LT_LOG_WARN, message, LT_S("server", lt_redis_shown(link)));
+    lt_log(LT_LOG_WARN, message, LT_S("server", link->options.servers.urls[0].shown));
 }
 
 void lt_redis_take_info(struct lt_redis_link *link, const redisReply *reply)

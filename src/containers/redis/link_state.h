@@ -58,7 +58,8 @@ struct lt_redis_link {
     struct lt_redis_connection *hints; /* to the same server; NULL: not joined */
     struct lt_buffer prefix;           /* of every call: keys, owner, times */
     unsigned prefix_count;
-    unsigned joins; /* how often it did: what an earlier connection carries, and arrives late, is not heard any more */
+    unsigned
+        connections; /* how many there were: what an earlier connection carries, and arrives late, is not heard any more */
     char sha[41];
     struct lt_redis_calls calls; /* in the order in which their answers come */
     unsigned call_count;
@@ -78,11 +79,10 @@ struct lt_redis_link {
     double renewed; /* monotonic: when the renewal was sent that was the last to be answered */
 };
 
-/* The thread's side. To the loop's thread (link_thread.c): */
+/* The thread's side. Monotonic seconds. */
 double lt_redis_link_now(void);
-/* What every call begins with, as it is now. */
-void lt_redis_make_prefix(struct lt_redis_link *link);
 
+/* Goes to the loop's thread, at the end of this round of the thread's loop. */
 void lt_redis_tell_event(struct lt_redis_link *link, enum lt_redis_event event, const char *text);
 void lt_redis_answer(struct lt_redis_link *link, struct lt_redis_request *request, int code, const char *message);
 void lt_redis_fail_all(struct lt_redis_link *link, struct lt_mails *requests, int code, const char *message);
@@ -92,14 +92,15 @@ static inline struct lt_redis_request *lt_redis_request_of(struct lt_mail *mail)
     return lt_container_of(mail, struct lt_redis_request, mail);
 }
 
+/* A call is sent: a place for its answer; and it is answered, or lost: the first one goes. */
+struct lt_redis_call *lt_redis_new_call(struct lt_redis_link *link, enum lt_redis_call_kind kind);
+void lt_redis_drop_call(struct lt_redis_link *link, struct lt_redis_call *call);
+
 /* Calls of the script, and their answers (link_calls.c). */
-void lt_redis_append_number(struct lt_buffer *commands, double number);
 void lt_redis_begin_joining(struct lt_redis_link *link);
 void lt_redis_renew(struct lt_redis_link *link);
 void lt_redis_send_waiting(struct lt_redis_link *link);
-void lt_redis_take_reply(void *arg, redisReply *reply);
-struct lt_redis_call *lt_redis_new_call(struct lt_redis_link *link, enum lt_redis_call_kind kind);
-void lt_redis_drop_call(struct lt_redis_link *link, struct lt_redis_call *call);
+void lt_redis_take_reply(struct lt_redis_link *link, redisReply *reply);
 bool lt_redis_says(const redisReply *reply, size_t i, const char *text);
 
 /* How the server keeps what it has (link_look.c): asks, and warns once of what loses tasks. */
@@ -108,7 +109,6 @@ void lt_redis_take_info(struct lt_redis_link *link, const redisReply *reply);
 void lt_redis_take_save(struct lt_redis_link *link, const redisReply *reply);
 
 /* What the thread does. */
-void lt_redis_open_hints(struct lt_redis_link *link);
 void *lt_redis_link_thread(void *arg);
 void lt_redis_take_mail(uv_poll_t *poll, int status, int events);
 

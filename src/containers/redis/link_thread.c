@@ -16,37 +16,6 @@ static const double RENEWALS_OF_LEASE = 1.0 / 6, ANSWERS_OF_LEASE = 1.0 / 4;
 /* Of a lease: then it is said that it could not be renewed, while there is time to end what runs. */
 static const double LATE = 0.8;
 
-double lt_redis_link_now(void)
-{
-    return (double)uv_hrtime() * 1e-9;
-}
-
-/* To the loop's thread. */
-
-void lt_redis_tell_event(struct lt_redis_link *link, enum lt_redis_event event, const char *text)
-{
-    struct lt_redis_letter *letter = lt_zalloc(sizeof *letter);
-    letter->event = (int)event + 1;
-    letter->text = lt_strdup(text);
-    STAILQ_INSERT_TAIL(&link->answered, &letter->mail, link);
-}
-
-void lt_redis_answer(struct lt_redis_link *link, struct lt_redis_request *request, int code, const char *message)
-{
-    request->code = code;
-    request->message = message != NULL ? lt_strdup(message) : NULL;
-    STAILQ_INSERT_TAIL(&link->answered, &request->mail, link);
-}
-
-void lt_redis_fail_all(struct lt_redis_link *link, struct lt_mails *requests, int code, const char *message)
-{
-    struct lt_mail *mail;
-    while ((mail = STAILQ_FIRST(requests)) != NULL) {
-        STAILQ_REMOVE_HEAD(requests, link);
-        lt_redis_answer(link, lt_redis_request_of(mail), code, message);
-    }
-}
-
 /* The connection. */
 
 static void commands_ready(void *arg)
@@ -117,7 +86,7 @@ static void hints_ready(void *arg)
     free(own);
 }
 
-/* A hint lt_redis_says nothing but where to look; what was missed while there was no connection is looked for when there is one. */
+/* A hint says nothing but where to look; what was missed while there was no connection is looked for when there is one. */
 static void take_hint(void *arg, redisReply *reply)
 {
     struct lt_redis_link *link = arg;
@@ -143,13 +112,20 @@ static double patience(const struct lt_redis_link *link)
 }
 
 /* At the same server: there it is counted who hears. */
-void lt_redis_open_hints(struct lt_redis_link *link)
+static void open_hints(struct lt_redis_link *link)
 {
     static const struct lt_redis_user hints = {.ready = hints_ready, .answer = take_hint, .lost = hints_lost};
     const struct lt_redis_connect_options options = {
         .servers = &link->options.servers, .beside = link->commands, .patience = patience(link)};
-    if (link->hints == NULL) /* it may join again, when it was taken for dead */
-        link->hints = lt_redis_connect(&link->uv, &options, &hints, link);
+    link->hints = lt_redis_connect(&link->uv, &options, &hints, link);
+}
+
+static void take_reply(void *arg, redisReply *reply)
+{
+    struct lt_redis_link *link = arg;
+    lt_redis_take_reply(link, reply);
+    if (link->joined && link->hints == NULL)
+        open_hints(link);
 }
 
 /* Time. */
@@ -240,8 +216,7 @@ static void start_timer(struct lt_redis_link *link, uv_timer_t *timer, void (*fn
 
 void *lt_redis_link_thread(void *arg)
 {
-    static const struct lt_redis_user commands = {
-        .ready = commands_ready, .answer = lt_redis_take_reply, .lost = commands_lost};
+    static const struct lt_redis_user commands = {.ready = commands_ready, .answer = take_reply, .lost = commands_lost};
     struct lt_redis_link *link = arg;
     double lease = link->options.lease;
     const struct lt_redis_connect_options options = {.servers = &link->options.servers, .patience = patience(link)};

@@ -8,12 +8,6 @@
 #include "containers/redis/container_state.h"
 #include "containers/redis/record.h"
 
-void lt_redis_tell(const struct lt_redis *redis, const struct lt_news *news)
-{
-    if (redis->open)
-        redis->env.tell(redis->env.tell_arg, news);
-}
-
 static void tell_work(const struct lt_redis *redis)
 {
     lt_redis_tell(redis, &(struct lt_news){.kind = LT_NEWS_WORK});
@@ -24,114 +18,6 @@ static void tell_paused(struct lt_redis *redis, bool paused)
     if (redis->paused_told != paused)
         lt_redis_tell(redis, &(struct lt_news){.kind = LT_NEWS_PAUSED, .on = paused});
     redis->paused_told = paused;
-}
-
-static void tell_outcome(struct lt_redis *redis, const char *refused)
-{
-    void (*fn)(void *arg, const char *refused) = redis->outcome_fn;
-    redis->outcome = true;
-    redis->outcome_fn = NULL;
-    if (refused != NULL && redis->refused == NULL)
-        redis->refused = lt_strdup(refused);
-    if (fn != NULL)
-        fn(redis->outcome_arg, refused);
-}
-
-/* Leases. */
-
-static void tell_lost(struct lt_redis *redis, struct lt_redis_run *run)
-{
-    run->forsaken = !redis->env.goes_on; /* else its end counts if nobody has taken it over by then */
-    lt_redis_tell(
-        redis,
-        &(struct lt_news){
-            .kind = LT_NEWS_LEASE_LOST, .id = run->id, .id_len = run->id_len, .run = run->run, .token = run->token});
-}
-
-static void tell_all_lost(struct lt_redis *redis)
-{
-    uint32_t position = 0;
-    struct lt_redis_run *run;
-    while ((run = lt_map_next(&redis->runs, &position)) != NULL) {
-        if (!run->forsaken)
-            tell_lost(redis, run);
-    }
-}
-
-/* After a connection was lost: what the server thinks that this host runs, and it does not, waits again; what this host runs,
- * and the server says another does, or nobody, is lost. */
-
-static void given_back(struct lt_redis_request *request)
-{
-    lt_redis_request_free(request);
-}
-
-/* Waits again, a while later if its work may not be dead yet. */
-static void give_back(struct lt_redis *redis, const char *id, size_t id_len, const char *run_and_token, bool later)
-{
-    struct lt_redis_request *request = lt_redis_request(redis, "c", NULL, given_back);
-    char when[32];
-    snprintf(when, sizeof when, "+%.3f", redis->options.lease);
-    lt_redis_put(request, id, id_len);
-    lt_redis_put(request, run_and_token, 6);
-    lt_redis_put(request, run_and_token + 6, 8);
-    lt_redis_put_text(request, "1");
-    lt_redis_put_text(request, "0");
-    lt_redis_put_text(request, "0");
-    lt_redis_put_text(request, "u");
-    lt_redis_put_text(request, later ? when : "");
-    lt_redis_put_text(request, "+the store could not be reached");
-    for (int i = 0; i < 3; i++)
-        lt_redis_put_text(request, "");
-    lt_redis_send(redis->link, request);
-}
-
-static void ask_runs(struct lt_redis *redis, const char *after, size_t len);
-
-static void compare_run(struct lt_redis *redis, const redisReply *part)
-{
-    const char *id = part->str + 14;
-    size_t id_len = part->len - 14;
-    uint64_t run_number = lt_redis_unpack(part->str, 6), token = lt_redis_unpack(part->str + 6, 8);
-    struct lt_redis_run *run = lt_redis_find_run(redis, id, id_len);
-    if (run != NULL && !run->forsaken && run->run == run_number && run->token == token)
-        return;
-    if (run == NULL && redis->claim_lost) { /* perhaps of that one */
-        redis->compare_again = true;
-        return;
-    }
-    give_back(redis, id, id_len, part->str, run != NULL);
-    if (run != NULL && run->forsaken && run->token == token)
-        lt_redis_forget_run(redis, run);
-}
-
-static void runs_known(struct lt_redis_request *request)
-{
-    struct lt_redis *redis = request->user;
-    const redisReply *list = lt_redis_element(request->reply, 1), *last = NULL;
-    for (size_t i = 0; list != NULL && i < list->elements; i++) {
-        const redisReply *part = list->element[i];
-        if (part->type != REDIS_REPLY_STRING || part->len <= 14)
-            continue;
-        compare_run(redis, part);
-        last = part;
-    }
-    if (last != NULL)
-        ask_runs(redis, last->str + 14, last->len - 14);
-    lt_redis_request_free(request);
-}
-
-static void ask_runs(struct lt_redis *redis, const char *after, size_t len)
-{
-    struct lt_redis_request *request = lt_redis_request(redis, "v", NULL, runs_known);
-    lt_redis_put(request, after, len);
-    lt_redis_send(redis->link, request);
-}
-
-void lt_redis_compare_runs(struct lt_redis *redis)
-{
-    redis->compare_again = false;
-    ask_runs(redis, "", 0);
 }
 
 /* News. */
@@ -181,7 +67,7 @@ static void take_one(struct lt_redis *redis, const redisReply *part)
     } else if (kind[0] == 'l') {
         run = lt_redis_find_run(redis, id->str, id->len);
         if (run != NULL && !run->forsaken)
-            tell_lost(redis, run);
+            lt_redis_tell_lost(redis, run);
     } else if (lt_redis_read_task(lt_redis_element(part, 2), redis->host, &found)) {
         if (kind[0] == 's')
             take_stop(redis, &found);
@@ -229,7 +115,6 @@ static void became_ready(struct lt_redis *redis, bool paused)
 {
     bool again = redis->was_ready;
     redis->was_ready = true;
-    tell_outcome(redis, NULL);
     if (!redis->open)
         return;
     tell_paused(redis, paused);
@@ -248,21 +133,17 @@ void lt_redis_told(void *arg, enum lt_redis_event event, const char *text)
         became_ready(redis, text[0] == '1');
         break;
     case LT_REDIS_LOST:
-        tell_outcome(redis, NULL);
         lt_redis_tell(redis, &(struct lt_news){.kind = LT_NEWS_AVAILABLE, .on = false, .why = text});
         break;
-    case LT_REDIS_REFUSED:
-        lt_log(LT_LOG_ERROR, "the Redis server refuses this host", LT_S("server", lt_redis_shown(redis->link)),
-               LT_S("error", text));
-        tell_outcome(redis, text);
+    case LT_REDIS_REFUSED: /* of which only who makes the container hears */
         break;
     case LT_REDIS_DEAD:
         lt_log(LT_LOG_WARN, "this host was taken for dead, what it ran is another's",
                LT_S("server", lt_redis_shown(redis->link)));
-        tell_all_lost(redis);
+        lt_redis_tell_all_lost(redis);
         break;
     case LT_REDIS_LATE:
-        tell_all_lost(redis);
+        lt_redis_tell_all_lost(redis);
         break;
     case LT_REDIS_NEWS:
         if (redis->open)

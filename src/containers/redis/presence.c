@@ -47,6 +47,5 @@ void lt_redis_hear(void *arg, enum lt_redis_event event, const char *text)
         redis->down = event == LT_REDIS_READY ? NULL : lt_strdup(text);
         tell_outcome(redis, event == LT_REDIS_REFUSED ? text : NULL);
     }
-    if (event != LT_REDIS_REFUSED) /* of which only who makes the container hears */
-        lt_redis_told(redis, event, text);
+    lt_redis_told(redis, event, text);
 }

@@ -1,8 +1,8 @@
 -- What is done in the Redis server: operations on one queue, a batch of them in one call, in their order.
 --
 -- ARGV: the owner who asks (8 bytes, see below), the seconds that its ended tasks are kept ("-1": for ever) as success,
--- failed, stopped; how often it has joined the queue; then each operation: its letter and its arguments. The answer has an
--- element for each.
+-- failed, stopped; the number of its connection; "!" if nothing is added; then each operation: its letter and its arguments. The
+-- answer has an element for each.
 --
 -- Nothing here looks at more than some hundred tasks: what is left goes on with the next call. Time is the server's own.
 -- All that is checked comes before the first write of an operation, since nothing is rolled back.
@@ -25,8 +25,8 @@
 -- aside. So no claim ever looks at a task that may not start. Slots are what is in `index` as running, those of a key what
 -- is in `busy`: there is no counter that could drift. The score in `index` is the status times 2^48, and the place.
 
-local meta, tasks, items, outputs, more, ready, delayed, expiring, index, lines, heads, aside, busy, own, hosts, names, idle, kept,
-  once, news, claims, watchers, stops = unpack(KEYS)
+local meta, tasks, items, outputs, more, ready, delayed, expiring, index, lines, heads, aside, busy, own, hosts, names, idle,
+  kept, once, news, claims, watchers, stops = unpack(KEYS)
 
 if redis.replicate_commands then redis.replicate_commands() end -- servers before 7: what is written depends on the time
 
@@ -50,8 +50,8 @@ local me = ARGV[1]
 local keep_seconds = { [SUCCESS] = tonumber(ARGV[2]), [FAILED] = tonumber(ARGV[3]), [STOPPED] = tonumber(ARGV[4]) }
 -- What an earlier connection of the owner carried, and arrives only now, is done already, or asked anew: nobody hears the
 -- answer. No number: the owner has left, or was taken for dead; it may join again.
-local joins, joined = ARGV[5], call("HGET", names, me .. "#")
-if joined and tonumber(joins) < tonumber(joined) then return {} end
+local connection, joined = ARGV[5], call("HGET", names, me .. "#")
+if joined and tonumber(connection) < tonumber(joined) then return {} end
 
 local at = 5
 local function arg()
@@ -319,7 +319,6 @@ local function remember_run(id, record, ended_at, reason, version)
 end
 
 local function remove_task(id, record)
-  local status = sub(record, 1, 1)
   set_index(id, record)
   put(kept, id, false)
   put(expiring, id, false)
@@ -472,7 +471,7 @@ local LEGAL = {
 }
 
 local function wait_after_run(id, record, when, wishes, reason, version)
-  local status, attempts, lost, snoozes = sub(record, 1, 1), read(">I4", record, 5), read(">I2", record, 3), byte(record, 9)
+  local attempts, lost, snoozes = read(">I4", record, 5), read(">I2", record, 3), byte(record, 9)
   local uncounted, was_lost, not_begun = wishes:find("u", 1, true), wishes:find("l", 1, true), wishes:find("n", 1, true)
   if not not_begun then record = remember_run(id, record, NOW, reason or "", version or "") end
   record = set_fields(id, set_output(id, record, false), { reason or false, version, false, false })
@@ -491,7 +490,6 @@ local function wait_after_run(id, record, when, wishes, reason, version)
 end
 
 local function wait_after_end(id, record, reason)
-  local status = sub(record, 1, 1)
   if sub(record, 31, 36) ~= NOTHING6 then
     local was = has(record, MORE) and call("HMGET", more, id .. "\0r", id .. "\0v") or {}
     record = remember_run(id, record, sub(record, 91, 98), was[1] or "", was[2] or "")
@@ -816,7 +814,8 @@ function operations.q()
                    per = number_arg(), full = {} }
   local may_take_over = arg() == "1"
   for _ = 1, number_arg() do limits.full[arg()] = true end
-  local answer, expired, ids, left, next_in = {}, {}, {}, false, 0
+  local answer, expired, ids, next_in = {}, {}, {}, 0
+  local left -- something to be done at once
   local kind = "0" -- "1": the tasks were taken over
   if not joined then return { "ok", "0", "1", "-1", "0", {}, {}, "0", "", -1 } end
   local differ = take_limits(limits)
@@ -837,12 +836,12 @@ function operations.q()
       if room > 0 and take_over(room, token, may_take_over and "(" .. now or 0, answer, ids) then
         left, kind = true, "1"
       elseif room > 0 then
-        local wanted, held = room, false
+        local wanted = room
         if limits.global > 0 then room = math.min(room, limits.global - count_status(RUNNING, SUCCESS)) end
         local tokens, token_in = fill_tokens(limits)
         next_in = token_in
         room = math.max(0, math.min(room, tokens))
-        held = room < wanted
+        local held = room < wanted
         local before = room
         if room > 0 then
           local some_may_not
@@ -894,7 +893,7 @@ end
 function operations.j()
   local lease, name, about = number_arg(), arg(), arg()
   call("ZADD", hosts, now + lease, me)
-  call("HSET", names, me .. "#", joins, me, pack(">dd", now, lease) .. char(#name) .. name .. about)
+  call("HSET", names, me .. "#", connection, me, pack(">dd", now, lease) .. char(#name) .. name .. about)
   return { "ok", call("HGET", meta, "paused") and "1" or "0" }
 end
 
@@ -1018,7 +1017,7 @@ function operations.l()
   local cut -- up to which place all statuses have been looked at
   for digit = 1, 6 do
     if status == "" or status == tostring(digit) then
-      local first, members = digit * PLACES, nil
+      local first, members = digit * PLACES
       if newest then
         members = call("ZREVRANGEBYSCORE", index, score_text(first + (after > 0 and after - 1 or PLACES - 1)),
           score_text(first), "WITHSCORES", "LIMIT", 0, BATCH)
@@ -1114,9 +1113,12 @@ operations["-"] = function()
   return "ok"
 end
 
--- A server whose memory is full refuses what grows, unless the script has given something back before: only adds are to be
--- refused, so that what runs can end and goes on living.
-if ARGV[at + 1] ~= "a" then call("HDEL", meta, "") end
+-- A server whose memory is full refuses what grows, unless the script has given something back before. That is so for what
+-- adds nothing, so that what runs can end, and lives on.
+if ARGV[at + 1] == "!" then
+  at = at + 1
+  call("HDEL", meta, "")
+end
 
 local answers = {}
 while at < #ARGV do
