@@ -107,6 +107,25 @@ describe("ltsh.container.redis", function()
     end)
   end)
 
+  it("ends no script that waits for a task which another scheduler runs", function()
+    local child = host(redis.queue(), [[
+      local function open()
+        return ltsh.scheduler {
+          container = ltsh.container.redis { url = url, queue = queue }, actuator = ltsh.actuator.func(function() end),
+        }
+      end
+      local one, two = open(), open()
+      one:pause()
+      for i = 1, 100 do
+        assert(two:add { id = "t" .. i })
+        assert(one:wait("t" .. i))
+      end
+      print "all"
+    ]])
+    local ended = child:wait()
+    assert.same({ "all\n", 0 }, { ended.stdout, ended.code })
+  end)
+
   it("knows the hosts on its queue, until they are given up", function()
     local queue = redis.queue()
     local one = open(queue, nil, { container = { lease = 1 } })

@@ -61,6 +61,16 @@ static void answer_ended(struct lt_wait_request *request, struct lt_task *task)
     answer_wait(request, LT_OK, NULL);
 }
 
+/* On another host it waits or runs, perhaps since a moment ago: a claim says so, and there is something to wait for. */
+static void look_elsewhere(const struct lt_wait_request *request)
+{
+    struct lt_scheduler *s = request->scheduler;
+    if (s->config.container->ops->ask_stop == NULL || lt_run_find(s, request->id, request->id_len) != NULL)
+        return;
+    s->work = s->unlooked = true;
+    lt_pump_post(s);
+}
+
 static void on_wait_get(struct lt_reply *reply)
 {
     struct lt_wait_request *request = lt_container_of(reply, struct lt_wait_request, get.reply);
@@ -85,6 +95,7 @@ static void on_wait_get(struct lt_reply *reply)
     else {
         request->reply.cancel = give_up_wait;
         request->reply.cancel_arg = request;
+        look_elsewhere(request);
     }
     lt_task_unref(task);
     lt_reply_clear(reply);
