@@ -625,6 +625,23 @@ describe("a server that can do nothing for now", function()
     server:cli("CONFIG", "SET", "maxmemory", "0")
     assert.equal("success", scheduler:wait(assert(scheduler:add { id = "more" })).status)
   end)
+
+  it("takes no tasks when its memory is full, though they come along with ends", function()
+    local server, door, jobs = redis.start(), scene.door(), {}
+    local scheduler = scene.open(door.pass, { container = connect { url = server.url, lease = 3 }, limit = 20 })
+    for i = 1, 20 do assert(scheduler:add { id = tostring(i) }) end
+    scene.eventually("they run", function() return door.waiting == 20 end)
+    for i = 1, 20 do
+      jobs[i] = ltsh.spawn(function()
+        door.pass()
+        return select(3, scheduler:add { id = "more" .. i })
+      end)
+    end
+    server:cli("CONFIG", "SET", "maxmemory", "1")
+    door.is_open = true
+    for i = 1, 20 do assert.equal("full", jobs[i]:wait()) end
+    for i = 1, 20 do assert.equal("success", scheduler:wait(tostring(i)).status) end
+  end)
 end)
 
 describe("a server that may lose tasks", function()
