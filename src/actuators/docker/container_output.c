@@ -140,11 +140,19 @@ static json_t *make_output(const struct container *c)
     return output;
 }
 
+/* Killed, and by nobody of ours, with a limit of memory: that this was used up is told by the engine apart from its end, now
+ * and then after it, and now and then never. */
+static bool is_doubtful(const struct container *c)
+{
+    return c->code == KILLED && c->limited && !c->oom && !c->stopping;
+}
+
 static void conclude(struct container *c)
 {
-    char code[32];
+    char code[80];
     lt_timer_stop(c->docker->env.loop, &c->timer);
-    snprintf(code, sizeof code, "exit code %lld", (long long)c->code);
+    snprintf(code, sizeof code, "exit code %lld%s", (long long)c->code,
+             is_doubtful(c) ? " (killed, perhaps for its memory)" : "");
     bool apart = !c->spec.one_stream && !c->spec.tty;
     struct lt_bytes *reason = lt_result_reason(c->oom ? "out of memory" : code, apart ? &c->err : &c->out);
     struct lt_report report = lt_result_report(&c->spec.codes, false, c->code, make_output(c), reason);
@@ -163,12 +171,11 @@ void container_out_of_memory(struct container *c)
         conclude(c);
 }
 
-/* It is dead, and its output is read. That its memory was used up is told by the engine apart from its end, and now and
- * then after it. */
+/* It is dead, and its output is read. */
 static void output_read(struct container *c)
 {
     struct lt_loop *loop = c->docker->env.loop;
-    if (c->code != KILLED || !c->limited || c->oom || c->stopping) {
+    if (!is_doubtful(c)) {
         conclude(c);
         return;
     }

@@ -56,11 +56,11 @@ static void note_host(struct lt_sqlite_lane *lane, struct lt_sqlite_request *req
 
 int lt_sqlite_hosts(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
 {
-    char **locks = NULL;
     int code = lt_sqlite_read_owners(lane);
     sqlite3_stmt *row = code == SQLITE_OK ? lt_database_statement(&lane->db, LT_ST_HOSTS) : NULL;
     if (row == NULL)
         return code == SQLITE_OK ? lt_database_error(&lane->db) : code;
+    char **locks = lt_zalloc(sizeof *locks);
     sqlite3_bind_int64(row, 1, request->member->queue->number);
     while ((code = sqlite3_step(row)) == SQLITE_ROW)
         note_host(lane, request, row, &locks);
