@@ -3,6 +3,7 @@
 local ltsh = require "ltsh"
 local uv = require "luv"
 local certificates = require "spec.support.certificates"
+local free_port = require "spec.support.free_port"
 local redis = require "spec.support.redis"
 local run = require "spec.support.run"
 local scene = require "spec.support.scene"
@@ -46,6 +47,9 @@ end
 local function storm(port, kind, count, certs)
   local done = run.ltsh({ "spec/support/storm.lua", tostring(port), kind, tostring(count), certs }, { limit = 120 })
   assert.same({ 0, "all was done once\n" }, { done.code, done.stdout:match "[^\n]*\n$" }, done.stdout .. done.stderr)
+  local _, downs = done.stderr:gsub("the store is down", "")
+  local _, backs = done.stderr:gsub("the store is back", "")
+  assert.same({ downs, nil }, { backs, (done.stderr:match "[^\n]*claim failed[^\n]*") }) -- and not for a moment in between
 end
 
 describe("ltsh.container.redis", function()
@@ -248,7 +252,7 @@ describe("TLS", function()
       "--tls-cert-file", certs .. "/server-cert.pem", "--tls-key-file", certs .. "/server-key.pem",
       "--tls-ca-cert-file", certs .. "/ca.pem",
     }
-    local port = redis.free_port()
+    local port = free_port()
     server:cli("CONFIG", "SET", "tls-port", tostring(port))
     url = "rediss://127.0.0.1:" .. port
   end)
@@ -406,7 +410,7 @@ describe("sentinels", function()
     master = redis.start()
     replica = redis.replica(master)
     sentinel = redis.sentinel(master)
-    urls = { "redis://127.0.0.1:" .. redis.free_port(), sentinel.url }
+    urls = { "redis://127.0.0.1:" .. free_port(), sentinel.url }
     scene.eventually("the replica is known", function()
       return sentinel:cli("SENTINEL", "REPLICAS", "mymaster"):find "flags\nslave\n"
     end)
@@ -455,7 +459,7 @@ describe("a cluster", function()
   end
 
   it("is found through any of its nodes, and one that is down is passed over", function()
-    local queue, dead = redis.queue(), "redis://127.0.0.1:" .. redis.free_port()
+    local queue, dead = redis.queue(), "redis://127.0.0.1:" .. free_port()
     for i, node in ipairs(nodes) do
       local scheduler = counting(connect { url = { dead, node.url }, queue = queue })
       assert(scheduler:add { id = tostring(i) })

@@ -2,6 +2,7 @@
 -- ffmpeg.
 local ltsh = require "ltsh"
 local uv = require "luv"
+local free_port = require "spec.support.free_port"
 local run = require "spec.support.run"
 local scene = require "spec.support.scene"
 
@@ -10,14 +11,6 @@ local eventually = scene.eventually
 local ffmpeg = ltsh.exec { "ffmpeg", "-version" } and ltsh.exec { "ffprobe", "-version" }
 if not ffmpeg and os.getenv "LTSH_TEST_BROWSER" == "required" then
   error "ffmpeg is missing: scripts/setup --test installs it"
-end
-
-local function free_port()
-  local server = uv.new_tcp()
-  assert(server:bind("127.0.0.1", 0))
-  local port = server:getsockname().port
-  server:close()
-  return port
 end
 
 describe("the video cutting example", function()

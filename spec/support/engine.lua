@@ -12,6 +12,7 @@
 --- LTSH_TEST_ENGINE is "required".
 local assert = require "luassert"
 local certificates = require "spec.support.certificates"
+local free_port = require "spec.support.free_port"
 local run = require "spec.support.run"
 local uv = require "luv"
 
@@ -37,14 +38,6 @@ local function make_image()
   assert.equal(0, made.code, made.stderr)
 end
 
-local function free_port()
-  local socket = uv.new_tcp()
-  assert(socket:bind("127.0.0.1", 0))
-  local port = socket:getsockname().port
-  socket:close()
-  return port
-end
-
 local function start_daemon()
   local folder, certs = engine.folder, engine.certs
   engine.daemon = run.start({
@@ -61,7 +54,7 @@ local function start_engine()
   engine.socket = engine.folder .. "/docker.sock"
   engine.host = "unix://" .. engine.socket
   engine.certs = engine.folder .. "/certs"
-  engine.tls_host = "tcp://127.0.0.1:" .. math.tointeger(free_port())
+  engine.tls_host = "tcp://127.0.0.1:" .. free_port()
   certificates.make(engine.certs, "IP:127.0.0.1")
   local fine, message = pcall(start_daemon)
   if not fine then return "it cannot be started: " .. tostring(message) end

@@ -12,23 +12,14 @@
 ---     redis.replica(server)             another that has all that this one has
 ---     redis.sentinel(server)            a sentinel, which knows it as "mymaster"
 ---     redis.cluster(3)                  nodes of a cluster, a list
+local free_port = require "spec.support.free_port"
 local run = require "spec.support.run"
-local uv = require "luv"
 
 local redis = {}
 
 local Server = {}
 Server.__index = Server
 Server.ready = "Ready to accept connections"
-
---- A port that nobody listens at.
-function redis.free_port()
-  local socket = uv.new_tcp()
-  assert(socket:bind("127.0.0.1", 0))
-  local port = socket:getsockname().port
-  socket:close()
-  return math.tointeger(port)
-end
 
 function Server:arguments()
   local args = {
@@ -39,7 +30,7 @@ function Server:arguments()
 end
 
 function Server:launch()
-  self.child = run.start(self:arguments(), { program = "redis-server", limit = 600 })
+  self.child = run.start(self:arguments(), { program = "redis-server", limit = 7200 })
   self.child:expect(self.ready)
 end
 
@@ -69,7 +60,7 @@ local started = {}
 --- A server with these options besides its own; `fields.password` is used by `cli`.
 function redis.start(options, fields)
   local folder = run.folder()
-  local port = redis.free_port()
+  local port = free_port()
   local server = setmetatable({
     folder = folder, port = port, path = folder .. "/redis.sock", options = options or {},
     url = "redis://127.0.0.1:" .. port,

@@ -4,9 +4,9 @@
  *     down: one probe at a growing pause, an end that is owed or a claim, until one is answered
  *     any change or claim is answered ----> up: one line, all that is owed is tried at once, in order
  *
- * A container that tells of its availability is believed, and not probed. What fails again although the store came back
- * in the meantime has a fault of its own: it no longer says anything about the store, and is tried by itself, at a pause
- * of its own. */
+ * A container that tells of its availability is believed, whatever it answers, and not probed. What fails again although
+ * the store came back in the meantime has a fault of its own: it no longer says anything about the store, and is tried by
+ * itself, at a pause of its own. */
 #include <stdlib.h>
 
 #include "base/alloc.h"
@@ -118,9 +118,11 @@ static void store_went_down(struct lt_scheduler *s, const char *why)
            LT_S("container", s->config.container->ops->name), LT_S("error", why));
 }
 
+/* An answer may have been given before what a container that tells of its availability has told since. */
 void lt_store_works(struct lt_scheduler *s)
 {
-    store_came_up(s);
+    if (!s->config.container->ops->tells_availability)
+        store_came_up(s);
 }
 
 void lt_store_available(struct lt_scheduler *s, bool available, const char *why)
@@ -182,7 +184,7 @@ static enum lt_run_event answer_end(struct lt_run *run)
         remove_end(run->scheduler, run);
     if (!is_trouble(reply->code)) {
         if (s->store.down)
-            store_came_up(s);
+            lt_store_works(s);
         return reply->code == LT_OK ? LT_EV_STORED : LT_EV_REFUSED;
     }
     run->change.again = true;
@@ -305,7 +307,7 @@ void lt_store_claimed(struct lt_scheduler *s, const struct lt_reply *reply)
     if (reply->code == LT_OK) {
         store->claim_pause = store->claim_not_before = 0;
         store->claim_failed_epoch = 0;
-        store_came_up(s);
+        lt_store_works(s);
         return;
     }
     s->work = s->unlooked = true;
