@@ -62,6 +62,15 @@ contract("ltsh.container.redis", function()
   return ltsh.container.redis { url = redis.url(), queue = redis.queue() }
 end, { priorities = true, keeps_all = true, unlimited = true, durable = true })
 
+contract("ltsh.container.redis, fair", function()
+  return ltsh.container.redis { url = redis.url(), queue = redis.queue(), fair = true }
+end, { priorities = true, keeps_all = true, unlimited = true, durable = true })
+
+contract("queue and redis combined", function()
+  return ltsh.container.combine(ltsh.container.queue {},
+    ltsh.container.redis { url = redis.url(), queue = redis.queue() })
+end, { keeps_all = true, unlimited = true, durable = true })
+
 contract("the example in SQL", function(options)
   return ltsh.container.load(here .. "/../examples/sql_container.lua", {
     path = scene.temporary ".db", size = options and options.size,

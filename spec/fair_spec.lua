@@ -1,6 +1,7 @@
 -- `fair = true`: keys take turns. Every container that has it is held to the same contract; then what is only theirs.
 
 local ltsh = require "ltsh"
+local redis = require "spec.support.redis"
 local run = require "spec.support.run"
 local scene = require "spec.support.scene"
 
@@ -29,6 +30,17 @@ end, { combined = true })
 
 fair_contract("priority and sqlite combined, fair", function()
   return ltsh.container.combine(priority(), in_file())
+end, { priorities = true, combined = true })
+
+lazy_teardown(redis.stop)
+
+local function on_server(queue_name)
+  return ltsh.container.redis { url = redis.url(), queue = queue_name or redis.queue(), fair = true }
+end
+
+fair_contract("ltsh.container.redis, fair", on_server, { priorities = true })
+fair_contract("priority and redis combined, fair", function()
+  return ltsh.container.combine(priority(), on_server())
 end, { priorities = true, combined = true })
 
 -- "a1 a2 b1": the letter is the key.

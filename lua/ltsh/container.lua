@@ -71,7 +71,9 @@ end
 
 local REDIS = "ltsh.container.redis"
 
-local REDIS_OPTIONS = { url = true, sentinels = true, tls = true, queue = true, keep = true, lease = true }
+local REDIS_OPTIONS = {
+  url = true, sentinels = true, tls = true, queue = true, keep = true, lease = true, fair = true,
+}
 local TLS_OPTIONS = { "ca", "cert", "key", "name" }
 
 -- A list of texts from one, or from a list that is not empty.
@@ -100,8 +102,8 @@ end
 --- of these: they are tried in turn; `sentinels`: a list of urls of those, then the host in `url` is the name of the
 --- master. `tls`: files in PEM for rediss://, { ca =, cert =, key = }, and `name`, whom the server's certificate is for
 --- if that is not the host. `keep` as for sqlite; `lease`: seconds after which the tasks of a host that does not renew
---- it are another's. Waits until the server has answered, or for 5 seconds: raises when it refuses this host, else goes
---- on trying.
+--- it are another's; `fair`: keys that wait take turns, on the whole queue from then on. Waits until the server has
+--- answered, or for 5 seconds: raises when it refuses this host, else goes on trying.
 function container.redis(options)
   check.table(REDIS, "options", options)
   check.names(REDIS, options, REDIS_OPTIONS)
@@ -111,6 +113,7 @@ function container.redis(options)
     queue = options.queue == nil and "default" or check.text(REDIS, "queue", options.queue),
     lease = options.lease == nil and 15 or check.seconds(REDIS, "lease", options.lease, true),
     keep = keep_of(REDIS, options.keep),
+    fair = check.boolean(REDIS, "fair", options.fair, false),
   }
   tls_of(REDIS, options.tls, given)
   local object, message = core.redis_container(given)

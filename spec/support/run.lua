@@ -32,12 +32,20 @@ local function changed(child)
   for _, done in ipairs(waiting) do done() end
 end
 
-local function wait_until(child, what, holds)
+-- Waits until it holds. Looked at again when everything is ready to be woken: who waits may be cut anywhere.
+local function wait_for(child, holds)
   while not holds() do
-    if child.late then error("this took too long: " .. what .. ": " .. describe(child), 3) end
-    if child.ended then error("it ended before this: " .. what .. ": " .. describe(child), 3) end
-    ltsh.await(function(done) table.insert(child.waiting, done) end)
+    ltsh.await(function(done)
+      table.insert(child.waiting, done)
+      if holds() then done() end
+    end)
   end
+end
+
+local function wait_until(child, what, holds)
+  wait_for(child, function() return child.late or child.ended or holds() end)
+  if holds() then return end
+  error((child.late and "this took too long: " or "it ended before this: ") .. what .. ": " .. describe(child), 3)
 end
 
 local function read(child, pipe, name)
@@ -109,9 +117,7 @@ end
 
 --- Waits for the end: { code =, signal =, stdout =, stderr = }. The signal is 0 unless one killed it.
 function Child:wait()
-  while not self.ended do
-    ltsh.await(function(done) table.insert(self.waiting, done) end)
-  end
+  wait_for(self, function() return self.ended end)
   if self.late then error("this took too long: " .. describe(self), 2) end
   return { code = self.code, signal = self.signal, stdout = self.stdout, stderr = self.stderr }
 end

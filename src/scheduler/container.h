@@ -251,6 +251,7 @@ struct lt_container_ops {
     const char *name;
     bool durable;            /* tasks outlive the host: what is unfinished at shutdown waits again */
     bool announces;          /* tells LT_NEWS_WORK; else it is asked every schedule_interval */
+    bool tells_one;          /* of what others add it tells one host that has room, and not all */
     bool tells_availability; /* tells LT_NEWS_AVAILABLE; else it is found out from calls that fail, and probes */
     bool ordered;      /* applies operations in the order in which they come, and answers in it; then the scheduler
                                 admits what was claimed, when the answer has come: the ends before it make room */

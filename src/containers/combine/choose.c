@@ -13,7 +13,7 @@
 #include "base/container_of.h"
 #include "containers/combine/combine_state.h"
 
-enum { LOOK_NEAR_LEAST = 16, LOOK_NEAR = 256 };
+enum { GLANCE = 1, LOOK_NEAR_LEAST = 16, LOOK_NEAR = 256 };
 static const double FAILED = 1; /* seconds until the store is looked at again for what the memory part did not take */
 
 static struct lt_combine *combine_of_choose(struct lt_choose *choose)
@@ -67,11 +67,28 @@ static uint32_t first_ones(const struct lt_choose *choose)
     return count < LOOK_NEAR_LEAST ? LOOK_NEAR_LEAST : count > LOOK_NEAR ? LOOK_NEAR : count;
 }
 
+/* Of a store that need not have told what others added: whether the first one shows that there was something. */
+static void note_glance(struct lt_combine *c)
+{
+    const struct lt_choose *choose = &c->choose;
+    struct lt_window *window = &c->window;
+    bool complete = choose->take.due == window->waiting;
+    if (choose->offered || (window->complete && !complete)) {
+        lt_window_unsure(window);
+        window->missed = true;
+    }
+    window->complete = complete;
+}
+
 /* What was shown is here by now: whether that is all that is due. */
 static void look_at_due(struct lt_combine *c)
 {
     const struct lt_claim_op *take = &c->choose.take;
     struct lt_window *window = &c->window;
+    if (take->look == GLANCE) {
+        note_glance(c);
+        return;
+    }
     window->partial = !looked_far(take);
     if (take->due == window->waiting) {
         window->complete = true;
@@ -270,6 +287,8 @@ static void ask_store(struct lt_choose *choose)
         take->look = first_ones(choose);
     if (!looks && choose->want > 0 && dry && !knows_all(c))
         take->look = lt_window_room(&c->window);
+    if (take->look == 0 && choose->want > 0 && c->store->ops->tells_one)
+        take->look = GLANCE;
     take->due = UINT64_MAX;
     take->more = take->waits = false;
     take->next_at = take->next_date = 0;

@@ -9,7 +9,7 @@
 #include "containers/redis/record.h"
 
 /* Never 0, and by chance never used before: run numbers may come again when a server has lost what it knew last. */
-static void put_token(struct lt_redis_request *request)
+static uint64_t put_token(struct lt_redis_request *request)
 {
     uint64_t token = 0;
     while (token == 0) {
@@ -17,6 +17,7 @@ static void put_token(struct lt_redis_request *request)
             token = uv_hrtime();
     }
     lt_redis_put_packed(request, token, 8);
+    return token;
 }
 
 static bool is_one(const redisReply *reply, size_t i)
@@ -27,13 +28,98 @@ static bool is_one(const redisReply *reply, size_t i)
 
 /* Claims. */
 
-static void take_claimed(struct lt_redis *redis, const redisReply *list, bool taken_over, struct lt_claims *claims)
+/* By choice: what came of each of those that were sent. */
+
+enum { MOST_CHOICES = 100 }; /* of a call */
+
+static void put_choices(struct lt_redis_request *request, const struct lt_claim_op *op)
+{
+    uint32_t count = op->choice_count < MOST_CHOICES ? op->choice_count : MOST_CHOICES;
+    lt_redis_put_text(request, op->by_choice ? "1" : "0");
+    if (!op->by_choice)
+        return;
+    lt_redis_put_number(request, op->look);
+    lt_redis_put_number(request, count);
+    for (uint32_t i = 0; i < count; i++) {
+        lt_redis_put(request, op->choices[i].task->data, op->choices[i].task->id_len);
+        lt_redis_put_packed(request, op->choices[i].task->run, 6);
+    }
+}
+
+static void take_choice(struct lt_redis *redis, struct lt_choice *choice, uint64_t run, uint64_t token)
+{
+    choice->state = LT_CHOICE_TAKEN;
+    choice->run = run;
+    choice->token = token;
+    lt_redis_note_run(redis, choice->task->data, choice->task->id_len, run, token);
+}
+
+static void take_states(struct lt_redis *redis, const struct lt_redis_request *request, struct lt_claim_op *op)
+{
+    const redisReply *states = lt_redis_element(request->reply, 10), *run = lt_redis_element(request->reply, 11);
+    const char *at = states != NULL && states->type == REDIS_REPLY_STRING ? states->str : "";
+    const char *end = at + (states != NULL && states->type == REDIS_REPLY_STRING ? states->len : 0);
+    for (uint32_t i = 0; i < op->choice_count; i++) {
+        struct lt_choice *choice = &op->choices[i];
+        choice->state = LT_CHOICE_WAITS;
+        if (at < end && *at == 't' && end - at >= 7 && run != NULL && run->len == 14) {
+            take_choice(redis, choice, lt_redis_unpack(run->str, 6), redis->claim_token);
+            choice->started_at = lt_redis_unpack_double(run->str + 6);
+            choice->turn = lt_redis_unpack(at + 1, 6);
+            at += 7;
+        } else if (at < end) {
+            choice->state = *at++ == 'g' ? LT_CHOICE_GONE : LT_CHOICE_WAITS;
+        }
+    }
+    op->more = op->more || op->choice_count > MOST_CHOICES;
+}
+
+static struct lt_choice *find_choice(const struct lt_claim_op *op, const struct lt_task *task)
+{
+    for (uint32_t i = 0; i < op->choice_count; i++) {
+        const struct lt_task *chosen = op->choices[i].task;
+        if (chosen->id_len == task->id_len && memcmp(chosen->data, task->data, task->id_len) == 0)
+            return &op->choices[i];
+    }
+    return NULL;
+}
+
+/* Where an answer came again, it has them among the tasks. */
+static bool take_claimed_choice(struct lt_redis *redis, const struct lt_claim_op *op,
+                                const struct lt_redis_found *found)
+{
+    struct lt_choice *choice = op->choice_count > 0 ? find_choice(op, found->task) : NULL;
+    if (choice == NULL)
+        return false;
+    take_choice(redis, choice, found->task->run, found->token);
+    choice->started_at = found->task->started_at;
+    lt_task_unref(found->task);
+    return true;
+}
+
+static void take_seen(const struct lt_redis *redis, const redisReply *list, struct lt_tasks *seen)
+{
+    for (size_t i = 0; list != NULL && i < list->elements; i++) {
+        const redisReply *turn = lt_redis_element(list->element[i], 1);
+        struct lt_redis_found found;
+        if (turn == NULL || turn->len != 6 ||
+            !lt_redis_read_task(lt_redis_element(list->element[i], 0), redis->host, &found))
+            continue;
+        found.task->turn = lt_redis_unpack(turn->str, 6);
+        lt_tasks_push(seen, found.task);
+    }
+}
+
+/* `op`: NULL: of a recovery. */
+static void take_claimed(struct lt_redis *redis, const redisReply *list, bool taken_over, const struct lt_claim_op *op,
+                         struct lt_claims *claims)
 {
     for (size_t i = 0; list != NULL && i < list->elements; i++) {
         struct lt_redis_found found;
-        if (!lt_redis_read_task(list->element[i], redis->host, &found))
+        if (!lt_redis_read_task(list->element[i], redis->host, &found) ||
+            (op != NULL && take_claimed_choice(redis, op, &found)))
             continue;
-        lt_redis_note_run(redis, found.task, found.token);
+        lt_redis_note_run(redis, found.task->data, found.task->id_len, found.task->run, found.token);
         lt_claims_push(claims, (struct lt_claimed){.task = found.task, .token = found.token, .taken_over = taken_over});
     }
 }
@@ -63,8 +149,11 @@ static void claimed(struct lt_redis_request *request)
         op->waits = is_one(reply, 2);
         op->next_at = in >= 0 ? lt_loop_now(redis->loop) + in + 0.001 : 0;
         op->next_date = 0;
-        op->due = UINT64_MAX;
-        take_claimed(redis, lt_redis_element(reply, 5), is_one(reply, 7), &op->claimed);
+        const redisReply *due = lt_redis_element(reply, 13);
+        op->due = due != NULL && due->integer >= 0 ? (uint64_t)due->integer : UINT64_MAX;
+        take_states(redis, request, op);
+        take_claimed(redis, lt_redis_element(reply, 5), is_one(reply, 7), op, &op->claimed);
+        take_seen(redis, lt_redis_element(reply, 12), &op->seen);
         take_expired(redis, lt_redis_element(reply, 6), &op->expired);
         lt_redis_note_limits(redis, lt_redis_text(reply, 8));
         const redisReply *mine = lt_redis_element(reply, 9);
@@ -93,10 +182,11 @@ void lt_redis_claim(struct lt_container *container, struct lt_claim_op *op)
     struct lt_redis_request *request = lt_redis_request(redis, "q", op, claimed);
     mark_ends(op);
     lt_redis_put_packed(request, op->number, 8);
-    put_token(request);
+    redis->claim_token = put_token(request);
     lt_redis_put_text(request, redis->host);
     lt_redis_put_number(request, op->limit);
     lt_redis_put_limits(redis, request, op->limiter);
+    put_choices(request, op);
     request->weight = op->limit + op->end_count < 100 ? op->limit + op->end_count : 100;
     request->claims = true;
     lt_redis_send(redis->link, request);
@@ -135,7 +225,7 @@ static void taken_over(struct lt_redis_request *request)
     if (request->code != LT_OK || lt_redis_outcome(request) == NULL) {
         lt_redis_fail(request, &op->reply);
     } else {
-        take_claimed(redis, lt_redis_element(request->reply, 2), true, &op->tasks);
+        take_claimed(redis, lt_redis_element(request->reply, 2), true, NULL, &op->tasks);
         if (is_one(request->reply, 1))
             take_next(redis, op);
         else

@@ -40,6 +40,7 @@ static void added(struct lt_redis_request *request)
     lt_redis_request_free(request);
 }
 
+/* Seconds from now, or a date. */
 static void put_when(struct lt_redis_request *request, bool relative, double time)
 {
     char text[48];
@@ -47,31 +48,36 @@ static void put_when(struct lt_redis_request *request, bool relative, double tim
     lt_redis_put_text(request, text);
 }
 
+/* Bits of what an added task comes with: as queue.lua has them. */
+enum { ADD_ONCE = 1, ADD_WHEN = 2, ADD_WITHIN = 4, ADD_ITEM = 8 };
+
 static void put_task(const struct lt_redis *redis, struct lt_redis_request *request, const struct lt_task *task)
 {
     const struct lt_task_options *options = task->options;
     const struct lt_bytes *key = lt_task_key(task);
     double now = lt_loop_wall(redis->loop);
-    struct lt_buffer rest = {0};
-    char priority[8];
+    bool large = task->item_len > LT_REDIS_LARGE_ITEM, later = task->run_at > now;
+    bool expires = options != NULL && options->expires_at > 0;
+    struct lt_buffer tail = {0};
+    char head[1 + LT_REDIS_PRIORITY], key_len[2];
+    head[0] = (char)((options != NULL && options->once ? ADD_ONCE : 0) | (later ? ADD_WHEN : 0) |
+                     (expires ? ADD_WITHIN : 0) | (large ? ADD_ITEM : 0));
+    size_t head_len = 1 + lt_redis_pack_priority(head + 1, task->priority);
+    lt_redis_pack(key_len, key != NULL ? key->len : 0, sizeof key_len);
+    lt_buffer_append(&tail, key_len, sizeof key_len);
+    if (key != NULL)
+        lt_buffer_append(&tail, key->data, key->len);
+    lt_redis_pack_rest(&tail, task);
     lt_redis_put(request, task->data, task->id_len);
-    lt_redis_put_text(request, options != NULL && options->once ? "1" : "0");
-    lt_redis_pack_priority(priority, task->priority);
-    lt_redis_put(request, priority, sizeof priority);
-    lt_redis_put(request, key != NULL ? key->data : "", key != NULL ? key->len : 0);
-    if (task->run_at <= now)
-        lt_redis_put_text(request, "");
-    else
+    lt_redis_put(request, head, head_len);
+    lt_redis_put(request, tail.data, tail.len);
+    lt_buffer_free(&tail);
+    if (later)
         put_when(request, task->delayed, task->delayed ? task->run_at - now : task->run_at);
-    if (options != NULL && options->expires_at > 0)
+    if (expires)
         lt_redis_put_number(request, options->expires_at - now);
-    else
-        lt_redis_put_text(request, "");
-    lt_redis_pack_rest(&rest, task);
-    lt_redis_put(request, rest.data, rest.len);
-    lt_buffer_free(&rest);
-    bool large = task->item_len > LT_REDIS_LARGE_ITEM;
-    lt_redis_put(request, large ? lt_task_item(task) : "", large ? task->item_len : 0);
+    if (large)
+        lt_redis_put(request, lt_task_item(task), task->item_len);
 }
 
 static void add(struct lt_container *container, struct lt_add_op *op)
@@ -145,31 +151,31 @@ static void changed(struct lt_redis_request *request)
 static void put_change(struct lt_redis_request *request, const struct lt_task *task,
                        const struct lt_transition *transition, uint64_t token, bool again)
 {
-    const struct lt_task_extra *extra = task->extra;
-    char to[2] = {(char)('0' + (int)transition->to), 0}, wishes[4], *wish = wishes;
+    const struct lt_bytes *values[] = {transition->reason, task->extra != NULL ? task->extra->version : NULL,
+                                       task->extra != NULL ? task->extra->progress : NULL, transition->output};
+    bool frees = token != 0 && transition->to != LT_EXPORTING, later = transition->delay > 0 || transition->run_at > 0;
+    char packed[LT_REDIS_CHANGE];
+    int has = later ? LT_REDIS_WHEN : 0;
+    lt_redis_pack(packed, transition->run, 6);
+    lt_redis_pack(packed + 6, token, 8);
+    packed[LT_REDIS_CHANGE_TO] = (char)('0' + (int)transition->to);
+    packed[LT_REDIS_CHANGE_BITS] =
+        (char)((again ? LT_REDIS_AGAIN : 0) | (frees ? LT_REDIS_FREES : 0) |
+               (transition->uncounted ? LT_REDIS_UNCOUNTED : 0) | (transition->lost ? LT_REDIS_WAS_LOST : 0) |
+               (transition->not_begun ? LT_REDIS_NOT_BEGUN : 0));
+    for (int i = 0; i < 4; i++)
+        has |= values[i] != NULL ? LT_REDIS_REASON << i : 0;
+    packed[LT_REDIS_CHANGE_VALUES] = (char)has;
     lt_redis_put(request, task->data, task->id_len);
-    lt_redis_put_packed(request, transition->run, 6);
-    lt_redis_put_packed(request, token, 8);
-    lt_redis_put_text(request, to);
-    lt_redis_put_text(request, again ? "1" : "0");
-    lt_redis_put_text(request, token != 0 && transition->to != LT_EXPORTING ? "1" : "0");
-    if (transition->uncounted)
-        *wish++ = 'u';
-    if (transition->lost)
-        *wish++ = 'l';
-    if (transition->not_begun)
-        *wish++ = 'n';
-    lt_redis_put(request, wishes, (size_t)(wish - wishes));
+    lt_redis_put(request, packed, sizeof packed);
     if (transition->delay > 0)
         put_when(request, true, transition->delay);
-    else if (transition->run_at > 0)
+    else if (later)
         put_when(request, false, transition->run_at);
-    else
-        lt_redis_put_text(request, "");
-    lt_redis_put_optional(request, transition->reason);
-    lt_redis_put_optional(request, extra != NULL ? extra->version : NULL);
-    lt_redis_put_optional(request, extra != NULL ? extra->progress : NULL);
-    lt_redis_put_optional(request, transition->output);
+    for (int i = 0; i < 4; i++) {
+        if (values[i] != NULL)
+            lt_redis_put(request, values[i]->data, values[i]->len);
+    }
 }
 
 static void change(struct lt_container *container, struct lt_change_op *op)
@@ -360,9 +366,11 @@ static const struct lt_container_ops redis_ops = {
     .name = "redis",
     .durable = true,
     .announces = true,
+    .tells_one = true,
     .tells_availability = true,
     .ordered = true,
     .priorities = true,
+    .chooses = true,
     .keeps_limits = true,
     .open = open_redis,
     .add = add,
@@ -401,6 +409,7 @@ struct lt_container *lt_redis_container_new(struct lt_loop *loop, const struct l
     }
     memcpy(link.keep, options->keep, sizeof link.keep);
     redis->base.ops = &redis_ops;
+    redis->base.fair = options->fair;
     redis->loop = loop;
     redis->options = (struct lt_redis_options){.lease = options->lease};
     memcpy(redis->options.keep, options->keep, sizeof options->keep);

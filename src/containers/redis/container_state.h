@@ -33,6 +33,7 @@ struct lt_redis {
     bool paused_told;        /* what the scheduler was told */
     bool reading;            /* news are being read */
     bool read_again;         /* there are more by now */
+    uint64_t claim_token;    /* of the claim that was sent last */
     bool claim_lost;         /* the answer to the last claim never came: it is asked again, and gives the same tasks */
     bool compare_again;      /* what this host runs, when it was answered */
     char limits_differ[160]; /* as was logged last */
@@ -68,7 +69,7 @@ bool lt_redis_answers(const struct lt_redis_request *request, const char *outcom
 void lt_redis_fail(const struct lt_redis_request *request, struct lt_reply *reply);
 
 /* The runs of this host (runs.c). */
-void lt_redis_note_run(struct lt_redis *redis, const struct lt_task *task, uint64_t token);
+void lt_redis_note_run(struct lt_redis *redis, const char *id, uint8_t id_len, uint64_t run, uint64_t token);
 struct lt_redis_run *lt_redis_find_run(const struct lt_redis *redis, const char *id, size_t len);
 void lt_redis_forget_run(struct lt_redis *redis, struct lt_redis_run *run);
 void lt_redis_open_runs(struct lt_redis *redis);

@@ -30,5 +30,9 @@ if has > layout then
   return redis.error_reply("LAYOUT the queue is of a newer ltsh (its layout is " .. has .. ", this one knows " .. layout ..
     "): update ltsh on this host")
 end
-if has < layout then redis.call("HSET", KEYS[1], "layout", layout) end
+if has > 0 and has < layout then
+  return redis.error_reply("LAYOUT the queue is of an older ltsh (its layout is " .. has .. ", this one writes " .. layout ..
+    "): let hosts with that one end its tasks, or name another queue")
+end
+if has == 0 then redis.call("HSET", KEYS[1], "layout", layout) end
 return redis.status_reply("OK")

@@ -9,21 +9,28 @@
 --
 -- An owner is one scheduler's stay on the queue, by 8 random letters. A task is a field of one hash, its record:
 --
---       1      status, as a digit                        53-60   the owner that added it
---       2      flags, see below                          61-66   a random name of that add: so that it can be repeated
---       3-4    how often it was lost                     67-74   added at
---       5-8    attempts                                  75-82   not before
---       9      snoozes in a row                          83-90   started at
---      10-15   place: the order of adding                91-98   ended at
---      16-30   order: in which it may start              99-106  to have begun by
---      31-36   run                                      107-108  length of the key, and the key
---      37-44   token of that run                                 length of the host's name, and that
---      45-52   owner of that run                                 what only hosts read: options, a small item
+--       1      status, as a digit                        behind that, from `b` on:
+--       2      flags, see below                           1-6    place: the order of adding
+--       3      how often it was lost                      7-14   waiting: to have begun by; ended: when
+--       4      snoozes in a row                          15-22   added at
+--       5-8    attempts                                  23-30   not before
+--       9      how long the part of its run is           31-38   the owner that added it
+--    then, unless it never began,                        39-44   a random name of that add: so that it can be repeated
+--       1-6    run                                       then    order: in which it may start
+--       7-14   token of that run                                 length of the key, and the key
+--      15-22   owner of that run                                 what only hosts read: options, a small item
+--      23-30   started at
+--      31-36   fair: the turn of its key then
+--      then    the host's name
 --
--- What may start stands in `ready` by its order (a class: those that were lost before come last; priority, turn). Tasks with
--- a key stand in `lines`, a line for each key, and only the first of each in `ready`, unless its key is full: then it is set
--- aside. So no claim ever looks at a task that may not start. Slots are what is in `index` as running, those of a key what
--- is in `busy`: there is no counter that could drift. The score in `index` is the status times 2^48, and the place.
+-- The order is the priority, as a byte that tells how many more there are of it and these, and a number: the place, at first.
+-- What was lost before has 128 more in that byte, and so comes last.
+--
+-- What may start stands in `ready` by its order. Tasks with a key stand in `lines`, a line for each key, and only the first of
+-- each in `ready`, unless its key is full: then it is set aside. So no claim ever looks at a task that may not start. Where
+-- keys take turns, all have one (those without a key are one, too), and the first of each stands in `ready` by its turn.
+-- Slots are what is in `index` as running, those of a key what is in `busy`: there is no counter that could drift. The score
+-- in `index` is the status times 2^48, and the place.
 
 local meta, tasks, items, outputs, more, ready, delayed, expiring, index, lines, heads, aside, busy, own, hosts, names, idle,
   kept, once, news, claims, watchers, stops = unpack(KEYS)
@@ -31,13 +38,15 @@ local meta, tasks, items, outputs, more, ready, delayed, expiring, index, lines,
 if redis.replicate_commands then redis.replicate_commands() end -- servers before 7: what is written depends on the time
 
 local call, byte, char, sub = redis.call, string.byte, string.char, string.sub
-local pack, read = struct.pack, struct.unpack
+local pack, read, band = struct.pack, struct.unpack, bit.band
 
 local LINE, LATER, LARGE, MORE, OUTPUT, PAST, WATCHED = 1, 2, 4, 8, 16, 32, 64 -- flags
 local STOP = 128 -- also a flag: somebody asked to stop it
 local WAITING, RUNNING, EXPORTING, SUCCESS, FAILED, STOPPED, DELETED = "1", "2", "3", "4", "5", "6", "7"
 local NOTHING8, NOTHING6 = ("\0"):rep(8), ("\0"):rep(6)
 local LAST = ("\255"):rep(16) -- behind every order
+local WAS_LOST = 128 -- more in the first byte of an order
+local TURN = 32 -- the first byte of a head that stands in `ready` by its turn
 local BATCH = 100
 local ONCE_KEPT = 7 * 24 * 3600
 local RUNS_KEPT = 100
@@ -100,38 +109,48 @@ local function fetch_records(ids)
   end
 end
 
-local pending = {}
-
-local function put(set, member, score)
-  local members = pending[set]
-  if not members then
-    members = {}
-    pending[set] = members
-  end
-  members[member] = score
-end
+-- Of each set what comes and what goes, in that order of writing: one of both at a time.
+local coming, going = {}, {}
 
 local function flush_set(set)
-  local gone, added = {}, {}
-  for member, score in pairs(pending[set]) do
-    if score then
-      added[#added + 1] = score
-      added[#added + 1] = member
-    else
-      gone[#gone + 1] = member
-    end
-    if #gone >= 1000 then
-      call("ZREM", set, unpack(gone))
-      gone = {}
-    end
-    if #added >= 1000 then
-      call("ZADD", set, unpack(added))
-      added = {}
-    end
+  local added, gone = coming[set], going[set]
+  if gone then
+    going[set] = nil
+    call("ZREM", set, unpack(gone))
   end
-  pending[set] = nil
-  if #gone > 0 then call("ZREM", set, unpack(gone)) end
-  if #added > 0 then call("ZADD", set, unpack(added)) end
+  if added then
+    coming[set] = nil
+    call("ZADD", set, unpack(added))
+  end
+end
+
+local function put(set, member, score)
+  if going[set] then flush_set(set) end
+  local list = coming[set]
+  if not list then
+    coming[set] = { score, member }
+    return
+  end
+  local n = #list
+  list[n + 1] = score
+  list[n + 2] = member
+  if n >= 1000 then flush_set(set) end
+end
+
+local function take(set, member)
+  if coming[set] then flush_set(set) end
+  local list = going[set]
+  if not list then
+    going[set] = { member }
+    return
+  end
+  local n = #list
+  list[n + 1] = member
+  if n >= 1000 then flush_set(set) end
+end
+
+local function is_pending(set)
+  return coming[set] or going[set]
 end
 
 local function flush()
@@ -147,7 +166,8 @@ local function flush()
   changed = {}
   if #list > 0 then call("HSET", tasks, unpack(list)) end
   local sets = {}
-  for set in pairs(pending) do sets[#sets + 1] = set end
+  for set in pairs(coming) do sets[#sets + 1] = set end
+  for set in pairs(going) do sets[#sets + 1] = set end
   for i = 1, #sets do flush_set(sets[i]) end
   if last_number ~= first_number then
     call("HSET", meta, "number", last_number)
@@ -158,7 +178,7 @@ end
 -- Records.
 
 local function has(record, flag)
-  return math.floor(byte(record, 2) / flag) % 2 == 1
+  return band(byte(record, 2), flag) ~= 0
 end
 
 local function with(record, flag, set)
@@ -166,8 +186,48 @@ local function with(record, flag, set)
   return sub(record, 1, 1) .. char(byte(record, 2) + (set and flag or -flag)) .. sub(record, 3)
 end
 
+-- What is in it, by name. Those of a run: only of one that has begun.
+local function behind_run(record)
+  return 9 + byte(record, 9)
+end
+local function run_of(record)
+  return byte(record, 9) > 0 and sub(record, 10, 15) or NOTHING6
+end
+local function token_of(record)
+  return byte(record, 9) > 0 and sub(record, 16, 23) or NOTHING8
+end
+local function owner_of(record)
+  return sub(record, 24, 31)
+end
+local function host_of(record)
+  return sub(record, 46, behind_run(record))
+end
+local function is_under_way(record)
+  local status = byte(record)
+  return status == 50 or status == 51 -- RUNNING, EXPORTING
+end
+
+local function order_length(first)
+  local kind = first % WAS_LOST
+  return 7 + (kind > 64 and kind - 64 or kind == TURN and 0 or 64 - kind)
+end
+local function order_of(record, behind)
+  local at_order = (behind or behind_run(record)) + 45
+  return sub(record, at_order, at_order - 1 + order_length(byte(record, at_order)))
+end
 local function key_of(record)
-  return sub(record, 109, 108 + byte(record, 107) * 256 + byte(record, 108))
+  local at_key = behind_run(record) + 45
+  at_key = at_key + order_length(byte(record, at_key))
+  local high, low = byte(record, at_key, at_key + 1)
+  if high + low == 0 then return "" end
+  return sub(record, at_key + 2, at_key + 1 + high * 256 + low)
+end
+local function id_in(member)
+  return sub(member, order_length(byte(member)) + 1)
+end
+local function with_number(order, number, was_lost)
+  local first = byte(order) % WAS_LOST
+  return char(first + (was_lost and WAS_LOST or 0)) .. sub(order, 2, -7) .. number
 end
 
 local PLACES = 2 ^ 48 -- of a status in the index
@@ -176,49 +236,80 @@ local function score_text(score)
   return string.format("%.0f", score)
 end
 
--- In the order of places within a status, or out of it (no status).
+-- In the order of places within a status.
 local function set_index(id, record, status)
-  put(index, id, status and status * PLACES + read(">I6", record, 10) or false)
+  put(index, id, status * PLACES + read(">I6", record, behind_run(record) + 1))
 end
 
 local function prefix_of(key)
   return pack(">I2", #key) .. key
 end
 
+-- Whether keys take turns. It begins with the first host that says so; what waits by then gets turns step by step.
+local turns
+local function has_turns()
+  if turns == nil then turns = call("HGET", meta, "fair") end
+  return turns
+end
+
 -- Lines of tasks with a key. A head is the member of `ready` that stands for a line: "o" and it, or "a": it is set aside.
 
-local function first_in(prefix)
-  if pending[lines] then flush_set(lines) end
-  local found = call("ZRANGEBYLEX", lines, "[" .. prefix, "[" .. prefix .. LAST, "LIMIT", 0, 1)[1]
+-- The first, or the next behind another one.
+local function first_in(prefix, other)
+  if is_pending(lines) then flush_set(lines) end
+  local from = other and "(" .. prefix .. other or "[" .. prefix
+  local found = call("ZRANGEBYLEX", lines, from, "[" .. prefix .. LAST, "LIMIT", 0, 1)[1]
   return found and sub(found, #prefix + 1)
 end
 
-local function set_head(key, member)
+local function has_turn(head)
+  return head and byte(head, 2) % WAS_LOST == TURN
+end
+
+-- In the order of sorted sets: text is compared as the server's language does.
+local function comes_before(one, other)
+  for i = 1, math.min(#one, #other) do
+    local a, b = byte(one, i), byte(other, i)
+    if a ~= b then return a < b end
+  end
+  return #one < #other
+end
+
+-- `first` is the first of the line, nil: there is none. `turn`: fair, the one that the key has from now on; else it keeps its
+-- own, and one that comes new gets the last.
+local function set_head(key, first, turn)
   local head = call("HGET", heads, key)
-  local is_aside = head and sub(head, 1, 1) == "a"
-  if head and not is_aside then put(ready, sub(head, 2), false) end
-  if not member then
+  local is_aside = head and byte(head) == 97 -- "a"
+  if head and not is_aside then take(ready, sub(head, 2)) end
+  if not first then
     call("HDEL", heads, key)
-    if is_aside then put(aside, key, false) end
-  elseif is_aside then
+    if is_aside then take(aside, key) end
+    return
+  end
+  local member = first
+  if has_turns() then
+    turn = turn or (has_turn(head) and sub(head, 3, 8)) or next_number()
+    member = char(TURN + (byte(first) >= WAS_LOST and WAS_LOST or 0)) .. turn .. id_in(first)
+  end
+  if is_aside then
     call("HSET", heads, key, "a" .. member)
   else
-    put(ready, member, 0)
+    put(ready, member, "0")
     call("HSET", heads, key, "o" .. member)
   end
 end
 
 local function set_aside(key, member)
-  put(ready, member, false)
+  take(ready, member)
   put(aside, key, now + 5) -- to be looked at again then, whatever happened to who was to say that there is room
   call("HSET", heads, key, "a" .. member)
 end
 
 local function open_key(key)
   local head = call("HGET", heads, key)
-  if not head or sub(head, 1, 1) ~= "a" then return false end
-  put(aside, key, false)
-  put(ready, sub(head, 2), 0)
+  if not head or byte(head) ~= 97 then return false end
+  take(aside, key)
+  put(ready, sub(head, 2), "0")
   call("HSET", heads, key, "o" .. sub(head, 2))
   return true
 end
@@ -227,42 +318,51 @@ end
 
 local something_new = false -- there is more to start than before
 
-local function make_ready(id, record)
-  local key, member = key_of(record), sub(record, 16, 30) .. id
+-- `turn`: fair, it gives this one back to its key.
+local function make_ready(id, record, turn)
+  local key, order = key_of(record), order_of(record)
   something_new = true
-  if key == "" then
-    put(ready, member, 0)
+  if key == "" and not has_turns() then
+    put(ready, order .. id, "0")
     return with(with(record, LATER, false), LINE, false)
   end
   local prefix = prefix_of(key)
-  put(lines, prefix .. member, 0)
-  if first_in(prefix) == member then set_head(key, member) end
+  put(lines, prefix .. order .. id, "0")
+  local first = first_in(prefix)
+  if turn then
+    local head = call("HGET", heads, key)
+    local now_has = has_turn(head) and sub(head, 3, 8)
+    set_head(key, first, now_has and comes_before(now_has, turn) and now_has or turn)
+  elseif first == order .. id then
+    set_head(key, first)
+  end
   return with(with(record, LATER, false), LINE, true)
 end
 
-local function put_waiting(id, record, run_at)
+local function put_waiting(id, record, run_at, turn)
   if run_at > now then
     put(delayed, id, run_at)
     return with(record, LATER, true)
   end
-  return make_ready(id, record)
+  return make_ready(id, record, turn)
 end
 
-local function take_waiting(id, record)
+-- `turn`: fair, its key's turn is over, and this is the next one.
+local function take_waiting(id, record, turn)
   if has(record, LATER) then
-    put(delayed, id, false)
+    take(delayed, id)
     return
   end
-  local member = sub(record, 16, 30) .. id
+  local member = order_of(record) .. id
   if not has(record, LINE) then
-    put(ready, member, false)
+    take(ready, member)
     return
   end
   local key = key_of(record)
   local prefix = prefix_of(key)
   local first = first_in(prefix)
-  put(lines, prefix .. member, false)
-  if first == member then set_head(key, first_in(prefix)) end
+  take(lines, prefix .. member)
+  if first == member or turn then set_head(key, first_in(prefix), turn) end
 end
 
 -- What a task has beside its record.
@@ -299,9 +399,8 @@ end
 local function remember_run(id, record, ended_at, reason, version)
   local field = id .. "\0k"
   local past = has(record, PAST) and call("HGET", more, field) or ""
-  local behind = 109 + #key_of(record)
-  local host = sub(record, behind + 1, behind + byte(record, behind))
-  local entry = sub(record, 31, 36) .. sub(record, 83, 90) .. ended_at .. pack(">I4", #reason) .. reason ..
+  local host = host_of(record)
+  local entry = run_of(record) .. sub(record, 32, 39) .. ended_at .. pack(">I4", #reason) .. reason ..
     pack(">I4", #version) .. version .. char(#host) .. host
   past = past .. pack(">I4", #entry) .. entry
   local count, place = 0, 1
@@ -319,9 +418,9 @@ local function remember_run(id, record, ended_at, reason, version)
 end
 
 local function remove_task(id, record)
-  set_index(id, record)
-  put(kept, id, false)
-  put(expiring, id, false)
+  take(index, id)
+  take(kept, id)
+  take(expiring, id)
   if has(record, LARGE) then call("HDEL", items, id) end
   if has(record, OUTPUT) then call("HDEL", outputs, id) end
   if has(record, MORE) or has(record, PAST) then
@@ -352,7 +451,7 @@ local hints = {}
 
 local function tell(owner, kind, id)
   if owner == me or not call("ZSCORE", hosts, owner) then return end
-  put(news, owner .. next_number() .. kind .. id, 0)
+  put(news, owner .. next_number() .. kind .. id, "0")
   hints[owner] = true
 end
 
@@ -375,7 +474,8 @@ end
 local something_ended = false
 
 local function tell_end(id, record, kind)
-  local adder = sub(record, 53, 60)
+  local behind = behind_run(record)
+  local adder = sub(record, behind + 31, behind + 38)
   something_ended = true
   tell(adder, kind, id)
   if not has(record, WATCHED) then return end
@@ -394,12 +494,12 @@ local freed = 0 -- slots, by ends before a claim in the same batch
 local function free_key(id, record)
   local key = key_of(record)
   if key == "" then return end
-  put(busy, prefix_of(key) .. id, false)
+  take(busy, prefix_of(key) .. id)
   if open_key(key) then something_new = true end
 end
 
 local function leave_run(id, record)
-  put(own, sub(record, 45, 52) .. id, false)
+  take(own, owner_of(record) .. id)
   free_key(id, record)
   if not has(record, STOP) then return record end
   call("HDEL", stops, id)
@@ -407,9 +507,12 @@ local function leave_run(id, record)
 end
 
 local function put_ended(id, record, to, reason, version, progress, output)
-  record = set_fields(id, record, { reason or false, version, progress })
+  if reason or version or progress or byte(record, 2) ~= 0 then
+    record = set_fields(id, record, { reason or false, version, progress })
+  end
   record = set_output(id, record, output)
-  record = to .. sub(record, 2, 90) .. NOW .. NOTHING8 .. sub(record, 107)
+  local behind = behind_run(record)
+  record = to .. sub(record, 2, behind + 6) .. NOW .. sub(record, behind + 15)
   set_index(id, record, to)
   if keep_seconds[to] >= 0 then put(kept, id, now + keep_seconds[to]) end
   tell_end(id, record, "e")
@@ -420,47 +523,78 @@ end
 
 local operations = {}
 
--- a: count, name; of each: id, once, priority as 8 bytes in order, key, when ("", "+" seconds, "=" time), seconds to begin
--- within or "", what only hosts read, item if that is large. All or none.
+-- a: count, name; of each: id, a byte of bits (see below) and the priority as in an order, key (with its length before) and
+-- what only hosts read; and if the bit says so, when ("+" seconds, "=" time), seconds to begin within, an item that is large.
+-- All or none.
+local ONCE, WHEN, WITHIN, ITEM = 1, 2, 4, 8
+
+local function read_added(count)
+  local list, ids = {}, {}
+  for i = 1, count do
+    local id, head, tail = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+    local bits, run_at, expires, large = byte(head), now, 0, nil
+    at = at + 3
+    if band(bits, WHEN) ~= 0 then
+      local when = arg()
+      run_at = tonumber(sub(when, 2)) + (sub(when, 1, 1) == "+" and now or 0)
+    end
+    if band(bits, WITHIN) ~= 0 then expires = now + tonumber(arg()) end
+    if band(bits, ITEM) ~= 0 then large = arg() end
+    list[i] = { id, sub(head, 2), tail, band(bits, ONCE) ~= 0, run_at, expires, large }
+    ids[i] = id
+  end
+  return list, ids
+end
+
+-- That it cannot be added, or nil; `done`: it was, by this very add.
+local function refuse_added(id, once_only, name, done)
+  local record = record_of(id)
+  if record then
+    local behind = behind_run(record)
+    if sub(record, behind + 31, behind + 44) == me .. name then
+      done[id] = true
+    elseif once_only or sub(record, 1, 1) < SUCCESS then
+      return { "exists", id, sub(record, 1, 1) }
+    end
+  elseif once_only and call("ZSCORE", once, id) then
+    return { "exists", id, "" }
+  end
+end
+
 function operations.a()
   local count, name = number_arg(), arg()
-  local list, ids, seen = {}, {}, {}
-  for i = 1, count do
-    list[i] = { id = arg(), once = arg() == "1", priority = arg(), key = arg(), when = arg(), within = arg(),
-                rest = arg(), large = arg() }
-    ids[i] = list[i].id
-  end
+  local list, ids = read_added(count)
+  local seen, done = {}, {}
   fetch_records(ids)
   for i = 1, count do
-    local task = list[i]
-    local record = record_of(task.id)
-    if record and sub(record, 53, 66) == me .. name then
-      task.done = true
-    elseif record and (task.once or sub(record, 1, 1) < SUCCESS) then
-      return { "exists", task.id, sub(record, 1, 1) }
-    elseif task.once and call("ZSCORE", once, task.id) then
-      return { "exists", task.id, "" }
-    elseif seen[task.id] then
-      return { "exists", task.id, "twice" }
-    end
-    seen[task.id] = true
+    local id = ids[i]
+    local refused = refuse_added(id, list[i][4], name, done) or (seen[id] and { "exists", id, "twice" })
+    if refused then return refused end
+    seen[id] = true
   end
+  local usual = NOTHING8 .. NOW .. NOW .. me .. name
+  local in_line = has_turns()
   for i = 1, count do
-    local task = list[i]
-    if not task.done then
-      local record = record_of(task.id)
-      if record then remove_task(task.id, record) end
-      if task.once then put(once, task.id, now + ONCE_KEPT) end
-      if task.large ~= "" then call("HSET", items, task.id, task.large) end
-      local run_at = task.when == "" and now or tonumber(sub(task.when, 2)) + (sub(task.when, 1, 1) == "+" and now or 0)
-      local expires = task.within ~= "" and now + tonumber(task.within) or 0
-      local place = next_number()
-      record = WAITING .. char(task.large ~= "" and LARGE or 0) .. "\0\0\0\0\0\0\0" .. place .. "\0" .. task.priority ..
-        place .. NOTHING6 .. NOTHING8 .. NOTHING8 .. me .. name .. NOW .. pack(">ddd", run_at, 0, 0) ..
-        pack(">d", expires) .. prefix_of(task.key) .. "\0" .. task.rest
-      if expires > 0 then put(expiring, task.id, expires) end
-      set_index(task.id, record, WAITING)
-      put_record(task.id, put_waiting(task.id, record, run_at))
+    local id, priority, tail, once_only, run_at, expires, large = unpack(list[i], 1, 7)
+    if not done[id] then
+      local record, place = record_of(id), next_number()
+      if record then remove_task(id, record) end
+      if once_only then put(once, id, now + ONCE_KEPT) end
+      if large then call("HSET", items, id, large) end
+      local times = usual
+      if expires > 0 or run_at ~= now then
+        times = (expires > 0 and pack(">d", expires) or NOTHING8) .. NOW .. pack(">d", run_at) .. me .. name
+      end
+      record = (large and "1\4\0\0\0\0\0\0\0" or "1\0\0\0\0\0\0\0\0") .. place .. times .. priority .. place .. tail
+      put(index, id, PLACES + last_number)
+      if expires > 0 then put(expiring, id, expires) end
+      if run_at <= now and not in_line and byte(tail) + byte(tail, 2) == 0 then
+        put(ready, priority .. place .. id, "0")
+        something_new = true
+      else
+        record = put_waiting(id, record, run_at)
+      end
+      put_record(id, record)
     end
   end
   return { "ok", NOW }
@@ -470,79 +604,97 @@ local LEGAL = {
   [WAITING] = "567", [RUNNING] = "34561", [EXPORTING] = "4561", [SUCCESS] = "17", [FAILED] = "17", [STOPPED] = "17",
 }
 
-local function wait_after_run(id, record, when, wishes, reason, version)
-  local attempts, lost, snoozes = read(">I4", record, 5), read(">I2", record, 3), byte(record, 9)
-  local uncounted, was_lost, not_begun = wishes:find("u", 1, true), wishes:find("l", 1, true), wishes:find("n", 1, true)
+local UNCOUNTED, LOST, NOT_BEGUN = 4, 8, 16 -- see `c`
+
+local function wait_after_run(id, record, when, bits, reason, version)
+  local attempts, lost, snoozes = read(">I4", record, 5), byte(record, 3), byte(record, 4)
+  local uncounted, was_lost, not_begun = band(bits, UNCOUNTED) ~= 0, band(bits, LOST) ~= 0, band(bits, NOT_BEGUN) ~= 0
   if not not_begun then record = remember_run(id, record, NOW, reason or "", version or "") end
   record = set_fields(id, set_output(id, record, false), { reason or false, version, false, false })
   if uncounted and attempts > 0 then attempts = attempts - 1 end
-  if was_lost and lost < 65535 then lost = lost + 1 end
+  if was_lost and lost < 255 then lost = lost + 1 end
   if not not_begun then snoozes = uncounted and not was_lost and math.min(snoozes + 1, 255) or 0 end
-  local order = sub(record, 16, 30)
-  if not not_begun then order = (lost > 0 and "\1" or "\0") .. sub(order, 2, 9) .. next_number() end
+  local behind = behind_run(record)
+  local order, turn = order_of(record, behind), not_begun and sub(record, 40, 45)
+  local rest = sub(record, behind + 45 + #order)
+  if not not_begun then order = with_number(order, next_number(), lost > 0) end
   local as_before = not_begun and attempts == 0 and lost == 0 and snoozes == 0
-  local run_at = when == "" and now or tonumber(sub(when, 2)) + (sub(when, 1, 1) == "+" and now or 0)
-  record = WAITING .. sub(record, 2, 2) .. pack(">I2I4B", lost, attempts, snoozes) .. sub(record, 10, 15) .. order ..
-    (as_before and NOTHING6 or sub(record, 31, 36)) .. sub(record, 37, 74) .. pack(">d", run_at) ..
-    (as_before and NOTHING8 or sub(record, 83, 90)) .. sub(record, 91)
+  local run_at = when and tonumber(sub(when, 2)) + (sub(when, 1, 1) == "+" and now or 0) or now
+  record = WAITING .. sub(record, 2, 2) .. char(lost, snoozes) .. pack(">I4", attempts) ..
+    (as_before and "\0" or sub(record, 9, behind)) .. sub(record, behind + 1, behind + 6) .. NOTHING8 ..
+    sub(record, behind + 15, behind + 22) .. pack(">d", run_at) .. sub(record, behind + 31, behind + 44) .. order .. rest
   set_index(id, record, WAITING)
-  put_record(id, put_waiting(id, record, run_at))
+  put_record(id, put_waiting(id, record, run_at, turn and turn ~= NOTHING6 and turn))
 end
 
 local function wait_after_end(id, record, reason)
-  if sub(record, 31, 36) ~= NOTHING6 then
+  local behind, began = behind_run(record), byte(record, 9) > 0
+  if began and sub(record, 32, 39) ~= NOTHING8 then
     local was = has(record, MORE) and call("HMGET", more, id .. "\0r", id .. "\0v") or {}
-    record = remember_run(id, record, sub(record, 91, 98), was[1] or "", was[2] or "")
+    record = remember_run(id, record, sub(record, behind + 7, behind + 14), was[1] or "", was[2] or "")
   end
   record = set_fields(id, set_output(id, record, false), { reason or false, false, false, false })
-  local key = key_of(record)
-  local behind = 109 + #key
-  record = WAITING .. sub(record, 2, 2) .. "\0\0\0\0\0\0\0" .. sub(record, 10, 15) .. "\0" .. sub(record, 17, 24) ..
-    next_number() .. sub(record, 31, 74) .. NOW .. NOTHING8 .. NOTHING8 .. NOTHING8 .. prefix_of(key) .. "\0" ..
-    sub(record, behind + 1 + byte(record, behind))
-  put(kept, id, false)
+  local order = order_of(record, behind)
+  -- of the run its number is kept, and who had it
+  record = WAITING .. sub(record, 2, 2) .. "\0\0\0\0\0\0" ..
+    (began and char(36) .. sub(record, 10, 31) .. NOTHING8 .. NOTHING6 or "\0") .. sub(record, behind + 1, behind + 6) ..
+    NOTHING8 .. sub(record, behind + 15, behind + 22) .. NOW .. sub(record, behind + 31, behind + 44) ..
+    with_number(order, next_number(), false) .. sub(record, behind + 45 + #order)
+  take(kept, id)
   set_index(id, record, WAITING)
   put_record(id, put_waiting(id, record, now))
 end
 
 -- The records of all changes from here on in a row, by one call.
-local CHANGE = 13 -- arguments of one, with its letter
+local VALUES = { 1, 2, 4, 8, 16 } -- bits, of what a change comes with, in that order
 local fetched_to = 0
 local function fetch_changed()
-  local ids = {}
-  while ARGV[at] == "c" do
-    ids[#ids + 1] = ARGV[at + 1]
-    at = at + CHANGE
+  local ids, place = {}, at
+  while ARGV[place] == "c" do
+    ids[#ids + 1] = ARGV[place + 1]
+    local values = byte(ARGV[place + 2], 17)
+    place = place + 3
+    for i = 1, values > 0 and 5 or 0 do
+      if band(values, VALUES[i]) ~= 0 then place = place + 1 end
+    end
   end
-  fetched_to = at - 1
-  at = at - #ids * CHANGE
+  fetched_to = place - 1
   fetch_records(ids)
 end
 
--- c: id, run, token, to, "1" if it comes again, "1" if it frees a slot for the claim behind it, wishes (u: uses no attempt,
--- l: lost with its host, n: never begun), when, reason, version, progress, output; the last four each with "+" before, or "".
+-- c: id; and in one: run, token, to, bits, values. Bits: 1: it comes again, 2: it frees a slot for the claim behind it, 4: it
+-- uses no attempt, 8: it was lost with its host, 16: it never began. Values: when, reason, version, progress, output; those of
+-- which the bit is set follow.
+local AGAIN, FREES = 1, 2
 function operations.c()
   if at > fetched_to then fetch_changed() end
-  local id, run, token, to, again, frees, wishes, when = arg(), arg(), arg(), arg(), arg() == "1", arg() == "1", arg(), arg()
-  local values = {}
-  for i = 1, 4 do
-    local value = arg()
-    values[i] = value ~= "" and sub(value, 2)
+  local id, packed = ARGV[at + 1], ARGV[at + 2]
+  at = at + 2
+  local run, token, to = sub(packed, 1, 6), sub(packed, 7, 14), sub(packed, 15, 15)
+  local bits, values = byte(packed, 16, 17)
+  local when, reason, version, progress, output
+  if values > 0 then
+    when = band(values, 1) ~= 0 and arg()
+    reason = band(values, 2) ~= 0 and arg()
+    version = band(values, 4) ~= 0 and arg() or nil
+    progress = band(values, 8) ~= 0 and arg() or nil
+    output = band(values, 16) ~= 0 and arg()
   end
-  local reason, version, progress, output = values[1], values[2] or nil, values[3] or nil, values[4]
+  local again, frees = band(bits, AGAIN) ~= 0, band(bits, FREES) ~= 0
   local record = record_of(id)
   if not record then
     if not again or to < SUCCESS then return "unknown" end
     if frees then freed = freed + 1 end -- it was done, and is forgotten by now
     return "ok"
   end
-  local status, at_run, at_token = sub(record, 1, 1), sub(record, 31, 36), sub(record, 37, 44)
-  local under_way = status == RUNNING or status == EXPORTING
+  local status, at_run, at_token = sub(record, 1, 1), run_of(record), token_of(record)
+  local under_way = is_under_way(record)
   if again and status == to and at_run == run and (token == NOTHING8 or at_token == token) then
     if frees then freed = freed + 1 end
     return "ok"
   end
   if under_way and at_token ~= token then return "stale" end
+  if token ~= NOTHING8 and not under_way then return { "moved", status, at_run } end -- that run is over
   if at_run ~= run or not LEGAL[status]:find(to, 1, true) then return { "moved", status, at_run } end
   if frees then freed = freed + 1 end
   if to == EXPORTING then
@@ -554,20 +706,20 @@ function operations.c()
     record = leave_run(id, record)
   elseif status == WAITING then
     take_waiting(id, record)
-    put(expiring, id, false)
+    take(expiring, id)
   end
   if to == WAITING then
     if under_way then
-      wait_after_run(id, record, when, wishes, reason, version)
+      wait_after_run(id, record, when, bits, reason, version)
     else
       wait_after_end(id, record, reason)
     end
   elseif to == DELETED then
-    put(once, id, false)
+    take(once, id)
     tell_end(id, record, "d")
     remove_task(id, record)
   else
-    put_ended(id, record, to, reason, version, progress, output)
+    put_ended(id, record, to, reason, version, progress, output or false)
   end
   return "ok"
 end
@@ -576,8 +728,7 @@ end
 function operations.u()
   local id, run, token, handle, progress = arg(), arg(), arg(), arg(), arg()
   local record = record_of(id)
-  local status = record and sub(record, 1, 1)
-  if (status ~= RUNNING and status ~= EXPORTING) or sub(record, 31, 44) ~= run .. token then return "stale" end
+  if not record or not is_under_way(record) or sub(record, 10, 23) ~= run .. token then return "stale" end
   put_record(id, set_fields(id, record, {
     nil, nil, progress ~= "" and sub(progress, 2) or nil, handle ~= "" and sub(handle, 2) or nil,
   }))
@@ -587,7 +738,7 @@ end
 -- Claims.
 
 local function count_status(from, to)
-  if pending[index] then flush_set(index) end
+  if is_pending(index) then flush_set(index) end
   return call("ZCOUNT", index, score_text(from * PLACES), score_text(to * PLACES - 1))
 end
 
@@ -597,10 +748,12 @@ local function wake_delayed()
   for i = 1, #ids do
     local id = ids[i]
     local record = record_of(id)
-    put(delayed, id, false)
+    take(delayed, id)
     if record and sub(record, 1, 1) == WAITING then
       -- behind those that could begin before
-      record = sub(record, 1, 24) .. next_number() .. sub(record, 31)
+      local behind = behind_run(record)
+      local order = order_of(record, behind)
+      record = sub(record, 1, behind + 44 + #order - 6) .. next_number() .. sub(record, behind + 45 + #order)
       put_record(id, make_ready(id, record))
     end
   end
@@ -613,10 +766,10 @@ local function expire_due(expired)
   for i = 1, #ids do
     local id = ids[i]
     local record = record_of(id)
-    put(expiring, id, false)
-    if record and sub(record, 1, 1) == WAITING and sub(record, 31, 36) == NOTHING6 then
+    take(expiring, id)
+    if record and sub(record, 1, 1) == WAITING and byte(record, 9) == 0 then
       take_waiting(id, record)
-      put_ended(id, record, FAILED, "expired")
+      put_ended(id, record, FAILED, "expired", nil, nil, false)
       expired[#expired + 1] = task_of(id, record_of(id))
     end
   end
@@ -626,31 +779,69 @@ end
 local function open_aside()
   local keys = call("ZRANGEBYSCORE", aside, "-inf", now, "LIMIT", 0, BATCH)
   for i = 1, #keys do
-    put(aside, keys[i], false)
+    take(aside, keys[i])
     open_key(keys[i])
   end
 end
 
-local function claim_task(id, record, run, token, host)
-  local key = key_of(record)
-  local behind = 109 + #key
-  if has(record, LINE) then take_waiting(id, record) end
-  if key ~= "" then put(busy, prefix_of(key) .. id, 0) end
-  if sub(record, 99, 106) ~= NOTHING8 then put(expiring, id, false) end
-  put(own, me .. id, 0)
+-- A step of giving turns to what waits since before there were any, in its order. Whether there may be more.
+local function give_turns()
+  if call("HGET", meta, "fair") ~= "begins" then return false end
+  if is_pending(ready) then flush_set(ready) end
+  local members = call("ZRANGEBYLEX", ready, "[" .. char(TURN + 1), "(" .. char(TURN + WAS_LOST), "LIMIT", 0, BATCH)
+  if #members == 0 then
+    members = call("ZRANGEBYLEX", ready, "[" .. char(TURN + WAS_LOST + 1), "+", "LIMIT", 0, BATCH)
+  end
+  for i = 1, #members do
+    local id = id_in(members[i])
+    local record = record_of(id)
+    take(ready, members[i])
+    if record and sub(record, 1, 1) == WAITING then
+      local key, behind = key_of(record), behind_run(record)
+      local prefix = prefix_of(key)
+      put(lines, prefix .. members[i], "0")
+      if not has_turn(call("HGET", heads, key)) then
+        set_head(key, first_in(prefix), sub(record, behind + 1, behind + 6))
+      end
+      put_record(id, with(record, LINE, true))
+    end
+  end
+  if #members == 0 then call("HSET", meta, "fair", "1") end
+  return #members > 0
+end
+
+-- `begun`: the run, the token, the owner and when, as all of one claim have them; `ran`: the host, and its length.
+local function claim_task(id, record, begun, host)
+  local key, behind, turn = key_of(record), behind_run(record), NOTHING6
+  if has(record, LINE) then
+    if has_turns() then
+      local head = call("HGET", heads, key)
+      turn = has_turn(head) and sub(head, 3, 8) or NOTHING6
+      take_waiting(id, record, next_number())
+    else
+      take_waiting(id, record)
+    end
+  end
+  if key ~= "" then put(busy, prefix_of(key) .. id, "0") end
+  if sub(record, behind + 7, behind + 14) ~= NOTHING8 then take(expiring, id) end
+  put(own, me .. id, "0")
   set_index(id, record, RUNNING)
   if has(record, MORE) then record = set_fields(id, record, { nil, false }) end
-  record = RUNNING .. sub(record, 2, 4) .. pack(">I4", read(">I4", record, 5) + 1) .. sub(record, 9, 30) .. run .. token ..
-    me .. sub(record, 53, 82) .. NOW .. NOTHING8 .. NOTHING8 .. sub(record, 107, behind - 1) .. char(#host) .. host ..
-    sub(record, behind + 1 + byte(record, behind))
+  record = RUNNING .. sub(record, 2, 4) .. pack(">I4", read(">I4", record, 5) + 1) .. begun .. turn .. host ..
+    sub(record, behind + 1, behind + 6) .. NOTHING8 .. sub(record, behind + 15)
   put_record(id, record)
   return record
+end
+
+-- What a record has of a run that begins now, in two parts.
+local function begin_run(run, token, host)
+  return char(36 + #host) .. run .. token .. me .. NOW, host
 end
 
 local function key_has_room(key, limits, taken)
   if limits.full[key] or (limits.key_once and taken[key]) then return false end
   if limits.key == 0 then return true end
-  if pending[busy] then flush_set(busy) end
+  if is_pending(busy) then flush_set(busy) end
   local prefix = prefix_of(key)
   return call("ZLEXCOUNT", busy, "[" .. prefix, "(" .. prefix .. "\255") < limits.key
 end
@@ -659,43 +850,50 @@ end
 local function suspect_runs()
   local id = call("HGET", meta, "suspect:" .. me)
   local record = id and record_of(id)
-  return record and (sub(record, 1, 1) == RUNNING or sub(record, 1, 1) == EXPORTING) and sub(record, 45, 52) == me
+  return record and is_under_way(record) and owner_of(record) == me
 end
 
+-- What was lost before runs while no other such one of this owner does.
+local function suspect_may_start(id)
+  if suspect_runs() then return false end
+  call("HSET", meta, "suspect:" .. me, id)
+  return true
+end
+
+-- Takes the first ones. How much room is left, and whether some may not start for now.
 local function claim_ready(room, limits, token, host, answer, ids)
-  local run, taken, looked, size = nil, {}, 0, math.min(room, BATCH)
+  local taken, looked, size, begun = {}, 0, math.min(room, BATCH), nil
   while room > 0 and looked < 2 * BATCH do
-    if pending[ready] then flush_set(ready) end
+    if is_pending(ready) then flush_set(ready) end
     local members = call("ZRANGE", ready, 0, math.min(size, room) - 1)
     if #members == 0 then break end
     local list = {}
-    for i = 1, #members do list[i] = sub(members[i], 16) end
+    for i = 1, #members do list[i] = id_in(members[i]) end
     fetch_records(list)
     local restart = false
     for i = 1, #members do
-      local id = list[i]
+      local id, member = list[i], members[i]
       local record = record_of(id)
       looked = looked + 1
       if not record or sub(record, 1, 1) ~= WAITING then
-        put(ready, members[i], false)
+        take(ready, member)
       else
         local key = key_of(record)
         if key ~= "" and not key_has_room(key, limits, taken) then
-          set_aside(key, members[i])
-        elseif byte(members[i]) > 0 and suspect_runs() then
+          set_aside(key, member)
+        elseif byte(member) >= WAS_LOST and not suspect_may_start(id) then
           return room, true -- it is the last in the order: nothing behind it may start either
         else
-          if byte(members[i]) > 0 then call("HSET", meta, "suspect:" .. me, id) end
-          run = run or next_number()
-          put(ready, members[i], false)
-          record = claim_task(id, record, run, token, host)
+          begun = begun or begin_run(next_number(), token, host)
+          take(ready, member)
+          record = claim_task(id, record, begun, host)
           answer[#answer + 1] = task_of(id, record)
           ids[#ids + 1] = id
           room = room - 1
           if key ~= "" then
             taken[key] = true
-            restart = true -- the next of this key may come before those that were fetched
-            break
+            restart = not has_turns() -- the next of this key may come before those that were fetched
+            if restart then break end
           end
         end
       end
@@ -705,24 +903,130 @@ local function claim_ready(room, limits, token, host, answer, ids)
   return room, false
 end
 
+-- Takes those that another container has chosen. A letter for each: "t": it was taken, "w": it waits on, there is no room for
+-- it, "g": it does not wait any more, or not yet, or after another run; and behind a "t" the turn that its key has now.
+local function claim_choices(room, limits, token, host, choices, ids)
+  local states, taken, begun, held = {}, {}, nil, false
+  local list = {}
+  for i = 1, #choices do list[i] = choices[i][1] end
+  fetch_records(list)
+  for i = 1, #choices do
+    local id, run = choices[i][1], choices[i][2]
+    local record = record_of(id)
+    local gone = not record or sub(record, 1, 1) ~= WAITING or has(record, LATER) or run_of(record) ~= run
+    local key = not gone and key_of(record)
+    if gone then
+      states[i] = "g"
+    elseif room <= 0 then
+      states[i] = "w"
+    else
+      local order = order_of(record)
+      if key ~= "" and not key_has_room(key, limits, taken) then
+        local head = call("HGET", heads, key)
+        if head and byte(head) ~= 97 then set_aside(key, sub(head, 2)) end
+        states[i], held = "w", true
+      elseif byte(order) >= WAS_LOST and not suspect_may_start(id) then
+        states[i], held = "w", true
+      else
+        begun = begun or begin_run(next_number(), token, host)
+        if not has(record, LINE) then take(ready, order .. id) end
+        claim_task(id, record, begun, host)
+        ids[#ids + 1] = id
+        room = room - 1
+        if key ~= "" then taken[key] = true end
+        local next_head = has_turns() and call("HGET", heads, key)
+        states[i] = "t" .. (has_turn(next_head) and sub(next_head, 3, 8) or NOTHING6)
+      end
+    end
+  end
+  return room, held, table.concat(states), begun and sub(begun, 2, 7) or NOTHING6
+end
+
+-- The first that are due and may start, at most so many: of each the task, and the turn of its key if it is the first of that.
+-- Those of a line come where their order says; where keys take turns, one of each first.
+local function show_by_turns(members, count)
+  local shown, others = {}, {}
+  for i = 1, #members do shown[i] = { id_in(members[i]), sub(members[i], 2, 7) } end
+  for i = 1, #members do
+    local left = count - #members - #others
+    local record = left > 0 and record_of(shown[i][1])
+    if record then
+      local prefix, share = prefix_of(key_of(record)), math.ceil(left / (#members - i + 1))
+      local found = call("ZRANGEBYLEX", lines, "(" .. prefix .. order_of(record) .. shown[i][1],
+        "[" .. prefix .. char(WAS_LOST), "LIMIT", 0, share)
+      for k = 1, #found do others[#others + 1] = { id_in(sub(found[k], #prefix + 1)), NOTHING6 } end
+    end
+  end
+  for i = 1, #others do shown[#shown + 1] = others[i] end
+  return shown
+end
+
+-- Puts it where its order says, the last first.
+local function insert_by_order(list, member, key)
+  local from, to = 1, #list + 1
+  while from < to do
+    local middle = math.floor((from + to) / 2)
+    if comes_before(member, list[middle][1]) then from = middle + 1 else to = middle end
+  end
+  table.insert(list, from, { member, key })
+end
+
+local function show_by_order(members, count)
+  local shown, next_ones, i = {}, {}, 1 -- of each line of which one was shown, the next
+  while #shown < count do
+    local member, key = members[i]
+    local other = next_ones[#next_ones]
+    if other and (not member or comes_before(other[1], member)) then
+      member, key = other[1], other[2]
+      next_ones[#next_ones] = nil
+    elseif member then
+      local record = record_of(id_in(member))
+      key = record and has(record, LINE) and key_of(record)
+      i = i + 1
+    else
+      break
+    end
+    shown[#shown + 1] = { id_in(member), NOTHING6 }
+    local following = key and first_in(prefix_of(key), member)
+    if following and byte(following) < WAS_LOST then insert_by_order(next_ones, following, key) end
+  end
+  return shown
+end
+
+local function show_due(count)
+  flush()
+  count = math.min(count, 2 * BATCH)
+  if count == 0 then return {} end
+  local members = call("ZRANGEBYLEX", ready, "-", "(" .. char(WAS_LOST), "LIMIT", 0, count)
+  local list = {}
+  for i = 1, #members do list[i] = id_in(members[i]) end
+  fetch_records(list)
+  local shown = (has_turns() and show_by_turns or show_by_order)(members, count)
+  for i = 1, #shown do
+    local record = record_of(shown[i][1])
+    shown[i] = record and { task_of(shown[i][1], record), shown[i][2] } or false
+  end
+  return shown
+end
+
 -- What a host that died, or cannot be reached any more, was running: one whose lease ended by then.
 local function take_over(room, token, by, answer, ids)
   local dead = call("ZRANGEBYSCORE", hosts, "-inf", by, "LIMIT", 0, 1)[1]
   if not dead or dead == me then return false end
-  if pending[own] then flush_set(own) end
+  if is_pending(own) then flush_set(own) end
   local members = call("ZRANGEBYLEX", own, "[" .. dead, "(" .. dead .. "\255", "LIMIT", 0, math.min(room, BATCH))
   for i = 1, #members do
     local id = sub(members[i], 9)
     local record = record_of(id)
-    put(own, members[i], false)
-    if record and (sub(record, 1, 1) == RUNNING or sub(record, 1, 1) == EXPORTING) and sub(record, 45, 52) == dead then
-      record = sub(record, 1, 36) .. token .. me .. sub(record, 53)
+    take(own, members[i])
+    if record and is_under_way(record) and owner_of(record) == dead then
+      record = sub(record, 1, 15) .. token .. me .. sub(record, 32)
       put_record(id, record)
-      put(own, me .. id, 0)
+      put(own, me .. id, "0")
       answer[#answer + 1] = task_of(id, record)
       ids[#ids + 1] = id
       if has(record, STOP) then -- somebody has asked for that
-        put(news, me .. next_number() .. "s" .. id, 0)
+        put(news, me .. next_number() .. "s" .. id, "0")
         hints[me] = true
       else
         tell(dead, "l", id)
@@ -749,8 +1053,7 @@ local function claim_again(answer)
     local id = sub(before, place + 1, place + len)
     local record = record_of(id)
     place = place + 1 + len
-    if record and (sub(record, 1, 1) == RUNNING or sub(record, 1, 1) == EXPORTING) and
-      sub(record, 37, 44) == sub(before, 9, 16) then
+    if record and is_under_way(record) and token_of(record) == sub(before, 9, 16) then
       answer[#answer + 1] = task_of(id, record)
     end
   end
@@ -807,21 +1110,35 @@ function operations.m()
 end
 
 -- q: number (8 bytes), token, host, room, global limit (0: none), key limit, "1" if a key may come once in a claim, burst and
--- seconds of the rate, "1" if the dead may be taken over, count of full keys and these.
+-- seconds of the rate, "1" if the dead may be taken over, "1" if keys are to take turns, count of full keys and these; "0", or
+-- "1": by choice, how many of the first are to be shown, count of choices, of each its id and run.
+local function read_choices()
+  local choices, look = {}, number_arg()
+  for i = 1, number_arg() do choices[i] = { arg(), arg() } end
+  return choices, look
+end
+
 function operations.q()
   local number, token, host, room = arg(), arg(), arg(), number_arg()
   local limits = { global = number_arg(), key = number_arg(), key_once = arg() == "1", burst = number_arg(),
                    per = number_arg(), full = {} }
-  local may_take_over = arg() == "1"
+  local may_take_over, fair = arg() == "1", arg() == "1"
   for _ = 1, number_arg() do limits.full[arg()] = true end
+  local choices, look
+  if arg() == "1" then choices, look = read_choices() end
   local answer, expired, ids, next_in = {}, {}, {}, 0
+  local states, run = "", NOTHING6 -- of the choices
   local left -- something to be done at once
   local kind = "0" -- "1": the tasks were taken over
-  if not joined then return { "ok", "0", "1", "-1", "0", {}, {}, "0", "", -1 } end
+  if not joined then return { "ok", "0", "1", "-1", "0", {}, {}, "0", "", -1, "", NOTHING6, {}, 0 } end
   local differ = take_limits(limits)
   local paused = call("HGET", meta, "paused")
   room = room + freed
   freed, claimed = 0, true
+  if fair and not has_turns() then
+    turns = "begins"
+    call("HSET", meta, "fair", turns)
+  end
   flush()
   call("ZREM", idle, me)
   if sub(call("HGET", claims, me) or "", 1, 8) == number then
@@ -831,6 +1148,7 @@ function operations.q()
     left = expire_due(expired)
     left = wake_delayed() or left
     open_aside()
+    left = give_turns() or left
     flush()
     if not paused then
       if room > 0 and take_over(room, token, may_take_over and "(" .. now or 0, answer, ids) then
@@ -843,18 +1161,24 @@ function operations.q()
         room = math.max(0, math.min(room, tokens))
         local held = room < wanted
         local before = room
-        if room > 0 then
+        if choices then
+          local some_may_not
+          room, some_may_not, states, run = claim_choices(room, limits, token, host, choices, ids)
+          held = held or some_may_not
+        end
+        -- what comes last is claimed here also where another container chooses: that does not know of it
+        if room > 0 and (not choices or call("ZLEXCOUNT", ready, "-", "(" .. char(WAS_LOST)) == 0) then
           local some_may_not
           room, some_may_not = claim_ready(room, limits, token, host, answer, ids)
           held = held or some_may_not
-          spend_tokens(limits, before - room)
         end
+        spend_tokens(limits, before - room)
         if wanted > before - room then call("ZADD", idle, now, me) end
         if before > 0 and room == 0 then something_new = true end -- others may have room for more
         flush()
-        left = left or (not held and call("ZCARD", ready) > 0)
+        left = left or (not held and not choices and call("ZCARD", ready) > 0)
       else
-        left = left or call("ZCARD", ready) > 0
+        left = left or (not choices and call("ZCARD", ready) > 0)
       end
     end
     if #ids > 0 then
@@ -875,10 +1199,11 @@ function operations.q()
     seconds = seconds < 0 and next_in or math.min(seconds, next_in)
   end
   local mine = call("ZLEXCOUNT", own, "[" .. me, "(" .. me .. "\255")
-  local waits = count_status(WAITING, RUNNING) > 0 or count_status(RUNNING, SUCCESS) > mine
+  local waiting = count_status(WAITING, RUNNING)
+  local waits = waiting > 0 or count_status(RUNNING, SUCCESS) > mine
   if not waits then waits = call("ZLEXCOUNT", news, "[" .. me, "(" .. me .. "\255") > 0 end
   return { "ok", left and "1" or "0", waits and "1" or "0", string.format("%.6f", seconds), paused and "1" or "0", answer,
-           expired, kind, differ, mine }
+           expired, kind, differ, mine, states, run .. NOW, look and show_due(look) or {}, waiting - call("ZCARD", delayed) }
 end
 
 -- o: key. It has room again.
@@ -971,13 +1296,13 @@ end
 -- v: an id, or "". What this owner runs, a step, from behind that id on: of each the run and the token, and the id.
 function operations.v()
   local after = arg()
-  if pending[own] then flush_set(own) end
+  if is_pending(own) then flush_set(own) end
   local members = call("ZRANGEBYLEX", own, "(" .. me .. after, "(" .. me .. "\255", "LIMIT", 0, BATCH)
   local list = {}
   for i = 1, #members do
     local id = sub(members[i], 9)
     local record = record_of(id)
-    list[i] = (record and sub(record, 31, 44) or NOTHING6 .. NOTHING8) .. id
+    list[i] = (record and run_of(record) .. token_of(record) or NOTHING6 .. NOTHING8) .. id
   end
   return { "ok", list }
 end
@@ -986,7 +1311,8 @@ end
 
 -- This owner is told when the task ends.
 local function watch(id, record)
-  if sub(record, 1, 1) >= SUCCESS or sub(record, 53, 60) == me then return record end
+  local behind = behind_run(record)
+  if sub(record, 1, 1) >= SUCCESS or sub(record, behind + 31, behind + 38) == me then return record end
   local others = call("HGET", watchers, id) or ""
   for i = 1, #others, 8 do
     if sub(others, i, i + 7) == me then return record end
@@ -1054,9 +1380,10 @@ function operations.i()
   local counts = {}
   for digit = 1, 6 do counts[digit] = count_status(tostring(digit), tostring(digit + 1)) end
   local first = call("ZRANGE", ready, 0, 0)[1]
-  local record = first and record_of(sub(first, 16))
+  local record = first and record_of(id_in(first))
+  local behind = record and behind_run(record)
   counts[7] = call("ZCARD", delayed)
-  counts[8] = record and sub(record, 67, 82) or ""
+  counts[8] = record and sub(record, behind + 15, behind + 30) or ""
   return counts
 end
 
@@ -1064,11 +1391,10 @@ end
 function operations.s()
   local id, run, reason = arg(), arg(), arg()
   local record = record_of(id)
-  local status = record and sub(record, 1, 1)
-  if (status ~= RUNNING and status ~= EXPORTING) or sub(record, 31, 36) ~= run then return "stale" end
+  if not record or not is_under_way(record) or run_of(record) ~= run then return "stale" end
   call("HSET", stops, id, run .. reason)
   put_record(id, with(watch(id, record), STOP, true))
-  tell(sub(record, 45, 52), "s", id)
+  tell(owner_of(record), "s", id)
   return "ok"
 end
 
@@ -1091,7 +1417,7 @@ function operations.f()
   local list = {}
   for i = 1, #ids do
     local record = record_of(ids[i])
-    put(kept, ids[i], false)
+    take(kept, ids[i])
     if record and sub(record, 1, 1) >= SUCCESS then
       list[#list + 1] = task_of(ids[i], record)
       remove_task(ids[i], record)

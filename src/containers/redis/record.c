@@ -5,25 +5,28 @@
 
 #include "base/alloc.h"
 
-/* Where what is in a record. */
+/* Where what is in a record; in its part about a run, of which the length comes before; and behind that. */
 enum {
     STATUS = 0,
     FLAGS = 1,
     LOST = 2,
+    SNOOZES = 3,
     ATTEMPTS = 4,
-    SNOOZES = 8,
-    PLACE = 9,
-    PRIORITY = 16,
-    RUN = 30,
-    TOKEN = 36,
-    ADDER = 52,
-    ADDED = 66,
-    RUN_AT = 74,
-    STARTED = 82,
-    ENDED = 90,
-    EXPIRES = 98,
-    KEY = 106,
-    SHORTEST = 109,
+    RUN_LEN = 8,
+    RUN_PART = 9,
+
+    RUN = 0,
+    TOKEN = 6,
+    STARTED = 22,
+    HOST = 36,
+
+    PLACE = 0,
+    EXPIRES = 6, /* while it waits */
+    ENDED = 6,   /* when it has ended */
+    ADDED = 14,
+    RUN_AT = 22,
+    ADDER = 30,
+    ORDER = 44,
 };
 
 /* The flag that queue.lua calls LARGE. */
@@ -67,14 +70,44 @@ static void append_double(struct lt_buffer *to, double value)
     lt_buffer_append(to, bytes, sizeof bytes);
 }
 
-void lt_redis_pack_priority(char to[8], int64_t priority)
+/* The more there is of it, the further its first byte is from that of none; the highest is the least. */
+enum { NO_PRIORITY = 64, WAS_LOST = 128 };
+
+static size_t bytes_of_magnitude(uint64_t magnitude)
 {
-    lt_redis_pack(to, ~((uint64_t)priority ^ UINT64_C(1) << 63), 8);
+    size_t bytes = 0;
+    for (; magnitude > 0; magnitude >>= 8)
+        bytes++;
+    return bytes;
+}
+
+size_t lt_redis_pack_priority(char to[LT_REDIS_PRIORITY], int64_t priority)
+{
+    uint64_t turned = UINT64_C(0) - (uint64_t)priority;
+    bool low = priority < 0;
+    size_t bytes = priority == 0 ? 0 : bytes_of_magnitude(low ? turned : (uint64_t)priority - 1);
+    if (priority == 1)
+        bytes = 1;
+    to[0] = (char)(low ? NO_PRIORITY + bytes : NO_PRIORITY - bytes);
+    lt_redis_pack(to + 1, turned, bytes);
+    return 1 + bytes;
+}
+
+/* How many bytes of an order there are for this first one, and the priority that is said by them. */
+static size_t priority_len(char first)
+{
+    int kind = (unsigned char)first % WAS_LOST;
+    return (size_t)(kind > NO_PRIORITY ? kind - NO_PRIORITY : NO_PRIORITY - kind);
 }
 
 static int64_t unpack_priority(const char *from)
 {
-    return (int64_t)(~lt_redis_unpack(from, 8) ^ UINT64_C(1) << 63);
+    size_t bytes = priority_len(from[0]);
+    bool high = (unsigned char)from[0] % WAS_LOST < NO_PRIORITY;
+    uint64_t turned = lt_redis_unpack(from + 1, bytes);
+    if (high && bytes < 8)
+        turned |= ~UINT64_C(0) << (8 * bytes);
+    return (int64_t)(UINT64_C(0) - turned);
 }
 
 /* The rest. */
@@ -246,52 +279,76 @@ static void read_extra(struct lt_task *task, const redisReply *part, const struc
         lt_task_extra(task)->handle = bytes_of(part, 7);
 }
 
-static void read_head(struct lt_task *task, const char *record)
+/* The parts of a record; `run` is NULL if it never began. */
+struct parts {
+    const char *head, *run, *fixed, *order, *key;
+    size_t run_len, key_len;
+    struct left rest;
+};
+
+static bool split_record(const redisReply *record, struct parts *parts)
 {
-    task->status = task->stored = (uint8_t)(record[STATUS] - '0');
-    task->lost = (uint16_t)lt_redis_unpack(record + LOST, 2);
-    task->attempts = (uint32_t)lt_redis_unpack(record + ATTEMPTS, 4);
-    task->snoozes = (uint8_t)record[SNOOZES];
-    task->seq = lt_redis_unpack(record + PLACE, 6);
-    task->priority = unpack_priority(record + PRIORITY);
-    task->run = lt_redis_unpack(record + RUN, 6);
-    task->added_at = lt_redis_unpack_double(record + ADDED);
-    task->run_at = lt_redis_unpack_double(record + RUN_AT);
-    task->started_at = lt_redis_unpack_double(record + STARTED);
-    task->ended_at = lt_redis_unpack_double(record + ENDED);
+    struct left left = {record->str, record->len};
+    const char *key_len;
+    parts->head = take_bytes(&left, RUN_PART);
+    if (parts->head == NULL || parts->head[STATUS] < '1' || parts->head[STATUS] > '6')
+        return false;
+    parts->run_len = (unsigned char)parts->head[RUN_LEN];
+    parts->run = parts->run_len > 0 ? take_bytes(&left, parts->run_len) : NULL;
+    if (parts->run_len > 0 && (parts->run == NULL || parts->run_len < HOST))
+        return false;
+    parts->fixed = take_bytes(&left, ORDER);
+    parts->order = take_bytes(&left, 1);
+    if (parts->fixed == NULL || parts->order == NULL || priority_len(parts->order[0]) > 8 ||
+        take_bytes(&left, priority_len(parts->order[0]) + 6) == NULL || (key_len = take_bytes(&left, 2)) == NULL)
+        return false;
+    parts->key_len = lt_redis_unpack(key_len, 2);
+    parts->key = take_bytes(&left, parts->key_len);
+    parts->rest = left;
+    return parts->key != NULL;
+}
+
+static void read_head(struct lt_task *task, const struct parts *parts)
+{
+    task->status = task->stored = (uint8_t)(parts->head[STATUS] - '0');
+    task->lost = (unsigned char)parts->head[LOST];
+    task->attempts = (uint32_t)lt_redis_unpack(parts->head + ATTEMPTS, 4);
+    task->snoozes = (uint8_t)parts->head[SNOOZES];
+    task->seq = lt_redis_unpack(parts->fixed + PLACE, 6);
+    task->priority = unpack_priority(parts->order);
+    task->added_at = lt_redis_unpack_double(parts->fixed + ADDED);
+    task->run_at = lt_redis_unpack_double(parts->fixed + RUN_AT);
+    if (lt_status_ended((enum lt_status)task->status))
+        task->ended_at = lt_redis_unpack_double(parts->fixed + ENDED);
+    if (parts->run == NULL)
+        return;
+    task->run = lt_redis_unpack(parts->run + RUN, 6);
+    task->started_at = lt_redis_unpack_double(parts->run + STARTED);
 }
 
 bool lt_redis_read_task(const redisReply *part, const char *host, struct lt_redis_found *found)
 {
-    const redisReply *id = text_part(part, 0), *record = text_part(part, 1);
-    if (id == NULL || record == NULL || record->len < SHORTEST || record->str[STATUS] < '1' ||
-        record->str[STATUS] > '6' || !lt_task_id_valid(id->str, id->len))
-        return false;
-    struct left left = {record->str + KEY, record->len - KEY}, ran_on;
+    const redisReply *id = text_part(part, 0), *record = text_part(part, 1), *past = text_part(part, 8);
     struct options_found options = {0};
-    size_t key_len = lt_redis_unpack(take_bytes(&left, 2), 2);
-    const char *key = take_bytes(&left, key_len);
-    const char *host_len = key != NULL ? take_bytes(&left, 1) : NULL;
-    if (host_len == NULL)
+    struct parts parts;
+    if (id == NULL || record == NULL || !lt_task_id_valid(id->str, id->len) || !split_record(record, &parts) ||
+        !take_options(&parts.rest, &options))
         return false;
-    ran_on.len = (unsigned char)*host_len;
-    ran_on.at = take_bytes(&left, ran_on.len);
-    if (ran_on.at == NULL || !take_options(&left, &options))
-        return false;
-    const redisReply *large = record->str[FLAGS] & HAS_LARGE_ITEM ? text_part(part, 2) : NULL;
-    const char *item = large != NULL ? large->str : left.at;
-    struct lt_task *task = lt_task_new(id->str, id->len, item, large != NULL ? large->len : left.len);
-    read_head(task, record->str);
-    set_options(task, &options, key, key_len, lt_redis_unpack_double(record->str + EXPIRES));
+    const redisReply *large = parts.head[FLAGS] & HAS_LARGE_ITEM ? text_part(part, 2) : NULL;
+    const char *item = large != NULL ? large->str : parts.rest.at;
+    struct lt_task *task = lt_task_new(id->str, id->len, item, large != NULL ? large->len : parts.rest.len);
+    read_head(task, &parts);
+    bool waits = task->status == LT_WAITING;
+    set_options(task, &options, parts.key, parts.key_len, waits ? lt_redis_unpack_double(parts.fixed + EXPIRES) : 0);
+    struct left ran_on = {parts.run != NULL ? parts.run + HOST : "", parts.run != NULL ? parts.run_len - HOST : 0};
     read_extra(task, part, &ran_on, host);
-    const redisReply *past = text_part(part, 8);
     if (past != NULL && !read_past(task, past, host)) {
         lt_task_unref(task);
         return false;
     }
     *found = (struct lt_redis_found){.task = task,
-                                     .token = lt_redis_unpack(record->str + TOKEN, 8),
-                                     .adder = record->str + ADDER,
+                                     .token = parts.run != NULL ? lt_redis_unpack(parts.run + TOKEN, 8) : 0,
+                                     .adder = parts.fixed + ADDER,
                                      .stop = text_part(part, 9)};
     return true;
 }

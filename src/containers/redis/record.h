@@ -13,8 +13,27 @@ void lt_redis_pack(char *to, uint64_t number, size_t bytes);
 double lt_redis_unpack_double(const char *from);
 uint64_t lt_redis_unpack(const char *from, size_t bytes);
 
-/* A priority, the highest first. */
-void lt_redis_pack_priority(char to[8], int64_t priority);
+/* A priority, so that the highest is the first as text: how many bytes it takes. */
+enum { LT_REDIS_PRIORITY = 9 };
+size_t lt_redis_pack_priority(char to[LT_REDIS_PRIORITY], int64_t priority);
+
+/* What a change begins with: run and token as their bytes, the status to come to, its bits, and those of the values that follow,
+ * in their order; as queue.lua has them. */
+enum { LT_REDIS_CHANGE = 17, LT_REDIS_CHANGE_TO = 14, LT_REDIS_CHANGE_BITS, LT_REDIS_CHANGE_VALUES };
+enum lt_redis_change_bit {
+    LT_REDIS_AGAIN = 1,
+    LT_REDIS_FREES = 2,
+    LT_REDIS_UNCOUNTED = 4,
+    LT_REDIS_WAS_LOST = 8,
+    LT_REDIS_NOT_BEGUN = 16
+};
+enum lt_redis_change_value {
+    LT_REDIS_WHEN = 1,
+    LT_REDIS_REASON = 2,
+    LT_REDIS_VERSION = 4,
+    LT_REDIS_PROGRESS = 8,
+    LT_REDIS_OUTPUT = 16
+};
 
 /* Appends what only hosts read: the options that were set, and an item that is not kept apart. */
 void lt_redis_pack_rest(struct lt_buffer *to, const struct lt_task *task);

@@ -42,18 +42,18 @@ void lt_redis_forget_run(struct lt_redis *redis, struct lt_redis_run *run)
     free(run);
 }
 
-void lt_redis_note_run(struct lt_redis *redis, const struct lt_task *task, uint64_t token)
+void lt_redis_note_run(struct lt_redis *redis, const char *id, uint8_t id_len, uint64_t run, uint64_t token)
 {
-    struct lt_redis_run *run = lt_redis_find_run(redis, task->data, task->id_len);
-    if (run == NULL) {
-        run = lt_zalloc(sizeof *run + task->id_len);
-        run->id_len = task->id_len;
-        memcpy(run->id, task->data, task->id_len);
-        lt_map_put(&redis->runs, task->hash, run);
+    struct lt_redis_run *known = lt_redis_find_run(redis, id, id_len);
+    if (known == NULL) {
+        known = lt_zalloc(sizeof *known + id_len);
+        known->id_len = id_len;
+        memcpy(known->id, id, id_len);
+        lt_map_put(&redis->runs, lt_hash(id, id_len), known);
     }
-    run->run = task->run;
-    run->token = token;
-    set_forsaken(redis, run, false);
+    known->run = run;
+    known->token = token;
+    set_forsaken(redis, known, false);
 }
 
 void lt_redis_open_runs(struct lt_redis *redis)
@@ -103,19 +103,16 @@ static void given_back(struct lt_redis_request *request)
 static void give_back(struct lt_redis *redis, const char *id, size_t id_len, const char *run_and_token, bool later)
 {
     struct lt_redis_request *request = lt_redis_request(redis, "c", NULL, given_back);
-    char when[32];
+    char packed[LT_REDIS_CHANGE], when[32];
     snprintf(when, sizeof when, "+%.3f", later ? redis->options.lease : SOON);
+    memcpy(packed, run_and_token, LT_REDIS_CHANGE_TO);
+    packed[LT_REDIS_CHANGE_TO] = (char)('0' + LT_WAITING);
+    packed[LT_REDIS_CHANGE_BITS] = LT_REDIS_UNCOUNTED;
+    packed[LT_REDIS_CHANGE_VALUES] = LT_REDIS_WHEN | LT_REDIS_REASON;
     lt_redis_put(request, id, id_len);
-    lt_redis_put(request, run_and_token, 6);
-    lt_redis_put(request, run_and_token + 6, 8);
-    lt_redis_put_text(request, "1");
-    lt_redis_put_text(request, "0");
-    lt_redis_put_text(request, "0");
-    lt_redis_put_text(request, "u");
+    lt_redis_put(request, packed, sizeof packed);
     lt_redis_put_text(request, when);
-    lt_redis_put_text(request, "+the store could not be reached");
-    for (int i = 0; i < 3; i++)
-        lt_redis_put_text(request, "");
+    lt_redis_put_text(request, "the store could not be reached");
     lt_redis_send(redis->link, request);
 }
 

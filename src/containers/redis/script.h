@@ -10,7 +10,7 @@ extern const char lt_redis_script_commands[]; /* of the server's, by name, that 
 extern const char lt_redis_prepare[];
 
 enum {
-    LT_REDIS_LAYOUT = 1, /* of the keys: grows when hosts of before could not read them any more */
+    LT_REDIS_LAYOUT = 2, /* of the keys: grows when hosts of before could not read them any more */
     LT_REDIS_KEYS = 23,
 };
 
