@@ -2,20 +2,28 @@
 
 local ltsh = require "ltsh"
 local plain = require "spec.support.plain"
+local redis = require "spec.support.redis"
 local run = require "spec.support.run"
 local scene = require "spec.support.scene"
 
 local eventually, door = scene.eventually, scene.door
 local EXAMPLE = "examples/lua_container.lua"
 
-local function in_file(path, options)
+lazy_teardown(redis.stop)
+
+-- A store at a place: a file, or a queue on a server.
+local function store_at(path, options)
   options = options or {}
+  if path and path:find "^queue" then
+    options.url, options.queue = redis.url(), path
+    return ltsh.container.redis(options)
+  end
   options.path, options.durability = path or scene.temporary ".db", "normal"
   return ltsh.container.sqlite(options)
 end
 
 local function combine(memory, path, options)
-  return ltsh.container.combine(memory or ltsh.container.priority {}, in_file(path, options))
+  return ltsh.container.combine(memory or ltsh.container.priority {}, store_at(path, options))
 end
 
 local function open(run_task, container, options)
@@ -27,7 +35,7 @@ end
 
 -- Adds to the file without running anything.
 local function fill(path, tasks)
-  local scheduler = open(nil, in_file(path))
+  local scheduler = open(nil, store_at(path))
   scheduler:pause()
   assert(scheduler:add_all(tasks))
   scheduler:close()
@@ -78,122 +86,128 @@ local function stack()
   return container
 end
 
+local places = { SQLite = function() return scene.temporary ".db" end, Redis = redis.queue }
+
 describe("ltsh.container.combine", function()
   after_each(scene.close)
 
-  describe("has what waits", function()
-    it("in the order of the store, however much of it there is", function()
-      local path, tasks = scene.temporary ".db", {}
-      for i = 1, 9000 do tasks[i] = { id = string.format("t%05d", i), priority = i % 3 } end
-      fill(path, tasks)
-      local ids = ids_run(open(nil, combine(nil, path), { finished_size = 30000 }))
-      assert.equal(9000, #ids)
-      local at = 0
-      for _, rest in ipairs { 2, 1, 0 } do
-        for i = 1, 9000 do
-          if i % 3 == rest then
-            at = at + 1
-            if ids[at] ~= tasks[i].id then error(string.format("%s is at %d, not %s", ids[at], at, tasks[i].id)) end
+  for name, place in pairs(places) do
+    describe("with " .. name, function()
+      describe("has what waits", function()
+        it("in the order of the store, however much of it there is", function()
+          local path, tasks = place(), {}
+          for i = 1, 9000 do tasks[i] = { id = string.format("t%05d", i), priority = i % 3 } end
+          fill(path, tasks)
+          local ids = ids_run(open(nil, combine(nil, path), { finished_size = 30000 }))
+          assert.equal(9000, #ids)
+          local at = 0
+          for _, rest in ipairs { 2, 1, 0 } do
+            for i = 1, 9000 do
+              if i % 3 == rest then
+                at = at + 1
+                if ids[at] ~= tasks[i].id then error(string.format("%s is at %d, not %s", ids[at], at, tasks[i].id)) end
+              end
+            end
           end
+        end)
+
+        it("in the order of the memory part, as far as that has it", function()
+          local path = place()
+          fill(path, { { id = "a" }, { id = "b" }, { id = "c" } })
+          assert.same({ "c", "b", "a" }, ids_run(open(nil, combine(stack(), path))))
+        end)
+
+        it("only so far as there is room for it in memory", function()
+          local path, tasks = place(), {}
+          for i = 1, 10000 do tasks[i] = { id = "t" .. i } end
+          fill(path, tasks)
+          local memory = stack()
+          local scheduler = open(nil, combine(memory, path), { limit = 100, finished_size = 50000 })
+          for i = 10001, 12000 do assert(scheduler:add { id = "t" .. i }) end
+          assert.equal(12000, #ids_run(scheduler))
+          assert.is_true(memory.most < 9000, memory.most .. " were in memory at once")
+        end)
+
+        it("also in a memory part for three tasks", function()
+          local path, tasks = place(), {}
+          for i = 1, 200 do tasks[i] = { id = string.format("t%03d", i) } end
+          fill(path, tasks)
+          local scheduler = open(nil, combine(ltsh.container.queue { size = 3 }, path), { limit = 10 })
+          for i = 201, 400 do assert(scheduler:add { id = string.format("t%03d", i) }) end
+          local ids = ids_run(scheduler)
+          assert.equal(400, #ids)
+        end)
+      end)
+
+      it("runs first what is more urgent, whoever added it", function()
+        local path, gate, ran = place(), door(), {}
+        local tasks = {}
+        for i = 1, 6000 do tasks[i] = { id = "low" .. i } end
+        fill(path, tasks)
+        local scheduler = open(function(task)
+          ran[#ran + 1] = task.id
+          gate.pass()
+        end, combine(nil, path), { limit = 1, finished_size = 30000 })
+        eventually("one runs", function() return gate.waiting == 1 end)
+        local other = open(nil, store_at(path))
+        other:pause()
+        assert(scheduler:add { id = "here", priority = 1 })
+        assert(other:add { id = "there", priority = 2 })
+        assert(scheduler:add { id = "later", priority = 3, delay = 0.01 })
+        ltsh.sleep(0.02)
+        gate.is_open = true
+        eventually("some have run", function() return #ran > 10 end)
+        assert.same({ "low1", "later", "there", "here", "low2" }, table.move(ran, 1, 5, 1, {}))
+      end)
+
+      it("lets no long line of a full key hold up others", function()
+        local path, gate, free = place(), door(), 0
+        local tasks = {}
+        for key = 1, 4 do
+          for i = 1, 1200 do tasks[#tasks + 1] = { id = string.format("k%d-%04d", key, i), key = "k" .. key } end
         end
-      end
+        for i = 1, 50 do tasks[#tasks + 1] = { id = "free" .. i } end
+        fill(path, tasks)
+        local order = {}
+        local scheduler = open(function(task)
+          if not task.key then
+            free = free + 1
+          else
+            order[task.key] = order[task.key] or {}
+            table.insert(order[task.key], task.id)
+            gate.pass()
+          end
+        end, combine(nil, path), { limit = 20, key_limit = 1, finished_size = 30000 })
+        eventually("all others have run", function() return free == 50 end)
+        assert.equal(4, gate.waiting)
+        gate.is_open = true
+        assert.equal(4850, #ids_run(scheduler))
+        for _, ids in pairs(order) do
+          assert.equal(1200, #ids)
+          for i = 2, #ids do assert.is_true(ids[i - 1] < ids[i]) end
+        end
+      end)
+
+      it("keeps limits over all that share the store, and goes on when others leave room", function()
+        local path, gate, inside, most = place(), door(), 0, 0
+        local function work()
+          inside = inside + 1
+          most = math.max(most, inside)
+          gate.pass()
+          inside = inside - 1
+        end
+        local options = { limit = 5, global_limit = 3, key_limit = 2 }
+        local one = open(work, combine(nil, path), options)
+        local two = open(work, combine(ltsh.container.queue {}, path),
+          { limit = 5, global_limit = 3, key_limit = 2 })
+        for i = 1, 30 do assert(one:add { id = "t" .. i, key = "k" .. i % 2 }) end
+        eventually("all places are used", function() return inside == 3 end)
+        gate.is_open = true
+        for i = 1, 30 do assert.equal("success", two:wait("t" .. i, 10).status) end
+        assert.equal(3, most)
+      end)
     end)
-
-    it("in the order of the memory part, as far as that has it", function()
-      local path = scene.temporary ".db"
-      fill(path, { { id = "a" }, { id = "b" }, { id = "c" } })
-      assert.same({ "c", "b", "a" }, ids_run(open(nil, combine(stack(), path))))
-    end)
-
-    it("only so far as there is room for it in memory", function()
-      local path, tasks = scene.temporary ".db", {}
-      for i = 1, 10000 do tasks[i] = { id = "t" .. i } end
-      fill(path, tasks)
-      local memory = stack()
-      local scheduler = open(nil, combine(memory, path), { limit = 100, finished_size = 50000 })
-      for i = 10001, 12000 do assert(scheduler:add { id = "t" .. i }) end
-      assert.equal(12000, #ids_run(scheduler))
-      assert.is_true(memory.most < 9000, memory.most .. " were in memory at once")
-    end)
-
-    it("also in a memory part for three tasks", function()
-      local path, tasks = scene.temporary ".db", {}
-      for i = 1, 200 do tasks[i] = { id = string.format("t%03d", i) } end
-      fill(path, tasks)
-      local scheduler = open(nil, combine(ltsh.container.queue { size = 3 }, path), { limit = 10 })
-      for i = 201, 400 do assert(scheduler:add { id = string.format("t%03d", i) }) end
-      local ids = ids_run(scheduler)
-      assert.equal(400, #ids)
-    end)
-  end)
-
-  it("runs first what is more urgent, whoever added it", function()
-    local path, gate, ran = scene.temporary ".db", door(), {}
-    local tasks = {}
-    for i = 1, 6000 do tasks[i] = { id = "low" .. i } end
-    fill(path, tasks)
-    local scheduler = open(function(task)
-      ran[#ran + 1] = task.id
-      gate.pass()
-    end, combine(nil, path), { limit = 1, finished_size = 30000 })
-    eventually("one runs", function() return gate.waiting == 1 end)
-    local other = open(nil, in_file(path))
-    other:pause()
-    assert(scheduler:add { id = "here", priority = 1 })
-    assert(other:add { id = "there", priority = 2 })
-    assert(scheduler:add { id = "later", priority = 3, delay = 0.01 })
-    ltsh.sleep(0.02)
-    gate.is_open = true
-    eventually("some have run", function() return #ran > 10 end)
-    assert.same({ "low1", "later", "there", "here", "low2" }, table.move(ran, 1, 5, 1, {}))
-  end)
-
-  it("lets no long line of a full key hold up others", function()
-    local path, gate, free = scene.temporary ".db", door(), 0
-    local tasks = {}
-    for key = 1, 4 do
-      for i = 1, 1200 do tasks[#tasks + 1] = { id = string.format("k%d-%04d", key, i), key = "k" .. key } end
-    end
-    for i = 1, 50 do tasks[#tasks + 1] = { id = "free" .. i } end
-    fill(path, tasks)
-    local order = {}
-    local scheduler = open(function(task)
-      if not task.key then
-        free = free + 1
-      else
-        order[task.key] = order[task.key] or {}
-        table.insert(order[task.key], task.id)
-        gate.pass()
-      end
-    end, combine(nil, path), { limit = 20, key_limit = 1, finished_size = 30000 })
-    eventually("all others have run", function() return free == 50 end)
-    assert.equal(4, gate.waiting)
-    gate.is_open = true
-    assert.equal(4850, #ids_run(scheduler))
-    for _, ids in pairs(order) do
-      assert.equal(1200, #ids)
-      for i = 2, #ids do assert.is_true(ids[i - 1] < ids[i]) end
-    end
-  end)
-
-  it("keeps limits over all that share the store, and goes on when others leave room", function()
-    local path, gate, inside, most = scene.temporary ".db", door(), 0, 0
-    local function work()
-      inside = inside + 1
-      most = math.max(most, inside)
-      gate.pass()
-      inside = inside - 1
-    end
-    local options = { limit = 5, global_limit = 3, key_limit = 2 }
-    local one = open(work, combine(nil, path), options)
-    local two = open(work, combine(ltsh.container.queue {}, path),
-      { limit = 5, global_limit = 3, key_limit = 2 })
-    for i = 1, 30 do assert(one:add { id = "t" .. i, key = "k" .. i % 2 }) end
-    eventually("all places are used", function() return inside == 3 end)
-    gate.is_open = true
-    for i = 1, 30 do assert.equal("success", two:wait("t" .. i, 10).status) end
-    assert.equal(3, most)
-  end)
+  end
 
   it("tells the memory part of each transition, after the store", function()
     local memory, path = stack(), scene.temporary ".db"
@@ -313,16 +327,16 @@ describe("ltsh.container.combine", function()
       assert.matches(pattern, message)
     end
     local queue = ltsh.container.queue {}
-    refuses("memory must be a container such as .*, got nil", nil, in_file(path))
+    refuses("memory must be a container such as .*, got nil", nil, store_at(path))
     refuses("persistent must be a container such as .*, got nil", queue)
     refuses("a queue and a queue cannot be combined", queue, ltsh.container.queue {})
-    refuses("a sqlite and a sqlite cannot be combined", in_file(path), in_file(path))
+    refuses("a sqlite and a sqlite cannot be combined", store_at(path), store_at(path))
     refuses("a queue and a combination cannot be combined", queue, combine(nil, path))
     local memory = stack()
     memory.add_running = nil
-    refuses("memory: the method 'add_running' is missing", memory, in_file(path))
+    refuses("memory: the method 'add_running' is missing", memory, store_at(path))
     refuses("persistent: the method 'waiting' is missing", queue, stack())
-    local used = in_file(path)
+    local used = store_at(path)
     assert(ltsh.container.combine(ltsh.container.queue {}, used))
     refuses("persistent: this container is part of a combination already", queue, used)
     local ok, message = pcall(ltsh.scheduler, { container = used, actuator = ltsh.actuator.func(print) })

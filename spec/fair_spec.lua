@@ -312,4 +312,43 @@ describe("fair = true", function()
       assert.is_true(at.b1 <= 103 and at.c1 <= 104 and at.b2 <= 107, table.concat(seen, " ", 95))
     end)
   end)
+
+  describe("in Redis", function()
+    it("turns outlive the host, and hosts on a queue share them", function()
+      local name, gate = redis.queue(), { b1 = true }
+      local function hold(task)
+        while gate[task.id] do ltsh.sleep(0.001) end
+      end
+      local first, seen = open(on_server(name), nil, hold)
+      add(first, "a1 a2 b1 b2 c1 c2")
+      first:resume()
+      eventually("two have started", function() return #seen == 2 end)
+      first:pause()
+      local second, rest = open(on_server(name))
+      second:resume()
+      eventually("the others have run", function() return #rest == 4 end)
+      assert.equal("c1 a2 b2 c2", table.concat(rest, " "))
+      gate.b1 = nil
+      scene.ends_of(first)
+    end)
+
+    it("gives turns to what waited before anybody was fair, and to what others add", function()
+      local name = redis.queue()
+      local function server(fair) return ltsh.container.redis { url = redis.url(), queue = name, fair = fair } end
+      local unfair = open(server(false))
+      local many = {}
+      for i = 1, 1000 do many[i] = { id = "a" .. i, key = "a" } end
+      assert(unfair:add_all(many))
+      add(unfair, "b1 b2 -1 -2")
+      local scheduler, seen = open(server(true), { finished_size = 0 })
+      scheduler:resume()
+      eventually("the first have run", function() return #seen > 20 end)
+      add(unfair, "c1")
+      eventually("all have run", function() return #seen == 1005 end)
+      assert.equal("a1 b1 -1 a2 b2 -2 a3 a4", table.concat(seen, " ", 1, 8))
+      local at = {}
+      for i, id in ipairs(seen) do at[id] = i end
+      assert.is_true(at.c1 < 1000)
+    end)
+  end)
 end)

@@ -107,6 +107,41 @@ describe("ltsh.container.redis", function()
     end)
   end)
 
+  it("goes on with each end that makes room in a limit of the queue", function()
+    for name, options in pairs { global_limit = { global_limit = 1 }, key_limit = { key_limit = 1 } } do
+      options.limit = 8
+      local scheduler = open(redis.queue(), function() end, options)
+      add_many(scheduler, 100, { key = name })
+      all_succeed(scheduler, 100) -- by news every 2 seconds it would take minutes
+    end
+  end)
+
+  it("adds a long list in steps, all or none", function()
+    local queue, list = redis.queue(), {}
+    local one, two = open(queue, function() end), open(queue, function() end)
+    one:pause { queue = true }
+    for i = 1, 20000 do list[i] = { id = "t" .. i } end
+    assert(two:add { id = "t19999" })
+    assert.same({ "task 't19999' exists and is waiting", "exists" }, { select(2, one:add_all(list)) })
+    list[19999].id = "t1"
+    assert.same({ "task 't1' is in the list twice", "exists" }, { select(2, one:add_all(list)) })
+    assert.equal(1, one:count { status = "waiting" })
+    list[19999].id = "another"
+    -- Somebody adds one of them while they are being added: what was added is deleted again.
+    local many = ltsh.spawn(function() return select("#", one:add_all(list)), one:count { status = "waiting" } end)
+    eventually("it is on its way", function() return two:count { status = "waiting" } > 1000 end)
+    local taken
+    for i = 20000, 1, -1 do
+      taken = two:add { id = "t" .. i }
+      if taken then break end
+    end
+    many:wait()
+    eventually("all or none", function()
+      local count = two:count { status = "waiting" }
+      return taken and count == 2 or count == 20001
+    end)
+  end)
+
   it("ends no script that waits for a task which another scheduler runs", function()
     local child = host(redis.queue(), [[
       local function open()

@@ -478,6 +478,11 @@ static double memory_oldest(const struct lt_container *container)
     return task != NULL ? lt_task_waiting_since(task) : 0;
 }
 
+static void memory_key_full(struct lt_container *container, const struct lt_bytes *key)
+{
+    lt_ready_close_key(&memory_of(container)->ready, key);
+}
+
 static void memory_key_open(struct lt_container *container, const struct lt_bytes *key)
 {
     lt_ready_open_key(&memory_of(container)->ready, key);
@@ -546,8 +551,9 @@ static void release_memory(struct lt_container *container)
 #define MEMORY_OPS                                                                                                     \
     .announces = true, .open = open_memory, .add = memory_add, .add_now = memory_add_now, .expect = memory_expect,     \
     .claim = memory_claim, .change = memory_change, .update = memory_update, .get = memory_get, .list = memory_list,   \
-    .count = memory_count, .oldest = memory_oldest, .ahead = memory_ahead, .key_open = memory_key_open,                \
-    .key_turn = memory_key_turn, .abandon = abandon_waiting, .close = close_memory, .release = release_memory
+    .count = memory_count, .oldest = memory_oldest, .ahead = memory_ahead, .key_full = memory_key_full,                \
+    .key_open = memory_key_open, .key_turn = memory_key_turn, .abandon = abandon_waiting, .close = close_memory,       \
+    .release = release_memory
 
 static const struct lt_container_ops queue_ops = {.name = "queue", MEMORY_OPS};
 static const struct lt_container_ops priority_ops = {.name = "priority container", .priorities = true, MEMORY_OPS};

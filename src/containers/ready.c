@@ -184,6 +184,13 @@ void lt_ready_remove(struct lt_ready *ready, struct lt_task *task)
         place_group(ready, group);
 }
 
+static void set_aside(struct lt_ready *ready, struct lt_group *group)
+{
+    lt_heap_remove(&ready->open, group->place);
+    group->set_aside = true;
+    place_group(ready, group);
+}
+
 struct lt_task *lt_ready_claim(struct lt_ready *ready, struct lt_limiter *limiter)
 {
     const struct lt_heap_entry *first;
@@ -200,11 +207,16 @@ struct lt_task *lt_ready_claim(struct lt_ready *ready, struct lt_limiter *limite
             place_group(ready, group);
             return task;
         }
-        lt_heap_remove(&ready->open, group->place);
-        group->set_aside = true;
-        place_group(ready, group);
+        set_aside(ready, group);
     }
     return NULL;
+}
+
+void lt_ready_close_key(struct lt_ready *ready, const struct lt_bytes *key)
+{
+    struct lt_group *group = find_group(ready, key, lt_hash(key->data, key->len));
+    if (group != NULL && !group->set_aside && group->count > 0)
+        set_aside(ready, group);
 }
 
 void lt_ready_open_key(struct lt_ready *ready, const struct lt_bytes *key)

@@ -63,7 +63,8 @@ static inline bool lt_ready_any(const struct lt_ready *ready)
     return ready->open.count > 0;
 }
 
-/* The key has room again. */
+/* The key has no room, for somebody else knows better than the limiter: it is set aside. And it has room again. */
+void lt_ready_close_key(struct lt_ready *ready, const struct lt_bytes *key);
 void lt_ready_open_key(struct lt_ready *ready, const struct lt_bytes *key);
 
 /* Fair, where somebody else decides on turns: the key (NULL: those without one), if any of it wait, has this one. */

@@ -292,6 +292,8 @@ struct lt_container_ops {
     /* Limits were set while the scheduler is open: what is different in `after` holds for all schedulers on the queue from
      * now on. (optional: none does) */
     void (*set_limits)(struct lt_container *container, const struct lt_limits *before, const struct lt_limits *after);
+    /* Of one in memory, before a store: what waits of this key is not claimed until `key_open`. (optional) */
+    void (*key_full)(struct lt_container *container, const struct lt_bytes *key);
     /* A key that was full has room again. (optional: it keeps nothing back) */
     void (*key_open)(struct lt_container *container, const struct lt_bytes *key);
     /* Of a fair one in memory, before a store: the key (NULL: those without one) has this turn there, where it waits here;

@@ -222,7 +222,8 @@ static void init_lists(struct lt_scheduler *s)
     STAILQ_INIT(&s->closers);
 }
 
-/* What the container keeps is none of the limiter's. */
+/* What the container keeps is none of the limiter's; but one in memory before a store is asked first, and is not to choose
+ * what the store must refuse. */
 static struct lt_limits limits_of(const struct lt_scheduler *s)
 {
     struct lt_limits limits = s->config.limits;
@@ -230,7 +231,8 @@ static struct lt_limits limits_of(const struct lt_scheduler *s)
         limits.shared_rate = limits.rate;
         limits.rate = (struct lt_rate){0};
         limits.shared_key_limit = limits.key_limit;
-        limits.key_limit = 0;
+        if (s->config.container->behind == NULL)
+            limits.key_limit = 0;
     }
     return limits;
 }

@@ -8,6 +8,7 @@
  * What the store takes over from hosts that died, or starts by itself, is claimed too. An answer of the store that was lost
  * is asked for again with the same choices, before anything else. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/alloc.h"
 #include "base/container_of.h"
@@ -67,6 +68,15 @@ static uint32_t first_ones(const struct lt_choose *choose)
     return count < LOOK_NEAR_LEAST ? LOOK_NEAR_LEAST : count > LOOK_NEAR ? LOOK_NEAR : count;
 }
 
+/* Whether all that was not shown comes behind what was: none was passed over for its key. */
+static bool comes_in_order(const struct lt_combine *c)
+{
+    const struct lt_claim_op *take = &c->choose.take;
+    const struct lt_limits *limits = &take->limiter->limits;
+    return !c->store->fair && take->seen.count > 0 && limits->key_limit == 0 && limits->shared_key_limit == 0 &&
+           limits->key_limit_fn == NULL && limits->key_rate.per <= 0;
+}
+
 /* Of a store that need not have told what others added: whether the first one shows that there was something. */
 static void note_glance(struct lt_combine *c)
 {
@@ -93,15 +103,38 @@ static void look_at_due(struct lt_combine *c)
     if (take->due == window->waiting) {
         window->complete = true;
         window->partial = false;
-    } else if (!looked_far(take)) {
-        return; /* what was known of the rest still is */
-    } else if (!c->store->fair && take->seen.count == take->look && take->limiter->limits.key_limit == 0 &&
-               take->limiter->limits.key_limit_fn == NULL && take->limiter->limits.key_rate.per <= 0) {
-        window->complete = false; /* they come in order, none passed over */
+    } else if (comes_in_order(c)) {
+        window->complete = false;
         window->floor = take->seen.items[take->seen.count - 1]->priority;
-    } else {
+    } else if (looked_far(take)) {
         lt_window_unsure(window);
     }
+}
+
+/* What the store kept back. Their keys are passed over, until it says that there is work, or shows one of them. */
+
+static void close_held(struct lt_combine *c)
+{
+    for (uint32_t i = 0; c->memory->ops->key_full != NULL && i < c->held.count; i++)
+        c->memory->ops->key_full(c->memory, lt_task_key(c->held.items[i]));
+}
+
+static void open_held(struct lt_combine *c)
+{
+    for (uint32_t i = 0; c->memory->ops->key_open != NULL && i < c->held.count; i++)
+        c->memory->ops->key_open(c->memory, lt_task_key(c->held.items[i]));
+    lt_tasks_clear(&c->held);
+}
+
+static bool is_held(const struct lt_combine *c, const struct lt_task *task)
+{
+    const struct lt_bytes *key = lt_task_key(task);
+    for (uint32_t i = 0; key != NULL && i < c->held.count; i++) {
+        const struct lt_bytes *held = lt_task_key(c->held.items[i]);
+        if (held->len == key->len && memcmp(held->data, key->data, key->len) == 0)
+            return true;
+    }
+    return false;
 }
 
 static void settled(void *arg)
@@ -113,6 +146,7 @@ static void settled(void *arg)
     if (choose->take.look > 0)
         look_at_due(c);
     lt_tasks_clear(&choose->take.seen);
+    close_held(c);
     if (choose->step == LT_CHOOSE_LOOK) {
         ask_order(choose);
         return;
@@ -138,7 +172,9 @@ static void show_seen(struct lt_choose *choose)
     struct lt_combine *c = combine_of_choose(choose);
     for (uint32_t i = 0; i < choose->take.seen.count; i++) {
         struct lt_task *task = choose->take.seen.items[i];
-        choose->offered = choose->offered || lt_window_find(&c->window, task) == NULL;
+        choose->offered = choose->offered || lt_window_find(&c->window, task) == NULL || is_held(c, task);
+        if (is_held(c, task))
+            open_held(c);
         choose->pending++;
         lt_window_offer(c, task, true, settled, choose);
         if (c->store->fair)
@@ -181,7 +217,7 @@ static void give_one_back(struct lt_choose *choose, struct lt_entry *entry)
     struct lt_task *task = entry->task;
     waits.run_at = task->run_at;
     choose->kept = true;
-    if (lt_task_key(task) != NULL)
+    if (lt_task_key(task) != NULL && !is_held(c, task))
         lt_tasks_push(&c->held, lt_task_ref(task));
     choose->pending++;
     lt_window_tell(c, entry, &waits, lt_task_ref(task), settled, choose);
@@ -360,25 +396,18 @@ static void ask_order(struct lt_choose *choose)
     lt_reply_end(&order->reply);
 }
 
-/* What the store kept back may start now, for all that is known. */
-static void open_held(struct lt_combine *c)
-{
-    for (uint32_t i = 0; c->memory->ops->key_open != NULL && i < c->held.count; i++)
-        c->memory->ops->key_open(c->memory, lt_task_key(c->held.items[i]));
-    lt_tasks_clear(&c->held);
-}
-
 void lt_combine_claim(struct lt_container *container, struct lt_claim_op *op)
 {
     struct lt_combine *c = lt_combine_of(container);
     struct lt_choose *choose = &c->choose;
-    double due = choose->take.next_date;
+    double date = choose->take.next_date, time = choose->take.next_at;
     choose->outer = op;
     choose->want = op->limit + op->end_count;
     choose->offered = choose->kept = c->window.failed = false;
     if (c->window.missed)
         open_held(c);
-    c->window.missed = c->window.missed || (due > 0 && lt_loop_wall(c->env.loop) >= due);
+    c->window.missed = c->window.missed || (date > 0 && lt_loop_wall(c->env.loop) >= date) ||
+                       (time > 0 && lt_loop_now(c->env.loop) >= time);
     choose->step = c->window.missed && choose->want > 0 && !choose->again ? LT_CHOOSE_LOOK : LT_CHOOSE_TAKE;
     if (choose->step == LT_CHOOSE_TAKE && !choose->again)
         ask_order(choose);

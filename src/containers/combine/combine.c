@@ -168,6 +168,13 @@ static void combine_ask_stop(struct lt_container *container, struct lt_ask_stop_
     store->ops->ask_stop(store, op);
 }
 
+static void combine_set_limits(struct lt_container *container, const struct lt_limits *before,
+                               const struct lt_limits *after)
+{
+    struct lt_container *store = lt_combine_of(container)->store;
+    store->ops->set_limits(store, before, after);
+}
+
 static void combine_pause_all(struct lt_container *container, bool paused, struct lt_reply *reply)
 {
     struct lt_container *store = lt_combine_of(container)->store;
@@ -236,6 +243,7 @@ struct lt_container *lt_combine_new(struct lt_container *memory, struct lt_conta
         .tells_availability = has->tells_availability,
         .ordered = has->ordered,
         .priorities = memory->ops->priorities,
+        .keeps_limits = has->keeps_limits,
         .open = open_combine,
         .add = lt_combine_add,
         .claim = lt_combine_claim,
@@ -247,6 +255,7 @@ struct lt_container *lt_combine_new(struct lt_container *memory, struct lt_conta
         .hosts = has->hosts != NULL ? combine_hosts : NULL,
         .recover = has->recover != NULL ? lt_combine_recover : NULL,
         .ask_stop = has->ask_stop != NULL ? combine_ask_stop : NULL,
+        .set_limits = has->set_limits != NULL ? combine_set_limits : NULL,
         .pause_all = has->pause_all != NULL ? combine_pause_all : NULL,
         .oldest = combine_oldest,
         .inside = combine_inside,

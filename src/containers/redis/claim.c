@@ -32,12 +32,13 @@ static bool is_one(const redisReply *reply, size_t i)
 
 enum { MOST_CHOICES = 100 }; /* of a call */
 
-static void put_choices(struct lt_redis_request *request, const struct lt_claim_op *op)
+static void put_choices(const struct lt_redis *redis, struct lt_redis_request *request, const struct lt_claim_op *op)
 {
     uint32_t count = op->choice_count < MOST_CHOICES ? op->choice_count : MOST_CHOICES;
     lt_redis_put_text(request, op->by_choice ? "1" : "0");
     if (!op->by_choice)
         return;
+    lt_redis_put_number(request, (double)redis->known_number);
     lt_redis_put_number(request, op->look);
     lt_redis_put_number(request, count);
     for (uint32_t i = 0; i < count; i++) {
@@ -151,6 +152,8 @@ static void claimed(struct lt_redis_request *request)
         op->next_date = 0;
         const redisReply *due = lt_redis_element(reply, 13);
         op->due = due != NULL && due->integer >= 0 ? (uint64_t)due->integer : UINT64_MAX;
+        const redisReply *number = lt_redis_element(reply, 14);
+        redis->known_number = op->look > 0 && number != NULL ? number->integer : redis->known_number;
         take_states(redis, request, op);
         take_claimed(redis, lt_redis_element(reply, 5), is_one(reply, 7), op, &op->claimed);
         take_seen(redis, lt_redis_element(reply, 12), &op->seen);
@@ -186,7 +189,7 @@ void lt_redis_claim(struct lt_container *container, struct lt_claim_op *op)
     lt_redis_put_text(request, redis->host);
     lt_redis_put_number(request, op->limit);
     lt_redis_put_limits(redis, request, op->limiter);
-    put_choices(request, op);
+    put_choices(redis, request, op);
     request->weight = op->limit + op->end_count < 100 ? op->limit + op->end_count : 100;
     request->claims = true;
     lt_redis_send(redis->link, request);

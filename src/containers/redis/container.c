@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -14,89 +13,6 @@
 
 static const double PRUNE = 1; /* seconds between two steps of forgetting, while there is something to forget */
 static const double PRUNE_IDLE = 30;
-
-/* Adding. */
-
-static void added(struct lt_redis_request *request)
-{
-    struct lt_add_op *op = request->op;
-    const char *id = lt_redis_text(request->reply, 1), *status = lt_redis_text(request->reply, 2);
-    const redisReply *time = lt_redis_element(request->reply, 1);
-    if (lt_redis_answers(request, "ok") && time != NULL && time->type == REDIS_REPLY_STRING && time->len == 8) {
-        double now = lt_redis_unpack_double(time->str);
-        for (uint32_t i = 0; i < op->count; i++)
-            lt_task_apply_added(op->tasks[i], now);
-        lt_reply_ok(&op->reply);
-    } else if (lt_redis_answers(request, "exists") && id != NULL && status != NULL) {
-        char *message = status[0] == 't'    ? lt_format("task '%s' is in the list twice", id)
-                        : status[0] == '\0' ? lt_format("task '%s' was added before", id)
-                                            : lt_format("task '%s' exists and is %s", id,
-                                                        lt_status_name((enum lt_status)(status[0] - '0')));
-        lt_reply_send(&op->reply, LT_EXISTS, message);
-        free(message);
-    } else {
-        lt_redis_fail(request, &op->reply);
-    }
-    lt_redis_request_free(request);
-}
-
-/* Seconds from now, or a date. */
-static void put_when(struct lt_redis_request *request, bool relative, double time)
-{
-    char text[48];
-    snprintf(text, sizeof text, "%c%.6f", relative ? '+' : '=', time);
-    lt_redis_put_text(request, text);
-}
-
-/* Bits of what an added task comes with: as queue.lua has them. */
-enum { ADD_ONCE = 1, ADD_WHEN = 2, ADD_WITHIN = 4, ADD_ITEM = 8 };
-
-static void put_task(const struct lt_redis *redis, struct lt_redis_request *request, const struct lt_task *task)
-{
-    const struct lt_task_options *options = task->options;
-    const struct lt_bytes *key = lt_task_key(task);
-    double now = lt_loop_wall(redis->loop);
-    bool large = task->item_len > LT_REDIS_LARGE_ITEM, later = task->run_at > now;
-    bool expires = options != NULL && options->expires_at > 0;
-    struct lt_buffer tail = {0};
-    char head[1 + LT_REDIS_PRIORITY], key_len[2];
-    head[0] = (char)((options != NULL && options->once ? ADD_ONCE : 0) | (later ? ADD_WHEN : 0) |
-                     (expires ? ADD_WITHIN : 0) | (large ? ADD_ITEM : 0));
-    size_t head_len = 1 + lt_redis_pack_priority(head + 1, task->priority);
-    lt_redis_pack(key_len, key != NULL ? key->len : 0, sizeof key_len);
-    lt_buffer_append(&tail, key_len, sizeof key_len);
-    if (key != NULL)
-        lt_buffer_append(&tail, key->data, key->len);
-    lt_redis_pack_rest(&tail, task);
-    lt_redis_put(request, task->data, task->id_len);
-    lt_redis_put(request, head, head_len);
-    lt_redis_put(request, tail.data, tail.len);
-    lt_buffer_free(&tail);
-    if (later)
-        put_when(request, task->delayed, task->delayed ? task->run_at - now : task->run_at);
-    if (expires)
-        lt_redis_put_number(request, options->expires_at - now);
-    if (large)
-        lt_redis_put(request, lt_task_item(task), task->item_len);
-}
-
-static void add(struct lt_container *container, struct lt_add_op *op)
-{
-    struct lt_redis *redis = lt_redis_of(container);
-    struct lt_redis_request *request = lt_redis_request(redis, "a", op, added);
-    char name[6], count[16];
-    if (getrandom(name, sizeof name, 0) != (ssize_t)sizeof name)
-        lt_redis_pack(name, uv_hrtime(), sizeof name);
-    snprintf(count, sizeof count, "%u", op->count);
-    lt_redis_put_text(request, count);
-    lt_redis_put(request, name, sizeof name);
-    for (uint32_t i = 0; i < op->count; i++)
-        put_task(redis, request, op->tasks[i]);
-    request->weight = op->count;
-    request->patient = true;
-    request->grows = true;
-    lt_redis_send(redis->link, request);
-}
 
 /* Changes. */
 
@@ -169,9 +85,9 @@ static void put_change(struct lt_redis_request *request, const struct lt_task *t
     lt_redis_put(request, task->data, task->id_len);
     lt_redis_put(request, packed, sizeof packed);
     if (transition->delay > 0)
-        put_when(request, true, transition->delay);
+        lt_redis_put_when(request, true, transition->delay);
     else if (later)
-        put_when(request, false, transition->run_at);
+        lt_redis_put_when(request, false, transition->run_at);
     for (int i = 0; i < 4; i++) {
         if (values[i] != NULL)
             lt_redis_put(request, values[i]->data, values[i]->len);
@@ -319,6 +235,7 @@ static void let_go(struct lt_redis *redis)
     if (redis->link != NULL)
         lt_redis_link_close(redis->link);
     redis->link = NULL;
+    lt_redis_free_adding(redis);
     lt_redis_free_runs(redis);
 }
 
@@ -373,7 +290,7 @@ static const struct lt_container_ops redis_ops = {
     .chooses = true,
     .keeps_limits = true,
     .open = open_redis,
-    .add = add,
+    .add = lt_redis_add,
     .claim = lt_redis_claim,
     .change = change,
     .update = update,

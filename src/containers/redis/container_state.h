@@ -2,6 +2,8 @@
 #ifndef LTSH_CONTAINERS_REDIS_CONTAINER_STATE_H
 #define LTSH_CONTAINERS_REDIS_CONTAINER_STATE_H
 
+#include <sys/queue.h>
+
 #include "base/container_of.h"
 #include "base/map.h"
 #include "containers/redis/link.h"
@@ -22,6 +24,7 @@ struct lt_redis {
     struct lt_container_env env;
     struct lt_redis_options options;
     char host[65];
+    LIST_HEAD(, adding) adding; /* what is being added */
     struct lt_map runs;
     uint32_t forsaken_runs; /* of them */
     double oldest;          /* as of the last count */
@@ -34,6 +37,7 @@ struct lt_redis {
     bool reading;            /* news are being read */
     bool read_again;         /* there are more by now */
     uint64_t claim_token;    /* of the claim that was sent last */
+    long long known_number;  /* claims by choice: what was added until this one was shown, as far as it comes first */
     bool claim_lost;         /* the answer to the last claim never came: it is asked again, and gives the same tasks */
     bool compare_again;      /* what this host runs, when it was answered */
     char limits_differ[160]; /* as was logged last */
@@ -52,11 +56,12 @@ static inline struct lt_redis *lt_redis_of(struct lt_container *container)
 struct lt_redis_request *lt_redis_request(struct lt_redis *redis, const char *operation, void *op,
                                           void (*done)(struct lt_redis_request *request));
 
-/* Adds an argument: bytes; a number, 6 or 8 bytes of one; bytes with "+" before, or "" for none. */
+/* Adds an argument: bytes; a number, 6 or 8 bytes of one; seconds from now, or a date; bytes with "+" before, or "" for none. */
 void lt_redis_put(struct lt_redis_request *request, const void *data, size_t len);
 void lt_redis_put_text(struct lt_redis_request *request, const char *text);
 void lt_redis_put_number(struct lt_redis_request *request, double number);
 void lt_redis_put_packed(struct lt_redis_request *request, uint64_t number, size_t bytes);
+void lt_redis_put_when(struct lt_redis_request *request, bool relative, double time);
 void lt_redis_put_optional(struct lt_redis_request *request, const struct lt_bytes *bytes);
 
 /* What the answer begins with ("ok", "stale", ...), or NULL: there is none. */
@@ -89,6 +94,10 @@ bool lt_redis_has_runs(const struct lt_redis *redis, long long mine);
 void lt_redis_put_limits(const struct lt_redis *redis, struct lt_redis_request *request, struct lt_limiter *limiter);
 void lt_redis_note_limits(struct lt_redis *redis, const char *differ);
 void lt_redis_set_limits(struct lt_container *container, const struct lt_limits *before, const struct lt_limits *after);
+
+/* Adding (add.c). */
+void lt_redis_add(struct lt_container *container, struct lt_add_op *op);
+void lt_redis_free_adding(struct lt_redis *redis);
 
 /* Claims and recovery (claim.c). */
 void lt_redis_claim(struct lt_container *container, struct lt_claim_op *op);

@@ -38,6 +38,7 @@ struct lt_redis_request {
     void (*done)(struct lt_redis_request *request); /* on the loop's thread; the request is its to free */
     void *user;
     void *op;
+    uint32_t number; /* of a step of it */
 };
 
 /* What the link tells unasked, on the loop's thread. */

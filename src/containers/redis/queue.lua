@@ -101,6 +101,7 @@ local function put_record(id, record)
   changed[id] = true
 end
 
+-- Some hundreds.
 local function fetch_records(ids)
   if #ids == 0 then return end
   local found = call("HMGET", tasks, unpack(ids))
@@ -462,12 +463,14 @@ end
 -- Wakes one that is idle: an add wakes one, and who has claimed as much as it can, and left some, the next.
 local claimed = false -- by a claim in this batch: this owner has as much as it can have
 local function wake_one()
-  if not claimed and call("ZREM", idle, me) == 1 then return end -- it looks by itself after what it did
+  -- it looks by itself after what it added
+  if something_new and not claimed and call("ZREM", idle, me) == 1 then return end
   for _ = 1, 20 do
     local first = call("ZRANGE", idle, 0, 0)[1]
     if not first then return end
     call("ZREM", idle, first)
-    if first == me or hint(first, "w") > 0 then return end
+    local looks_itself = first == me and something_new
+    if looks_itself or (first ~= me and hint(first, "w") > 0) then return end
   end
 end
 
@@ -498,7 +501,10 @@ local function free_key(id, record)
   if open_key(key) then something_new = true end
 end
 
+local something_free = false -- a slot, that may be the one for which others wait
+
 local function leave_run(id, record)
+  something_free = true
   take(own, owner_of(record) .. id)
   free_key(id, record)
   if not has(record, STOP) then return record end
@@ -525,7 +531,7 @@ local operations = {}
 
 -- a: count, name; of each: id, a byte of bits (see below) and the priority as in an order, key (with its length before) and
 -- what only hosts read; and if the bit says so, when ("+" seconds, "=" time), seconds to begin within, an item that is large.
--- All or none.
+-- No two have the same id. All or none; without a name, nothing is added, and it is only said whether it could be.
 local ONCE, WHEN, WITHIN, ITEM = 1, 2, 4, 8
 
 local function read_added(count)
@@ -564,14 +570,13 @@ end
 function operations.a()
   local count, name = number_arg(), arg()
   local list, ids = read_added(count)
-  local seen, done = {}, {}
+  local done = {}
   fetch_records(ids)
   for i = 1, count do
-    local id = ids[i]
-    local refused = refuse_added(id, list[i][4], name, done) or (seen[id] and { "exists", id, "twice" })
+    local refused = refuse_added(ids[i], list[i][4], name, done)
     if refused then return refused end
-    seen[id] = true
   end
+  if name == "" then return { "ok", NOW } end
   local usual = NOTHING8 .. NOW .. NOW .. me .. name
   local in_line = has_turns()
   for i = 1, count do
@@ -942,20 +947,48 @@ local function claim_choices(room, limits, token, host, choices, ids)
   return room, held, table.concat(states), begun and sub(begun, 2, 7) or NOTHING6
 end
 
+-- Whether the first one is one that the owner cannot know of: since it was told the last number, somebody else has added it or
+-- let it wait again, or it was delayed until now.
+local function first_is_unknown(known)
+  if has_turns() then return false end
+  if is_pending(ready) then flush_set(ready) end
+  local member = call("ZRANGE", ready, 0, 0)[1]
+  local record = member and record_of(id_in(member))
+  if not record or read(">I6", member, order_length(byte(member)) - 5) <= known then return false end
+  local behind = behind_run(record)
+  if byte(record, 9) > 0 then return owner_of(record) ~= me end
+  local was_delayed = sub(record, behind + 15, behind + 22) ~= sub(record, behind + 23, behind + 30)
+  return was_delayed or sub(record, behind + 31, behind + 38) ~= me
+end
+
 -- The first that are due and may start, at most so many: of each the task, and the turn of its key if it is the first of that.
 -- Those of a line come where their order says; where keys take turns, one of each first.
-local function show_by_turns(members, count)
-  local shown, others = {}, {}
-  for i = 1, #members do shown[i] = { id_in(members[i]), sub(members[i], 2, 7) } end
+-- Whether the one of which this is the head may be shown; and its key, if it has one.
+local function may_be_shown(member, limits)
+  local record = record_of(id_in(member))
+  local key = record and has(record, LINE) and key_of(record)
+  if not key or key == "" or key_has_room(key, limits, {}) then return record ~= false, key end
+  set_aside(key, member)
+  return false
+end
+
+local function show_by_turns(members, count, limits)
+  local shown, keys, others = {}, {}, {}
   for i = 1, #members do
-    local left = count - #members - #others
-    local record = left > 0 and record_of(shown[i][1])
-    if record then
-      local prefix, share = prefix_of(key_of(record)), math.ceil(left / (#members - i + 1))
-      local found = call("ZRANGEBYLEX", lines, "(" .. prefix .. order_of(record) .. shown[i][1],
-        "[" .. prefix .. char(WAS_LOST), "LIMIT", 0, share)
-      for k = 1, #found do others[#others + 1] = { id_in(sub(found[k], #prefix + 1)), NOTHING6 } end
+    local may, key = may_be_shown(members[i], limits)
+    if may then
+      shown[#shown + 1] = { id_in(members[i]), sub(members[i], 2, 7) }
+      keys[#shown] = key
     end
+  end
+  local heads_shown = #shown
+  for i = 1, heads_shown do
+    local left = count - heads_shown - #others
+    if left <= 0 then break end
+    local id, prefix, share = shown[i][1], prefix_of(keys[i]), math.ceil(left / (heads_shown - i + 1))
+    local found = call("ZRANGEBYLEX", lines, "(" .. prefix .. order_of(record_of(id)) .. id,
+      "[" .. prefix .. char(WAS_LOST), "LIMIT", 0, share)
+    for k = 1, #found do others[#others + 1] = { id_in(sub(found[k], #prefix + 1)), NOTHING6 } end
   end
   for i = 1, #others do shown[#shown + 1] = others[i] end
   return shown
@@ -971,29 +1004,28 @@ local function insert_by_order(list, member, key)
   table.insert(list, from, { member, key })
 end
 
-local function show_by_order(members, count)
+local function show_by_order(members, count, limits)
   local shown, next_ones, i = {}, {}, 1 -- of each line of which one was shown, the next
   while #shown < count do
-    local member, key = members[i]
+    local member, may, key = members[i], true
     local other = next_ones[#next_ones]
     if other and (not member or comes_before(other[1], member)) then
       member, key = other[1], other[2]
       next_ones[#next_ones] = nil
     elseif member then
-      local record = record_of(id_in(member))
-      key = record and has(record, LINE) and key_of(record)
+      may, key = may_be_shown(member, limits)
       i = i + 1
     else
       break
     end
-    shown[#shown + 1] = { id_in(member), NOTHING6 }
+    if may then shown[#shown + 1] = { id_in(member), NOTHING6 } end
     local following = key and first_in(prefix_of(key), member)
     if following and byte(following) < WAS_LOST then insert_by_order(next_ones, following, key) end
   end
   return shown
 end
 
-local function show_due(count)
+local function show_due(count, limits)
   flush()
   count = math.min(count, 2 * BATCH)
   if count == 0 then return {} end
@@ -1001,7 +1033,7 @@ local function show_due(count)
   local list = {}
   for i = 1, #members do list[i] = id_in(members[i]) end
   fetch_records(list)
-  local shown = (has_turns() and show_by_turns or show_by_order)(members, count)
+  local shown = (has_turns() and show_by_turns or show_by_order)(members, count, limits)
   for i = 1, #shown do
     local record = record_of(shown[i][1])
     shown[i] = record and { task_of(shown[i][1], record), shown[i][2] } or false
@@ -1111,11 +1143,12 @@ end
 
 -- q: number (8 bytes), token, host, room, global limit (0: none), key limit, "1" if a key may come once in a claim, burst and
 -- seconds of the rate, "1" if the dead may be taken over, "1" if keys are to take turns, count of full keys and these; "0", or
--- "1": by choice, how many of the first are to be shown, count of choices, of each its id and run.
+-- "1": by choice, the last number that the owner was told, how many of the first are to be shown, count of choices, of each its
+-- id and run. They are not taken if there is something that comes first and the owner cannot know: it is shown instead.
 local function read_choices()
-  local choices, look = {}, number_arg()
+  local choices, known, look = {}, number_arg(), number_arg()
   for i = 1, number_arg() do choices[i] = { arg(), arg() } end
-  return choices, look
+  return choices, look, known
 end
 
 function operations.q()
@@ -1124,8 +1157,8 @@ function operations.q()
                    per = number_arg(), full = {} }
   local may_take_over, fair = arg() == "1", arg() == "1"
   for _ = 1, number_arg() do limits.full[arg()] = true end
-  local choices, look
-  if arg() == "1" then choices, look = read_choices() end
+  local choices, look, known
+  if arg() == "1" then choices, look, known = read_choices() end
   local answer, expired, ids, next_in = {}, {}, {}, 0
   local states, run = "", NOTHING6 -- of the choices
   local left -- something to be done at once
@@ -1161,7 +1194,9 @@ function operations.q()
         room = math.max(0, math.min(room, tokens))
         local held = room < wanted
         local before = room
-        if choices then
+        if choices and first_is_unknown(known) then
+          left = true
+        elseif choices then
           local some_may_not
           room, some_may_not, states, run = claim_choices(room, limits, token, host, choices, ids)
           held = held or some_may_not
@@ -1202,8 +1237,10 @@ function operations.q()
   local waiting = count_status(WAITING, RUNNING)
   local waits = waiting > 0 or count_status(RUNNING, SUCCESS) > mine
   if not waits then waits = call("ZLEXCOUNT", news, "[" .. me, "(" .. me .. "\255") > 0 end
+  local seen = look and show_due(look, limits) or {}
   return { "ok", left and "1" or "0", waits and "1" or "0", string.format("%.6f", seconds), paused and "1" or "0", answer,
-           expired, kind, differ, mine, states, run .. NOW, look and show_due(look) or {}, waiting - call("ZCARD", delayed) }
+           expired, kind, differ, mine, states, run .. NOW, seen, waiting - call("ZCARD", delayed),
+           choices and (last_number or tonumber(call("HGET", meta, "number") or 0)) or 0 }
 end
 
 -- o: key. It has room again.
@@ -1453,7 +1490,9 @@ end
 flush()
 
 for owner in pairs(hints) do hint(owner, "n") end
-if something_new and call("ZCARD", idle) > 0 and call("ZCARD", ready) > 0 then wake_one() end
+if (something_new or (something_free and not claimed)) and call("ZCARD", idle) > 0 and call("ZCARD", ready) > 0 then
+  wake_one()
+end
 if something_ended and call("ZCARD", hosts) > 1 and count_status(WAITING, SUCCESS) == 0 then
   call("PUBLISH", KEYS[1], "w") -- who waits for that
 end

@@ -44,6 +44,13 @@ void lt_redis_put_packed(struct lt_redis_request *request, uint64_t number, size
     lt_redis_put(request, packed, bytes);
 }
 
+void lt_redis_put_when(struct lt_redis_request *request, bool relative, double time)
+{
+    char text[48];
+    snprintf(text, sizeof text, "%c%.6f", relative ? '+' : '=', time);
+    lt_redis_put_text(request, text);
+}
+
 void lt_redis_put_optional(struct lt_redis_request *request, const struct lt_bytes *bytes)
 {
     if (bytes == NULL) {
