@@ -543,6 +543,7 @@ function operations.c()
     return "ok"
   end
   if under_way and at_token ~= token then return "stale" end
+  if token ~= NOTHING8 and not under_way then return { "moved", status, at_run } end -- that run is over
   if at_run ~= run or not LEGAL[status]:find(to, 1, true) then return { "moved", status, at_run } end
   if frees then freed = freed + 1 end
   if to == EXPORTING then

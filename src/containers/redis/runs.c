@@ -96,7 +96,11 @@ void lt_redis_tell_all_lost(struct lt_redis *redis)
 
 static void given_back(struct lt_redis_request *request)
 {
+    struct lt_redis *redis = request->user;
+    bool done = lt_redis_answers(request, "ok");
     lt_redis_request_free(request);
+    if (done) /* there is something to wait for, which the last claim did not see */
+        lt_redis_tell(redis, &(struct lt_news){.kind = LT_NEWS_WORK});
 }
 
 /* Waits again: soon, and a while later if its work may not be dead yet. */
