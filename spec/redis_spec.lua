@@ -337,6 +337,17 @@ describe("ltsh.container.redis", function()
       between:close()
     end)
 
+    it("after which the server knows nothing of it: what runs is ended", function()
+      local server, door = redis.start { "--save", "" }, scene.door()
+      local scheduler = open(redis.queue(), door.pass, { container = { url = server.url } })
+      assert(scheduler:add { id = "a" })
+      eventually("it runs", function() return scheduler:stats().running == 1 end)
+      server:kill()
+      server:restart()
+      eventually("it is ended", function() return scheduler:stats().running == 0 end)
+      assert.equal(1, scheduler:stats().stale)
+    end)
+
     it("is one for a host that was stopped, too: what it ran runs again, though nothing else happens", function()
       local child = host(redis.queue(), [[
         local starts = 0

@@ -96,7 +96,7 @@ void lt_redis_claim(struct lt_container *container, struct lt_claim_op *op)
     put_token(request);
     lt_redis_put_text(request, redis->host);
     lt_redis_put_number(request, op->limit);
-    lt_redis_put_limits(redis, request, op->limiter);
+    lt_redis_put_limits(request, op->limiter);
     request->weight = op->limit + op->end_count < 100 ? op->limit + op->end_count : 100;
     request->claims = true;
     lt_redis_send(redis->link, request);

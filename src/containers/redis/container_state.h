@@ -11,6 +11,8 @@
 struct lt_redis_run {
     uint64_t run, token;
     bool forsaken; /* it was told that its lease is lost: whatever it does now is not stored */
+    bool told;     /* the same, also of what goes on without one */
+    bool seen;     /* the queue says so too, as far as it has been asked */
     uint8_t id_len;
     char id[];
 };
@@ -34,7 +36,8 @@ struct lt_redis {
     bool reading;            /* news are being read */
     bool read_again;         /* there are more by now */
     bool claim_lost;         /* the answer to the last claim never came: it is asked again, and gives the same tasks */
-    bool compare_again;      /* what this host runs, when it was answered */
+    bool comparing;          /* what this host runs with what the queue says that it does */
+    bool compare_again;      /* once more, when the claim was answered or that is over */
     char limits_differ[160]; /* as was logged last */
     char last_news[300];
     size_t last_news_len;
@@ -85,7 +88,7 @@ void lt_redis_compare_runs(struct lt_redis *redis);
 bool lt_redis_has_runs(const struct lt_redis *redis, long long mine);
 
 /* Limits (limits.c): told with a claim; that the queue has others, as it answers ("": it has not); set. */
-void lt_redis_put_limits(const struct lt_redis *redis, struct lt_redis_request *request, struct lt_limiter *limiter);
+void lt_redis_put_limits(struct lt_redis_request *request, struct lt_limiter *limiter);
 void lt_redis_note_limits(struct lt_redis *redis, const char *differ);
 void lt_redis_set_limits(struct lt_container *container, const struct lt_limits *before, const struct lt_limits *after);
 

@@ -18,7 +18,7 @@ static void count_key(void *arg, struct lt_bytes *key)
 }
 
 /* The limits as data: what the server cannot ask, it is told. */
-void lt_redis_put_limits(const struct lt_redis *redis, struct lt_redis_request *request, struct lt_limiter *limiter)
+void lt_redis_put_limits(struct lt_redis_request *request, struct lt_limiter *limiter)
 {
     enum { MOST_FULL = 1000 };
     const struct lt_limits *limits = &limiter->limits;
@@ -29,7 +29,6 @@ void lt_redis_put_limits(const struct lt_redis *redis, struct lt_redis_request *
     lt_redis_put_text(request, once ? "1" : "0");
     lt_redis_put_number(request, limits->shared_rate.burst);
     lt_redis_put_number(request, limits->shared_rate.per);
-    lt_redis_put_text(request, lt_redis_may_take_over(redis->link) ? "1" : "0");
     if (once)
         lt_limiter_full_keys(limiter, MOST_FULL, count_key, &full);
     lt_redis_put_number(request, full);

@@ -706,10 +706,28 @@ local function claim_ready(room, limits, token, host, answer, ids)
   return room, false
 end
 
--- What a host that died, or cannot be reached any more, was running: one whose lease ended by then.
-local function take_over(room, token, by, answer, ids)
-  local dead = call("ZRANGEBYSCORE", hosts, "-inf", by, "LIMIT", 0, 1)[1]
-  if not dead or dead == me then return false end
+local function tell_stop(id)
+  put(news, me .. next_number() .. "s" .. id, 0)
+  hints[me] = true
+end
+
+-- An outage ends no leases: who was not there itself for the time of one, or is not now, cannot say that another is gone. It is
+-- the server that knows: what was asked before the outage may arrive behind it.
+local function is_there_for(seconds)
+  local lease_end, since = call("ZSCORE", hosts, me), call("HGET", names, me .. "@")
+  return lease_end and since and tonumber(lease_end) >= now and now - read(">d", since) >= seconds
+end
+
+local function lease_of(owner)
+  local said = call("HGET", names, owner)
+  return said and #said >= 16 and read(">d", said, 9) or 0
+end
+
+-- What a host that died, or cannot be reached any more, was running: one whose lease is over, or which is known to be dead.
+local function take_over(room, token, answer, ids, only_known)
+  local found = call("ZRANGEBYSCORE", hosts, "-inf", "(" .. now, "WITHSCORES", "LIMIT", 0, 1)
+  local dead, is_known = found[1], tonumber(found[2]) == 0
+  if not dead or dead == me or (not is_known and (only_known or not is_there_for(lease_of(dead)))) then return false end
   if pending[own] then flush_set(own) end
   local members = call("ZRANGEBYLEX", own, "[" .. dead, "(" .. dead .. "\255", "LIMIT", 0, math.min(room, BATCH))
   for i = 1, #members do
@@ -723,8 +741,7 @@ local function take_over(room, token, by, answer, ids)
       answer[#answer + 1] = task_of(id, record)
       ids[#ids + 1] = id
       if has(record, STOP) then -- somebody has asked for that
-        put(news, me .. next_number() .. "s" .. id, 0)
-        hints[me] = true
+        tell_stop(id)
       else
         tell(dead, "l", id)
       end
@@ -733,7 +750,7 @@ local function take_over(room, token, by, answer, ids)
   if #members < math.min(room, BATCH) then
     call("ZREM", hosts, dead)
     call("ZREM", idle, dead)
-    call("HDEL", names, dead, dead .. "#")
+    call("HDEL", names, dead, dead .. "#", dead .. "@")
     call("HDEL", claims, dead)
     call("HDEL", meta, "suspect:" .. dead, "freed:" .. dead)
     local old = call("ZRANGEBYLEX", news, "[" .. dead, "(" .. dead .. "\255", "LIMIT", 0, 5 * BATCH)
@@ -753,6 +770,7 @@ local function claim_again(answer)
     if record and (sub(record, 1, 1) == RUNNING or sub(record, 1, 1) == EXPORTING) and
       sub(record, 37, 44) == sub(before, 9, 16) then
       answer[#answer + 1] = task_of(id, record)
+      if has(record, STOP) then tell_stop(id) end -- it was told of that before it knew of the task
     end
   end
   return sub(before, 17, 17)
@@ -808,12 +826,11 @@ function operations.m()
 end
 
 -- q: number (8 bytes), token, host, room, global limit (0: none), key limit, "1" if a key may come once in a claim, burst and
--- seconds of the rate, "1" if the dead may be taken over, count of full keys and these.
+-- seconds of the rate, count of full keys and these.
 function operations.q()
   local number, token, host, room = arg(), arg(), arg(), number_arg()
   local limits = { global = number_arg(), key = number_arg(), key_once = arg() == "1", burst = number_arg(),
                    per = number_arg(), full = {} }
-  local may_take_over = arg() == "1"
   for _ = 1, number_arg() do limits.full[arg()] = true end
   local answer, expired, ids, next_in = {}, {}, {}, 0
   local left -- something to be done at once
@@ -834,7 +851,7 @@ function operations.q()
     open_aside()
     flush()
     if not paused then
-      if room > 0 and take_over(room, token, may_take_over and "(" .. now or 0, answer, ids) then
+      if room > 0 and take_over(room, token, answer, ids) then
         left, kind = true, "1"
       elseif room > 0 then
         local wanted = room
@@ -894,14 +911,16 @@ end
 function operations.j()
   local lease, name, about = number_arg(), arg(), arg()
   call("ZADD", hosts, now + lease, me)
-  call("HSET", names, me .. "#", connection, me, pack(">dd", now, lease) .. char(#name) .. name .. about)
+  call("HSET", names, me .. "#", connection, me .. "@", NOW, me, pack(">dd", now, lease) .. char(#name) .. name .. about)
   return { "ok", call("HGET", meta, "paused") and "1" or "0" }
 end
 
 -- k: seconds of the lease. It lives. "lost": it was taken for dead.
 function operations.k()
   local lease = number_arg()
-  if not call("ZSCORE", hosts, me) then return "lost" end
+  local lease_end = call("ZSCORE", hosts, me)
+  if not lease_end then return "lost" end
+  if tonumber(lease_end) < now then call("HSET", names, me .. "@", NOW) end -- it was away
   call("ZADD", hosts, now + lease, me)
   local dead = call("ZRANGEBYSCORE", hosts, "-inf", "(" .. now, "LIMIT", 0, 1)[1]
   local due = call("ZCARD", ready) > 0 or call("ZCOUNT", delayed, "-inf", now) > 0
@@ -931,7 +950,7 @@ end
 -- t: token. Takes over a step of what those left that are known to be dead: the tasks; none: nothing is left.
 function operations.t()
   local token, answer = arg(), {}
-  local some = take_over(BATCH, token, 0, answer, {})
+  local some = take_over(BATCH, token, answer, {}, true)
   return { "ok", some and "1" or "0", answer }
 end
 
@@ -941,7 +960,7 @@ function operations.e()
   if call("ZSCORE", hosts, me) then call("ZADD", hosts, 0, me) end
   if call("ZLEXCOUNT", own, "[" .. me, "(" .. me .. "\255") == 0 then
     call("ZREM", hosts, me)
-    call("HDEL", names, me, me .. "#")
+    call("HDEL", names, me, me .. "#", me .. "@")
     call("HDEL", claims, me)
     call("HDEL", meta, "suspect:" .. me, "freed:" .. me)
     local old = call("ZRANGEBYLEX", news, "[" .. me, "(" .. me .. "\255", "LIMIT", 0, 5 * BATCH)
