@@ -766,7 +766,7 @@ function World:key_of_db(put, db, records, name)
   for _, key in ipairs { "heads", "busy", "own", "watchers" } do
     put(key)
     for _, field in ipairs(sorted_keys(of(key))) do
-      put(field, key == "heads" and of(key)[field]:sub(1, 1) .. of(key)[field]:sub(-2))
+      put(field, key == "heads" and of(key)[field]:sub(1, 1) .. of(key)[field]:sub(-2), field == "" and of(key)[field])
     end
   end
   for _, key in ipairs { "delayed", "aside", "hosts" } do

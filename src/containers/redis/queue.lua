@@ -372,6 +372,20 @@ local function wake_one()
   end
 end
 
+-- Who was told with a claim that there is something to wait for is told when there is nothing any more; the others need not know,
+-- so a queue that is empty again and again wakes only who had to do with it. They stand in a field that is no task's.
+local function wait_for_all()
+  local waiting = call("HGET", watchers, "") or ""
+  if not waiting:find("," .. me, 1, true) then call("HSET", watchers, "", waiting .. "," .. me) end
+end
+
+local function tell_nothing_waits()
+  local waiting = call("HGET", watchers, "")
+  if not waiting then return end
+  call("HDEL", watchers, "")
+  for owner in waiting:gmatch "[^,]+" do hint(owner, "w") end
+end
+
 local something_ended = false
 
 local function tell_end(id, record, kind)
@@ -894,6 +908,7 @@ function operations.q()
   end
   local mine = call("ZLEXCOUNT", own, "[" .. me, "(" .. me .. "\255")
   local waits = count_status(WAITING, RUNNING) > 0 or count_status(RUNNING, SUCCESS) > mine
+  if waits then wait_for_all() end
   if not waits then waits = call("ZLEXCOUNT", news, "[" .. me, "(" .. me .. "\255") > 0 end
   return { "ok", left and "1" or "0", waits and "1" or "0", string.format("%.6f", seconds), paused and "1" or "0", answer,
            expired, kind, differ, mine }
@@ -1148,7 +1163,5 @@ flush()
 
 for owner in pairs(hints) do hint(owner, "n") end
 if something_new and call("ZCARD", idle) > 0 and call("ZCARD", ready) > 0 then wake_one() end
-if something_ended and call("ZCARD", hosts) > 1 and count_status(WAITING, SUCCESS) == 0 then
-  call("PUBLISH", KEYS[1], "w") -- who waits for that
-end
+if something_ended and call("ZCARD", hosts) > 1 and count_status(WAITING, SUCCESS) == 0 then tell_nothing_waits() end
 return answers
