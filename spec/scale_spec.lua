@@ -4,6 +4,7 @@
 local ltsh = require "ltsh"
 local Costs = require "spec.scale.costs"
 local redis = require "spec.support.redis"
+local run = require "spec.support.run"
 local scene = require "spec.support.scene"
 local Simulation = require "spec.scale.simulation"
 
@@ -13,6 +14,30 @@ local RENEWALS = 2 -- seconds between two of a host
 local function scripts_called(server)
   return tonumber(server:cli("INFO", "commandstats"):match "cmdstat_evalsha:calls=(%d+)")
 end
+
+describe("several queues on servers of their own", function()
+  lazy_teardown(redis.stop)
+
+  it("share tasks by their keys, as docs/scale.md does it", function()
+    local file = assert(io.open "docs/scale.md")
+    local text = file:read("a"):match "<!%-%- the specs run this %-%->\n\n(.-)\n\n%w"
+    file:close()
+    text = text:gsub("\n    ", "\n"):gsub("^    ", "")
+    local child = run.start { "-e", text, redis.start {}.url, redis.start {}.url }
+    local done = child:wait()
+    assert.equal("", done.stderr)
+    local queue_of, count = {}, 0
+    for queue, key in done.stdout:gmatch "(%d+)\t(customer %d+)\tsent to customer %d+\n" do
+      assert.equal(queue_of[key] or queue, queue, key)
+      queue_of[key] = queue
+      count = count + 1
+    end
+    assert.equal(40, count)
+    local used = {}
+    for _, queue in pairs(queue_of) do used[queue] = true end
+    assert.same({ ["1"] = true, ["2"] = true }, used)
+  end)
+end)
 
 describe("fifty schedulers on a queue with a limit of 100 each", function()
   local server, queue, schedulers

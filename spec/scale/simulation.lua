@@ -1,18 +1,18 @@
 --- Many hosts on one queue of one Redis server, event by event: what the server is kept busy with, and how long tasks
 --- wait.
 ---
----     local found = Simulation { hosts =, limit =, rate =, run =, seconds =, costs =, renews = }
+---     local found = Simulation { hosts =, limit =, rate =, run =, seconds =, costs =, renews =, backlog = }
 ---     found.busy          of the server's one thread, 0 to 1
 ---     found.calls         of the script for each task that ended; found.per_task: seconds of the server
 ---     found.p50, found.p99: seconds from the add to the start; found.ended: tasks a second
 ---
---- `rate` tasks a second are added, each by a call of its own, by one that runs none; a task runs for `run` seconds;
---- `costs` are those of costs.lua. The rules are those of queue.lua and its hosts, as far as they make calls: an add
---- wakes one idle host; a host that could not take all that it has room for is idle; what has ended goes out with the
---- claim behind it if there may be work, and what ends while a call of the host is under way goes out together with
---- the next; an end is news for who added the task, who reads them, and once more when there were some; who adds looks
---- once whether anything waits; unless `renews` is false a renewal comes every two seconds. The server does one call
---- after the other; a way takes `way` seconds.
+--- `rate` tasks a second are added, each by a call of its own, by one that runs none; `backlog` tasks wait at the
+--- beginning; a task runs for `run` seconds; `costs` are those of costs.lua. The rules are those of queue.lua and its
+--- hosts, as far as they make calls: an add wakes one idle host; a host that could not take all that it has room for is
+--- idle; what has ended goes out with the claim behind it if there may be work, and what ends while a call of the host
+--- is under way goes out together with the next; an end is news for who added the task, who reads them, and once more
+--- when there were some; who adds looks once whether anything waits; unless `renews` is false a renewal comes every two
+--- seconds. The server does one call after the other; a way takes `way` seconds.
 local WAY = 0.0002
 local RENEWALS = 2
 
@@ -177,6 +177,9 @@ return function(options)
     enter(idle, hosts[i])
     if options.renews ~= false then push(heap, RENEWALS * i / options.hosts, renew, hosts[i]) end
   end
+  for _ = 1, options.backlog or 0 do enter(ready, 0) end
+  ready_count = options.backlog or 0
+  if ready_count > 0 then wake_one() end
   if options.rate > 0 then push(heap, 0, add) end
   while #heap > 0 and heap[1][1] < options.seconds do
     local event = pop(heap)
