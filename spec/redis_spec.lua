@@ -5,6 +5,7 @@ local redis = require "spec.support.redis"
 local run = require "spec.support.run"
 local scene = require "spec.support.scene"
 local uv = require "luv"
+local Wire = require "spec.support.wire"
 
 local eventually = scene.eventually
 
@@ -348,6 +349,61 @@ describe("ltsh.container.redis", function()
 
     it("leaves it alone with on_lease_lost = \"continue\"", function()
       assert.equal(1, starts_through { on_lease_lost = "continue" })
+    end)
+
+    it("changes nothing of what has ended during it: that counts, and stays", function()
+      local between, door, starts = Wire(redis.shared().port), scene.door(), 0
+      local scheduler = open(redis.queue(), function(task)
+        if task.id == "later" then return end
+        starts = starts + 1
+        door.pass()
+      end, { container = { url = between.url, lease = 1 } })
+      assert(scheduler:add { id = "a" })
+      eventually("it runs", function() return door.waiting == 1 end)
+      between:refuse()
+      door.is_open = true
+      ltsh.sleep(1.5)
+      between:accept()
+      assert.equal("success", scheduler:wait("a").status)
+      assert(scheduler:add { id = "later", delay = 1.5 }) -- behind what might have been given back
+      assert.equal("success", scheduler:wait("later").status)
+      assert.same({ "success", 1, 1 }, { scheduler:get("a").status, scheduler:get("a").attempts, starts })
+      scene.close()
+      between:close()
+    end)
+
+    it("after which the server knows nothing of it: what runs is ended", function()
+      local server, door = redis.start { "--save", "" }, scene.door()
+      local scheduler = open(redis.queue(), door.pass, { container = { url = server.url } })
+      assert(scheduler:add { id = "a" })
+      eventually("it runs", function() return scheduler:stats().running == 1 end)
+      server:kill()
+      server:restart()
+      eventually("it is ended", function() return scheduler:stats().running == 0 end)
+      assert.equal(1, scheduler:stats().stale)
+    end)
+
+    it("is one for a host that was stopped, too: what it ran runs again, though nothing else happens", function()
+      local child = host(redis.queue(), [[
+        local starts = 0
+        local scheduler = ltsh.scheduler {
+          container = ltsh.container.redis { url = url, queue = queue, lease = 1 },
+          actuator = ltsh.actuator.func(function()
+            starts = starts + 1
+            print("start " .. starts)
+            if starts == 1 then ltsh.sleep(100) end
+          end),
+        }
+        scheduler:add { id = "a" }
+        print(scheduler:wait("a").status)
+      ]])
+      child:expect "start 1"
+      child:kill "sigstop"
+      ltsh.sleep(1.5)
+      child:kill "sigcont"
+      child:expect "start 2"
+      child:expect "success"
+      child:wait()
     end)
 
     it("is nothing for a container of one host", function()

@@ -13,6 +13,8 @@
 struct lt_redis_run {
     uint64_t run, token;
     bool forsaken; /* it was told that its lease is lost: whatever it does now is not stored */
+    bool told;     /* the same, also of what goes on without one */
+    bool seen;     /* the queue says so too, as far as it has been asked */
     uint8_t id_len;
     char id[];
 };
@@ -39,7 +41,8 @@ struct lt_redis {
     uint64_t claim_token;    /* of the claim that was sent last */
     long long known_number;  /* claims by choice: what was added until this one was shown, as far as it comes first */
     bool claim_lost;         /* the answer to the last claim never came: it is asked again, and gives the same tasks */
-    bool compare_again;      /* what this host runs, when it was answered */
+    bool comparing;          /* what this host runs with what the queue says that it does */
+    bool compare_again;      /* once more, when the claim was answered or that is over */
     char limits_differ[160]; /* as was logged last */
     char last_news[300];
     size_t last_news_len;

@@ -29,7 +29,6 @@ void lt_redis_put_limits(const struct lt_redis *redis, struct lt_redis_request *
     lt_redis_put_text(request, once ? "1" : "0");
     lt_redis_put_number(request, limits->shared_rate.burst);
     lt_redis_put_number(request, limits->shared_rate.per);
-    lt_redis_put_text(request, lt_redis_may_take_over(redis->link) ? "1" : "0");
     lt_redis_put_text(request, redis->base.fair ? "1" : "0");
     if (once)
         lt_limiter_full_keys(limiter, MOST_FULL, count_key, &full);

@@ -122,12 +122,6 @@ const char *lt_redis_shown(const struct lt_redis_link *link)
     return link->options.servers.urls[0].shown;
 }
 
-bool lt_redis_may_take_over(const struct lt_redis_link *link)
-{
-    double since = link->ready_since;
-    return since > 0 && lt_redis_link_now() - since >= link->options.lease;
-}
-
 /* Opening and closing. */
 
 static void make_owner(char *owner)

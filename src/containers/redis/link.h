@@ -82,10 +82,6 @@ const char *lt_redis_owner(const struct lt_redis_link *link);
 const char *lt_redis_queue(const struct lt_redis_link *link);
 const char *lt_redis_shown(const struct lt_redis_link *link);
 
-/* Whether it has been connected without a break for the time of a lease: so that whoever did not renew his in that time is
- * gone, and was not cut off by what cut off this one. */
-bool lt_redis_may_take_over(const struct lt_redis_link *link);
-
 /* Ends the thread; what was not answered is not answered any more. */
 void lt_redis_link_close(struct lt_redis_link *link);
 

@@ -216,7 +216,6 @@ static void take_joined(struct lt_redis_link *link, const redisReply *reply, dou
     link->joined = true;
     link->told_lost = link->told_late = false;
     link->paused = lt_redis_says(answer, 1, "1");
-    link->ready_since = lt_redis_link_now();
     link->told_first = true;
     lt_redis_tell_event(link, LT_REDIS_READY, link->paused ? "1" : "0");
     lt_redis_look(link);

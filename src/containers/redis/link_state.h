@@ -39,7 +39,6 @@ struct lt_redis_link {
     char *queue;
     char owner[LT_REDIS_OWNER + 1];
     struct lt_mailbox to_thread, to_loop;
-    _Atomic double ready_since; /* monotonic; 0: it is not */
     atomic_bool ends;
     pthread_t thread;
 

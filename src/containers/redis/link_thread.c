@@ -57,7 +57,6 @@ static void commands_lost(void *arg, const char *why, bool final)
     struct lt_mails kept = STAILQ_HEAD_INITIALIZER(kept);
     struct lt_redis_call *call;
     link->joined = link->reloading = false;
-    link->ready_since = 0;
     close_hints(link);
     tell_lost(link, why, final);
     keep_patient(link, &link->again, &kept, why);

@@ -474,6 +474,20 @@ local function wake_one()
   end
 end
 
+-- Who was told with a claim that there is something to wait for is told when there is nothing any more; the others need not know,
+-- so a queue that is empty again and again wakes only who had to do with it. They stand in a field that is no task's.
+local function wait_for_all()
+  local waiting = call("HGET", watchers, "") or ""
+  if not waiting:find("," .. me, 1, true) then call("HSET", watchers, "", waiting .. "," .. me) end
+end
+
+local function tell_nothing_waits()
+  local waiting = call("HGET", watchers, "")
+  if not waiting then return end
+  call("HDEL", watchers, "")
+  for owner in waiting:gmatch "[^,]+" do hint(owner, "w") end
+end
+
 local something_ended = false
 
 local function tell_end(id, record, kind)
@@ -1041,10 +1055,28 @@ local function show_due(count, limits)
   return shown
 end
 
--- What a host that died, or cannot be reached any more, was running: one whose lease ended by then.
-local function take_over(room, token, by, answer, ids)
-  local dead = call("ZRANGEBYSCORE", hosts, "-inf", by, "LIMIT", 0, 1)[1]
-  if not dead or dead == me then return false end
+local function tell_stop(id)
+  put(news, me .. next_number() .. "s" .. id, "0")
+  hints[me] = true
+end
+
+-- An outage ends no leases: who was not there itself for the time of one, or is not now, cannot say that another is gone. It is
+-- the server that knows: what was asked before the outage may arrive behind it.
+local function is_there_for(seconds)
+  local lease_end, since = call("ZSCORE", hosts, me), call("HGET", names, me .. "@")
+  return lease_end and since and tonumber(lease_end) >= now and now - read(">d", since) >= seconds
+end
+
+local function lease_of(owner)
+  local said = call("HGET", names, owner)
+  return said and #said >= 16 and read(">d", said, 9) or 0
+end
+
+-- What a host that died, or cannot be reached any more, was running: one whose lease is over, or which is known to be dead.
+local function take_over(room, token, answer, ids, only_known)
+  local found = call("ZRANGEBYSCORE", hosts, "-inf", "(" .. now, "WITHSCORES", "LIMIT", 0, 1)
+  local dead, is_known = found[1], tonumber(found[2]) == 0
+  if not dead or dead == me or (not is_known and (only_known or not is_there_for(lease_of(dead)))) then return false end
   if is_pending(own) then flush_set(own) end
   local members = call("ZRANGEBYLEX", own, "[" .. dead, "(" .. dead .. "\255", "LIMIT", 0, math.min(room, BATCH))
   for i = 1, #members do
@@ -1058,8 +1090,7 @@ local function take_over(room, token, by, answer, ids)
       answer[#answer + 1] = task_of(id, record)
       ids[#ids + 1] = id
       if has(record, STOP) then -- somebody has asked for that
-        put(news, me .. next_number() .. "s" .. id, "0")
-        hints[me] = true
+        tell_stop(id)
       else
         tell(dead, "l", id)
       end
@@ -1068,7 +1099,7 @@ local function take_over(room, token, by, answer, ids)
   if #members < math.min(room, BATCH) then
     call("ZREM", hosts, dead)
     call("ZREM", idle, dead)
-    call("HDEL", names, dead, dead .. "#")
+    call("HDEL", names, dead, dead .. "#", dead .. "@")
     call("HDEL", claims, dead)
     call("HDEL", meta, "suspect:" .. dead, "freed:" .. dead)
     local old = call("ZRANGEBYLEX", news, "[" .. dead, "(" .. dead .. "\255", "LIMIT", 0, 5 * BATCH)
@@ -1087,6 +1118,7 @@ local function claim_again(answer)
     place = place + 1 + len
     if record and is_under_way(record) and token_of(record) == sub(before, 9, 16) then
       answer[#answer + 1] = task_of(id, record)
+      if has(record, STOP) then tell_stop(id) end -- it was told of that before it knew of the task
     end
   end
   return sub(before, 17, 17)
@@ -1142,7 +1174,7 @@ function operations.m()
 end
 
 -- q: number (8 bytes), token, host, room, global limit (0: none), key limit, "1" if a key may come once in a claim, burst and
--- seconds of the rate, "1" if the dead may be taken over, "1" if keys are to take turns, count of full keys and these; "0", or
+-- seconds of the rate, "1" if keys are to take turns, count of full keys and these; "0", or
 -- "1": by choice, the last number that the owner was told, how many of the first are to be shown, count of choices, of each its
 -- id and run. They are not taken if there is something that comes first and the owner cannot know: it is shown instead.
 local function read_choices()
@@ -1155,7 +1187,7 @@ function operations.q()
   local number, token, host, room = arg(), arg(), arg(), number_arg()
   local limits = { global = number_arg(), key = number_arg(), key_once = arg() == "1", burst = number_arg(),
                    per = number_arg(), full = {} }
-  local may_take_over, fair = arg() == "1", arg() == "1"
+  local fair = arg() == "1"
   for _ = 1, number_arg() do limits.full[arg()] = true end
   local choices, look, known
   if arg() == "1" then choices, look, known = read_choices() end
@@ -1184,7 +1216,7 @@ function operations.q()
     left = give_turns() or left
     flush()
     if not paused then
-      if room > 0 and take_over(room, token, may_take_over and "(" .. now or 0, answer, ids) then
+      if room > 0 and take_over(room, token, answer, ids) then
         left, kind = true, "1"
       elseif room > 0 then
         local wanted = room
@@ -1236,6 +1268,7 @@ function operations.q()
   local mine = call("ZLEXCOUNT", own, "[" .. me, "(" .. me .. "\255")
   local waiting = count_status(WAITING, RUNNING)
   local waits = waiting > 0 or count_status(RUNNING, SUCCESS) > mine
+  if waits then wait_for_all() end
   if not waits then waits = call("ZLEXCOUNT", news, "[" .. me, "(" .. me .. "\255") > 0 end
   local seen = look and show_due(look, limits) or {}
   return { "ok", left and "1" or "0", waits and "1" or "0", string.format("%.6f", seconds), paused and "1" or "0", answer,
@@ -1255,14 +1288,16 @@ end
 function operations.j()
   local lease, name, about = number_arg(), arg(), arg()
   call("ZADD", hosts, now + lease, me)
-  call("HSET", names, me .. "#", connection, me, pack(">dd", now, lease) .. char(#name) .. name .. about)
+  call("HSET", names, me .. "#", connection, me .. "@", NOW, me, pack(">dd", now, lease) .. char(#name) .. name .. about)
   return { "ok", call("HGET", meta, "paused") and "1" or "0" }
 end
 
 -- k: seconds of the lease. It lives. "lost": it was taken for dead.
 function operations.k()
   local lease = number_arg()
-  if not call("ZSCORE", hosts, me) then return "lost" end
+  local lease_end = call("ZSCORE", hosts, me)
+  if not lease_end then return "lost" end
+  if tonumber(lease_end) < now then call("HSET", names, me .. "@", NOW) end -- it was away
   call("ZADD", hosts, now + lease, me)
   local dead = call("ZRANGEBYSCORE", hosts, "-inf", "(" .. now, "LIMIT", 0, 1)[1]
   local due = call("ZCARD", ready) > 0 or call("ZCOUNT", delayed, "-inf", now) > 0
@@ -1292,7 +1327,7 @@ end
 -- t: token. Takes over a step of what those left that are known to be dead: the tasks; none: nothing is left.
 function operations.t()
   local token, answer = arg(), {}
-  local some = take_over(BATCH, token, 0, answer, {})
+  local some = take_over(BATCH, token, answer, {}, true)
   return { "ok", some and "1" or "0", answer }
 end
 
@@ -1302,7 +1337,7 @@ function operations.e()
   if call("ZSCORE", hosts, me) then call("ZADD", hosts, 0, me) end
   if call("ZLEXCOUNT", own, "[" .. me, "(" .. me .. "\255") == 0 then
     call("ZREM", hosts, me)
-    call("HDEL", names, me, me .. "#")
+    call("HDEL", names, me, me .. "#", me .. "@")
     call("HDEL", claims, me)
     call("HDEL", meta, "suspect:" .. me, "freed:" .. me)
     local old = call("ZRANGEBYLEX", news, "[" .. me, "(" .. me .. "\255", "LIMIT", 0, 5 * BATCH)
@@ -1493,7 +1528,5 @@ for owner in pairs(hints) do hint(owner, "n") end
 if (something_new or (something_free and not claimed)) and call("ZCARD", idle) > 0 and call("ZCARD", ready) > 0 then
   wake_one()
 end
-if something_ended and call("ZCARD", hosts) > 1 and count_status(WAITING, SUCCESS) == 0 then
-  call("PUBLISH", KEYS[1], "w") -- who waits for that
-end
+if something_ended and call("ZCARD", hosts) > 1 and count_status(WAITING, SUCCESS) == 0 then tell_nothing_waits() end
 return answers

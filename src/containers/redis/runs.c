@@ -53,6 +53,8 @@ void lt_redis_note_run(struct lt_redis *redis, const char *id, uint8_t id_len, u
     }
     known->run = run;
     known->token = token;
+    known->told = false;
+    known->seen = true;
     set_forsaken(redis, known, false);
 }
 
@@ -74,6 +76,7 @@ void lt_redis_free_runs(struct lt_redis *redis)
 
 void lt_redis_tell_lost(struct lt_redis *redis, struct lt_redis_run *run)
 {
+    run->told = true;
     set_forsaken(redis, run, !redis->env.goes_on); /* else its end counts if nobody has taken it over by then */
     lt_redis_tell(
         redis,
@@ -96,7 +99,11 @@ void lt_redis_tell_all_lost(struct lt_redis *redis)
 
 static void given_back(struct lt_redis_request *request)
 {
+    struct lt_redis *redis = request->user;
+    bool done = lt_redis_answers(request, "ok");
     lt_redis_request_free(request);
+    if (done) /* there is something to wait for, which the last claim did not see */
+        lt_redis_tell(redis, &(struct lt_news){.kind = LT_NEWS_WORK});
 }
 
 /* Waits again: soon, and a while later if its work may not be dead yet. */
@@ -124,7 +131,9 @@ static void compare_run(struct lt_redis *redis, const redisReply *part)
     size_t id_len = part->len - 14;
     uint64_t run_number = lt_redis_unpack(part->str, 6), token = lt_redis_unpack(part->str + 6, 8);
     struct lt_redis_run *run = lt_redis_find_run(redis, id, id_len);
-    if (run != NULL && !run->forsaken && run->run == run_number && run->token == token)
+    if (run != NULL && run->run == run_number && run->token == token)
+        run->seen = true;
+    if (run != NULL && run->seen && !run->forsaken)
         return;
     if (run == NULL && redis->claim_lost) { /* perhaps of that one */
         redis->compare_again = true;
@@ -133,6 +142,30 @@ static void compare_run(struct lt_redis *redis, const redisReply *part)
     give_back(redis, id, id_len, part->str, run != NULL);
     if (run != NULL && run->forsaken && run->token == token)
         lt_redis_forget_run(redis, run);
+}
+
+/* All that the queue says is known. What it does not name is another's, or nobody's: so it is when a replica has taken over that
+ * had not heard of the claim. */
+static void lose_unseen(struct lt_redis *redis)
+{
+    struct lt_redis_run *run, **over = lt_alloc((redis->forsaken_runs + 1) * sizeof(struct lt_redis_run *));
+    uint32_t position = 0, count = 0;
+    while ((run = lt_map_next(&redis->runs, &position)) != NULL) {
+        if (!run->seen && run->forsaken)
+            over[count++] = run;
+        else if (!run->seen && !run->told)
+            lt_redis_tell_lost(redis, run);
+    }
+    while (count > 0)
+        lt_redis_forget_run(redis, over[--count]);
+    free(over);
+}
+
+static void end_comparison(struct lt_redis *redis)
+{
+    redis->comparing = false;
+    if (redis->compare_again && !redis->claim_lost)
+        lt_redis_compare_runs(redis);
 }
 
 static void runs_known(struct lt_redis_request *request)
@@ -146,8 +179,13 @@ static void runs_known(struct lt_redis_request *request)
         compare_run(redis, part);
         last = part;
     }
-    if (last != NULL)
+    if (last != NULL) {
         ask_runs(redis, last->str + 14, last->len - 14);
+    } else {
+        if (list != NULL)
+            lose_unseen(redis);
+        end_comparison(redis);
+    }
     lt_redis_request_free(request);
 }
 
@@ -165,6 +203,13 @@ bool lt_redis_has_runs(const struct lt_redis *redis, long long mine)
 
 void lt_redis_compare_runs(struct lt_redis *redis)
 {
-    redis->compare_again = false;
+    redis->compare_again = redis->comparing;
+    if (redis->comparing)
+        return;
+    redis->comparing = true;
+    uint32_t position = 0;
+    struct lt_redis_run *run;
+    while ((run = lt_map_next(&redis->runs, &position)) != NULL)
+        run->seen = false;
     ask_runs(redis, "", 0);
 }
