@@ -49,7 +49,8 @@ local function storm(port, kind, count, certs)
   assert.same({ 0, "all was done once\n" }, { done.code, done.stdout:match "[^\n]*\n$" }, done.stdout .. done.stderr)
   local _, downs = done.stderr:gsub("the store is down", "")
   local _, backs = done.stderr:gsub("the store is back", "")
-  assert.same({ downs, nil }, { backs, (done.stderr:match "[^\n]*claim failed[^\n]*") }) -- and not for a moment in between
+  -- And not for a moment in between.
+  assert.same({ downs, nil }, { backs, (done.stderr:match "[^\n]*claim failed[^\n]*") })
 end
 
 describe("ltsh.container.redis", function()

@@ -5,6 +5,7 @@ local redis = require "spec.support.redis"
 local run = require "spec.support.run"
 local scene = require "spec.support.scene"
 local uv = require "luv"
+local Wire = require "spec.support.wire"
 
 local eventually = scene.eventually
 
@@ -320,6 +321,63 @@ describe("ltsh.container.redis", function()
         "ltsh.scheduler: on_lease_lost: only containers that several hosts share have leases")
       assert.has_error(function() open(redis.queue(), nil, { on_lease_lost = "wait" }) end,
         [[ltsh.scheduler: on_lease_lost must be "stop" or "continue", got "wait"]])
+    end)
+  end)
+
+  describe("takes no word of a run that is over", function()
+    it("from a host whose task another one has taken over, and that waits again", function()
+      local queue = redis.queue()
+      local child = host(queue, [[
+        local scheduler = ltsh.scheduler {
+          container = ltsh.container.redis { url = url, queue = queue, lease = 1 }, on_lease_lost = "continue",
+          actuator = ltsh.actuator.func(function()
+            print "runs"
+            io.stdout:flush()
+            ltsh.sleep(0.5)
+            error("late", 0)
+          end),
+          rate = { 1, per = 1000 },
+        }
+        scheduler:on("finished", function(task) print(task.status .. ".") end)
+        repeat ltsh.sleep(0.01) until scheduler:stats().stale > 0
+        print "refused."
+        io.stdout:flush()
+        scheduler:run()
+      ]])
+      local starts = 0
+      local scheduler = open(queue, function() starts = starts + 1 end, { container = { lease = 1 } })
+      scheduler:pause()
+      assert(scheduler:add { id = "a" })
+      child:expect "runs"
+      child:kill "sigstop"
+      scheduler:resume()
+      eventually("it waits again, for a token", function() return scheduler:get("a").status == "waiting" end)
+      child:kill "sigcont"
+      assert.equal("refused", child:expect "(%a+)%.\n")
+      assert.equal("waiting", scheduler:get("a").status)
+      scheduler:set { rate = { 100, per = 1 } }
+      assert.same({ "success", 1 }, { scheduler:wait("a").status, starts })
+      child:kill "sigkill"
+      child:wait()
+    end)
+
+    it("from one that could not tell of the end in time, and could then", function()
+      local wire = Wire(redis.shared().port)
+      local door = scene.door()
+      local scheduler = open(redis.queue(), door.pass, { limit = 50, container = { url = wire.url, lease = 0.5 } })
+      local told = {}
+      scheduler:on("finished", function(task) table.insert(told, task.id) end)
+      add_many(scheduler, 50)
+      eventually("all of them run", function() return door.waiting == 50 end)
+      wire:refuse()
+      door.is_open = true
+      ltsh.sleep(1) -- what could not be told is not worth a lease any more
+      wire:accept()
+      all_succeed(scheduler, 50)
+      eventually("nothing runs", function() return scheduler:stats().running == 0 end)
+      ltsh.sleep(1) -- for what would be run again
+      assert.equal(50, #told)
+      wire:close()
     end)
   end)
 
