@@ -274,6 +274,27 @@ describe("ltsh.container.redis", function()
       assert.is_true(started >= due - 0.01)
     end)
 
+    it("when it is cut as it says which news it has read: each end is told once", function()
+      local wire, queue = Wire(redis.shared().port), redis.queue()
+      local giver = open(queue, nil, { container = { url = wire.url } })
+      giver:pause()
+      local told, cuts = {}, 0
+      giver:on("finished", function(task) told[task.id] = (told[task.id] or 0) + 1 end)
+      function wire.seen(bytes)
+        if cuts == 3 or not bytes:find "%$1\r\nn\r\n%$[1-9]" then return end
+        cuts = cuts + 1
+        wire:cut()
+      end
+      local doer = open(queue)
+      for round = 1, 4 do
+        assert(giver:add { id = "t" .. round })
+        doer:wait("t" .. round)
+        eventually("it is told", function() return told["t" .. round] end)
+      end
+      assert.same({ 3, { t1 = 1, t2 = 1, t3 = 1, t4 = 1 } }, { cuts, told })
+      wire:close()
+    end)
+
     it("after the news were lost: who waits is told", function()
       local queue = redis.queue()
       local giver = open(queue, nil, { container = { lease = 4 } })
