@@ -1,6 +1,8 @@
--- examples/cluster as a reader would try it: members are killed while it works, and nothing is lost.
+-- Many hosts and a server that are killed while they work: examples/cluster as a reader would try it, and
+-- scripts/torture.
 local run = require "spec.support.run"
 local scene = require "spec.support.scene"
+local uv = require "luv"
 
 local TASKS = 60
 
@@ -45,8 +47,8 @@ describe("examples/cluster", function()
     pid_of(child, "redis", server)
     local result = child:wait()
     assert.equal(0, result.code, result.stderr)
-    local added, ended, most = result.stdout:match(
-      "\n(%d+) tasks added, (%d+) ended, each once; %d+ runs were lost with their host; at most (%d+) ran at once, of 7\n$")
+    local added, ended, most = result.stdout:match("\n(%d+) tasks added, (%d+) ended, each once; " ..
+      "%d+ runs were lost with their host; at most (%d+) ran at once, of 7\n$")
     assert.same({ TASKS, TASKS }, { tonumber(added), tonumber(ended) }, result.stdout)
     assert.is_true(tonumber(most) <= 7)
     nothing_is_left()
@@ -67,5 +69,16 @@ describe("examples/cluster", function()
     local result = run.ltsh { "examples/cluster/main.lua", "many" }
     assert.equal(2, result.code)
     assert.matches("^usage:", result.stderr)
+  end)
+end)
+
+describe("scripts/torture redis", function()
+  it("finds nothing lost, nothing twice and no limit exceeded in some seconds", function()
+    local args = { "--log-level", "error", "scripts/torture.d/redis.lua", "0.15", uv.fs_realpath ".", "4" }
+    local result = run.ltsh(args, { limit = 300 })
+    assert.equal(0, result.code, result.stderr)
+    assert.matches("nothing lost, nothing twice, no limit exceeded, nothing left\n$", result.stderr)
+    local accepted, ends = result.stderr:match "(%d+) tasks accepted, %d+ runs, (%d+) ends"
+    assert.is_true(tonumber(accepted) > 0 and tonumber(ends) > 0, result.stderr)
   end)
 end)

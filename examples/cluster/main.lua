@@ -54,6 +54,7 @@ end
 
 local queue
 local added, ended, twice, open = 0, 0, 0, {}
+local deadline = math.huge
 
 local function open_queue()
   queue = queues.open(url, "main")
@@ -71,6 +72,7 @@ local function add(task)
   while true do
     local id, message, code = queue:add(task)
     if id or code == "exists" then break end
+    if ltsh.now() > deadline then return end
     if code ~= "closed" then view.say("%s is not added yet: %s", task.id, message) end
     ltsh.sleep(0.2)
   end
@@ -90,7 +92,8 @@ local console = ltsh.console { port = 0, hold = false }
 view.say("the console of all of them: %s", console.url)
 local stop_drawing = view.follow(cluster, MEMBERS, function() return queue end, queues.global_limit)
 
--- The end: Ctrl-C closes the queue here, or all is done. What was added is done in any case, and its end waited for.
+-- The end: Ctrl-C closes the queue here, or all is done. What was added is done in any case, and its end waited for,
+-- unless the server died just now: nobody starts it again.
 
 local first = queue
 ltsh.spawn(function()
@@ -100,13 +103,13 @@ ltsh.spawn(function()
 end)
 first:run()
 
-total = 0
+total, deadline = 0, ltsh.now() + 30
 open_queue()
 adding:wait()
-local deadline = ltsh.now() + 30
 for id in pairs(open) do
   local task = queue:wait(id, math.max(0, deadline - ltsh.now()))
-  if task then note_end(task) end
+  if not task then break end
+  note_end(task)
 end
 stop_drawing()
 
@@ -114,7 +117,9 @@ stop_drawing()
 local function sum_up()
   local lost, steps, running, most = 0, {}, 0, 0
   for number = 1, added do
-    for _, run in ipairs(queue:history("task-" .. number) or {}) do
+    local history = queue:history("task-" .. number)
+    if not history then break end
+    for _, run in ipairs(history) do
       if run.reason == "lost" then lost = lost + 1 end
       table.insert(steps, { time = run.start, change = 1 })
       table.insert(steps, { time = run["end"], change = -1 })

@@ -35,8 +35,8 @@ local function show(lines)
   picture = text
 end
 
--- What the queue knows: how many tasks there are, what each host runs (by its name), and when it was heard of last (by its
--- process's id). nil: the server does not answer.
+-- What the queue knows: how many tasks there are, what each host runs (by its name), and when it was heard of last (by
+-- its process's id). nil: the server does not answer.
 local function look(queue)
   local known = { at = ltsh.now(), tasks = {}, heard = {} }
   local list, hosts = queue:list { status = "running" }, queue:hosts()
@@ -76,8 +76,8 @@ local function draw(cluster, names, known, limit)
   show(lines)
 end
 
---- Shows the members of the cluster and what they do, until the function that it returns is called; `queue()` is the one
---- to look at.
+--- Shows the members of the cluster and what they do, until the function that it returns is called; `queue()` is the
+--- one to look at.
 function view.follow(cluster, names, queue, limit)
   local known
   local looking = ltsh.spawn(function()
