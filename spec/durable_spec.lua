@@ -570,6 +570,41 @@ describe("ltsh.container.sqlite", function()
       child:wait()
       assert.equal("here", scheduler:get("a").output)
     end)
+
+    it("takes no word of a run whose task another has taken over, and which waits again", function()
+      local starts = 0
+      local scheduler, path = open(function() starts = starts + 1 end, { container = { lease = 1 } })
+      scheduler:pause()
+      assert(scheduler:add { id = "a", key = "k" })
+      local child = host(path, [[
+        local scheduler = ltsh.scheduler {
+          container = ltsh.container.sqlite { path = path, lease = 1 }, on_lease_lost = "continue",
+          actuator = ltsh.actuator.func(function()
+            print "runs"
+            io.stdout:flush()
+            ltsh.sleep(0.5)
+            error("late", 0)
+          end),
+        }
+        scheduler:on("started", function() scheduler:pause() end)
+        scheduler:on("finished", function(task) print(task.status .. ".") end)
+        repeat ltsh.sleep(0.01) until scheduler:stats().stale > 0
+        print "refused."
+        io.stdout:flush()
+        scheduler:run()
+      ]])
+      child:expect "runs"
+      child:kill "sigstop"
+      scheduler:set { key_limit = function() return 0 end }
+      scheduler:resume()
+      eventually("it waits again", function() return scheduler:get("a").status == "waiting" end)
+      child:kill "sigcont"
+      assert.equal("refused", child:expect "(%a+)%.\n")
+      scheduler:set { key_limit = false }
+      assert.same({ "success", 1 }, { scheduler:wait("a").status, starts })
+      child:kill "sigkill"
+      child:wait()
+    end)
   end)
 
   describe("refuses", function()

@@ -309,6 +309,27 @@ describe("ltsh.container.redis", function()
       assert.is_true(started >= due - 0.01)
     end)
 
+    it("when it is cut as it says which news it has read: each end is told once", function()
+      local wire, queue = Wire(redis.shared().port), redis.queue()
+      local giver = open(queue, nil, { container = { url = wire.url } })
+      giver:pause()
+      local told, cuts = {}, 0
+      giver:on("finished", function(task) told[task.id] = (told[task.id] or 0) + 1 end)
+      function wire.seen(bytes)
+        if cuts == 3 or not bytes:find "%$1\r\nn\r\n%$[1-9]" then return end
+        cuts = cuts + 1
+        wire:cut()
+      end
+      local doer = open(queue)
+      for round = 1, 4 do
+        assert(giver:add { id = "t" .. round })
+        doer:wait("t" .. round)
+        eventually("it is told", function() return told["t" .. round] end)
+      end
+      assert.same({ 3, { t1 = 1, t2 = 1, t3 = 1, t4 = 1 } }, { cuts, told })
+      wire:close()
+    end)
+
     it("after the news were lost: who waits is told", function()
       local queue = redis.queue()
       local giver = open(queue, nil, { container = { lease = 4 } })
@@ -411,6 +432,63 @@ describe("ltsh.container.redis", function()
         "ltsh.scheduler: on_lease_lost: only containers that several hosts share have leases")
       assert.has_error(function() open(redis.queue(), nil, { on_lease_lost = "wait" }) end,
         [[ltsh.scheduler: on_lease_lost must be "stop" or "continue", got "wait"]])
+    end)
+  end)
+
+  describe("takes no word of a run that is over", function()
+    it("from a host whose task another one has taken over, and that waits again", function()
+      local queue = redis.queue()
+      local child = host(queue, [[
+        local scheduler = ltsh.scheduler {
+          container = ltsh.container.redis { url = url, queue = queue, lease = 1 }, on_lease_lost = "continue",
+          actuator = ltsh.actuator.func(function()
+            print "runs"
+            io.stdout:flush()
+            ltsh.sleep(0.5)
+            error("late", 0)
+          end),
+          rate = { 1, per = 1000 },
+        }
+        scheduler:on("finished", function(task) print(task.status .. ".") end)
+        repeat ltsh.sleep(0.01) until scheduler:stats().stale > 0
+        print "refused."
+        io.stdout:flush()
+        scheduler:run()
+      ]])
+      local starts = 0
+      local scheduler = open(queue, function() starts = starts + 1 end, { container = { lease = 1 } })
+      scheduler:pause()
+      assert(scheduler:add { id = "a" })
+      child:expect "runs"
+      child:kill "sigstop"
+      scheduler:resume()
+      eventually("it waits again, for a token", function() return scheduler:get("a").status == "waiting" end)
+      child:kill "sigcont"
+      assert.equal("refused", child:expect "(%a+)%.\n")
+      assert.equal("waiting", scheduler:get("a").status)
+      scheduler:set { rate = { 100, per = 1 } }
+      assert.same({ "success", 1 }, { scheduler:wait("a").status, starts })
+      child:kill "sigkill"
+      child:wait()
+    end)
+
+    it("from one that could not tell of the end in time, and could then", function()
+      local wire = Wire(redis.shared().port)
+      local door = scene.door()
+      local scheduler = open(redis.queue(), door.pass, { limit = 50, container = { url = wire.url, lease = 0.5 } })
+      local told = {}
+      scheduler:on("finished", function(task) table.insert(told, task.id) end)
+      add_many(scheduler, 50)
+      eventually("all of them run", function() return door.waiting == 50 end)
+      wire:refuse()
+      door.is_open = true
+      ltsh.sleep(1) -- what could not be told is not worth a lease any more
+      wire:accept()
+      all_succeed(scheduler, 50)
+      assert(scheduler:add { id = "behind what would run again" })
+      assert(scheduler:wait "behind what would run again")
+      assert.equal(51, #told)
+      wire:close()
     end)
   end)
 

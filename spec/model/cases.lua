@@ -52,7 +52,7 @@ cases.mutations = {
       changes = { [[if under_way and at_token ~= token then return "stale" end]], "" } }),
   mutation("an end counts for a task that does not run", "had ended and does not stay so",
     { cut = 1, changes = {
-      [[if token ~= NOTHING8 and not under_way then return { "moved", status, at_run } end]], "",
+      [[if token ~= NOTHING8 and not under_way then return "stale" end]], "",
     } }),
   mutation("no grace after an outage", "which lives",
     { is_long = true, outage = 1, prompt = true, on_lease_lost = "continue",

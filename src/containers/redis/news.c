@@ -87,7 +87,8 @@ static void news_read(struct lt_redis_request *request)
     redis->reading = false;
     for (size_t i = 0; some && i < list->elements; i++)
         take_one(redis, list->element[i]);
-    redis->last_news_len = 0;
+    if (list != NULL)
+        redis->last_news_len = 0; /* else nobody knows whether the server has heard how far this host has read */
     if (some && last != NULL && last->type == REDIS_REPLY_STRING && last->len <= sizeof redis->last_news) {
         memcpy(redis->last_news, last->str, last->len);
         redis->last_news_len = last->len;

@@ -712,8 +712,10 @@ function operations.c()
     if frees then freed = freed + 1 end
     return "ok"
   end
+  -- Who has a token speaks of a run that it has: that is over, or another's. Elsewhere it could pass for somebody who has none,
+  -- and wants an ended task to be run again, or one that waits to be ended.
+  if token ~= NOTHING8 and not under_way then return "stale" end
   if under_way and at_token ~= token then return "stale" end
-  if token ~= NOTHING8 and not under_way then return { "moved", status, at_run } end -- that run is over
   if at_run ~= run or not LEGAL[status]:find(to, 1, true) then return { "moved", status, at_run } end
   if frees then freed = freed + 1 end
   if to == EXPORTING then

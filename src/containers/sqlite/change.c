@@ -268,6 +268,8 @@ int lt_sqlite_change(struct lt_sqlite_lane *lane, struct lt_sqlite_request *requ
                          task->data);
     } else if (lt_status_under_way(status) && head.owner != (int64_t)op->token) {
         lt_sqlite_refuse(request, LT_STALE, "task '%s' is another host's by now", task->data);
+    } else if (!lt_status_under_way(status) && op->token != 0) { /* it must not pass for a wish of who has no run */
+        lt_sqlite_refuse(request, LT_STALE, "the run of task '%s' is over", task->data);
     } else if (lt_transition_check_row(transition, task->data, head.run, status, &error) != LT_OK) {
         lt_sqlite_refuse(request, LT_STALE, "%s", error.message);
     } else {
