@@ -305,13 +305,15 @@ static void take_error(struct lt_redis_link *link, struct lt_redis_call *call, c
         load_again(link, call);
     } else if (!link->joined && lt_redis_follow(link->commands, error)) {
         forget_calls(link);
-    } else if (passing || !link->joined) {
+    } else if (passing || !link->joined || call->kind == CALL_PREPARE) {
         lt_redis_refuse(link->commands, error);
     } else {
         struct lt_mails requests = STAILQ_HEAD_INITIALIZER(requests);
         STAILQ_CONCAT(&requests, &call->requests);
         lt_redis_fail_all(link, &requests, LT_ERROR, error);
         lt_redis_drop_call(link, call);
+        if (strstr(error, "WRONGTYPE") != NULL) /* of a key that somebody else uses by now: it is asked which */
+            prepare(link);
     }
 }
 

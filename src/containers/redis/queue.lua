@@ -87,10 +87,17 @@ end
 
 local records, changed = {}, {}
 
+-- What is no whole record was not written here, and is as if it were not there: so it holds up no other task.
+local function sound(record)
+  if not record or #record < 109 or not sub(record, 1, 1):find "[1-6]" then return false end
+  local behind = 109 + byte(record, 107) * 256 + byte(record, 108)
+  return #record >= behind and #record >= behind + byte(record, behind) and record
+end
+
 local function record_of(id)
   local record = records[id]
   if record == nil then
-    record = call("HGET", tasks, id)
+    record = sound(call("HGET", tasks, id))
     records[id] = record
   end
   return record
@@ -106,7 +113,7 @@ local function fetch_records(ids)
   if #ids == 0 then return end
   local found = call("HMGET", tasks, unpack(ids))
   for i = 1, #ids do
-    if records[ids[i]] == nil then records[ids[i]] = found[i] end
+    if records[ids[i]] == nil then records[ids[i]] = sound(found[i]) end
   end
 end
 
@@ -702,6 +709,7 @@ function operations.c()
   local again, frees = band(bits, AGAIN) ~= 0, band(bits, FREES) ~= 0
   local record = record_of(id)
   if not record then
+    put(own, me .. id, false)
     if not again or to < SUCCESS then return "unknown" end
     if frees then freed = freed + 1 end -- it was done, and is forgotten by now
     return "ok"
