@@ -385,6 +385,13 @@ describe("all that was asked is done once", function()
   it("when connections are cut at any byte of the answers", function() storm(redis.shared().port, "answers", 400) end)
   it("when they are cut with all slots under way", function() storm(redis.shared().port, "questions", 400) end)
   it("when the server forgets its scripts", function() storm(redis.shared().port, "scripts", 400) end)
+  it("when it has no libraries of functions, and forgets its scripts", function()
+    local server = redis.start() -- as those before Redis 7
+    server:cli("ACL", "SETUSER", "default", "-function", "-fcall")
+    storm(server.port, "scripts", 400)
+    assert.equal("", server:cli("FUNCTION", "LIST"):match "ltsh" or "")
+    assert.truthy(server:cli("INFO", "commandstats"):find "cmdstat_evalsha:calls=%d%d%d")
+  end)
 end)
 
 -- Adds tasks one after the other, each when the one before has ended, until `over()`. All that were accepted have run,
@@ -561,7 +568,8 @@ describe("a server that can do nothing for now", function()
       breaks = function(server) server:cli("REPLICAOF", "127.0.0.1", "1") end,
       mends = function(server) server:cli("REPLICAOF", "NO", "ONE") end,
     },
-    MASTERDOWN = {
+    MASTERDOWN = { -- as scripts are told
+      prepares = function(server) server:cli("ACL", "SETUSER", "default", "-fcall", "-function") end,
       breaks = function(server)
         server:cli("CONFIG", "SET", "replica-serve-stale-data", "no")
         server:cli("REPLICAOF", "127.0.0.1", "1")
@@ -588,6 +596,7 @@ describe("a server that can do nothing for now", function()
     for says, case in pairs(cases) do
       jobs[says] = ltsh.spawn(function()
         local server = redis.start()
+        if case.prepares then case.prepares(server) end
         local child = host(server.url, {})
         child:expect "ran %d+"
         case.breaks(server)

@@ -12,7 +12,7 @@ local HOSTS = 50
 local RENEWALS = 2 -- seconds between two of a host
 
 local function scripts_called(server)
-  return tonumber(server:cli("INFO", "commandstats"):match "cmdstat_evalsha:calls=(%d+)")
+  return tonumber(server:cli("INFO", "commandstats"):match "cmdstat_fcall:calls=(%d+)")
 end
 
 describe("several queues on servers of their own", function()

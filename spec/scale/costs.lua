@@ -19,7 +19,8 @@ local function owner(n) return ("owner%03d"):format(n) end
 
 return function(server)
   local link = resp.open(server.port)
-  local sha = link:call("SCRIPT", "LOAD", World.text_of_script())
+  link:call("FUNCTION", "LOAD", "REPLACE",
+    "#!lua name=ltsh_scale\nlocal LIBRARY = 'ltsh_scale'\n" .. World.text_of_script())
   local number = 0
 
   local function cpu()
@@ -29,10 +30,9 @@ return function(server)
   end
 
   local function call(who, asked, adds)
-    local command = { "EVALSHA", sha, tostring(#World.KEYS) }
+    local command = { "FCALL", adds and "ltsh_scale_adds" or "ltsh_scale", tostring(#World.KEYS) }
     table.move(World.KEYS, 1, #World.KEYS, #command + 1, command)
     table.move({ who, "-1", "-1", "-1", "1" }, 1, 5, #command + 1, command)
-    if not adds then command[#command + 1] = "!" end
     table.move(asked, 1, #asked, #command + 1, command)
     return link:call(table.unpack(command))
   end

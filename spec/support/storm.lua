@@ -31,7 +31,7 @@ end
 function faults.scripts()
   local socket = uv.new_tcp()
   socket:connect("127.0.0.1", port, function()
-    socket:write("SCRIPT FLUSH\r\n")
+    socket:write("SCRIPT FLUSH\r\nFUNCTION FLUSH\r\n")
     socket:read_start(function() if not socket:is_closing() then socket:close() end end)
   end)
 end

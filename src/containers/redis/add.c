@@ -28,15 +28,13 @@ struct adding {
 /* Bits of what an added task comes with: as queue.lua has them. */
 enum { ADD_ONCE = 1, ADD_WHEN = 2, ADD_WITHIN = 4, ADD_ITEM = 8 };
 
-/* `checks`: only what tells whether it can be added. */
-static void put_task(const struct lt_redis *redis, struct lt_redis_request *request, const struct lt_task *task,
-                     bool checks)
+static void put_task(const struct lt_redis *redis, struct lt_redis_request *request, const struct lt_task *task)
 {
     const struct lt_task_options *options = task->options;
     const struct lt_bytes *key = lt_task_key(task);
     double now = lt_loop_wall(redis->loop);
-    bool large = !checks && task->item_len > LT_REDIS_LARGE_ITEM, later = !checks && task->run_at > now;
-    bool expires = !checks && options != NULL && options->expires_at > 0;
+    bool large = task->item_len > LT_REDIS_LARGE_ITEM, later = task->run_at > now;
+    bool expires = options != NULL && options->expires_at > 0;
     struct lt_buffer tail = {0};
     char head[1 + LT_REDIS_PRIORITY], key_len[2];
     head[0] = (char)((options != NULL && options->once ? ADD_ONCE : 0) | (later ? ADD_WHEN : 0) |
@@ -44,13 +42,11 @@ static void put_task(const struct lt_redis *redis, struct lt_redis_request *requ
     size_t head_len = 1 + lt_redis_pack_priority(head + 1, task->priority);
     lt_redis_put(request, task->data, task->id_len);
     lt_redis_put(request, head, head_len);
-    if (!checks) {
-        lt_redis_pack(key_len, key != NULL ? key->len : 0, sizeof key_len);
-        lt_buffer_append(&tail, key_len, sizeof key_len);
-        if (key != NULL)
-            lt_buffer_append(&tail, key->data, key->len);
-        lt_redis_pack_rest(&tail, task);
-    }
+    lt_redis_pack(key_len, key != NULL ? key->len : 0, sizeof key_len);
+    lt_buffer_append(&tail, key_len, sizeof key_len);
+    if (key != NULL)
+        lt_buffer_append(&tail, key->data, key->len);
+    lt_redis_pack_rest(&tail, task);
     lt_redis_put(request, tail.data, tail.len);
     lt_buffer_free(&tail);
     if (later)
@@ -164,20 +160,32 @@ static void step_answered(struct lt_redis_request *request)
     }
 }
 
+static void put_id(struct lt_redis_request *request, const struct lt_task *task)
+{
+    lt_redis_put(request, task->data, task->id_len);
+    lt_redis_put_text(request, task->options != NULL && task->options->once ? "1" : "0");
+}
+
 static void send_step(struct adding *adding, uint32_t number)
 {
+    bool checks = adding->checks;
     uint32_t from = number * STEP, left = adding->op->count - from, tasks = left < STEP ? left : STEP;
-    struct lt_redis_request *request = lt_redis_request(adding->redis, "a", adding, step_answered);
+    struct lt_redis_request *request = lt_redis_request(adding->redis, checks ? "b" : "a", adding, step_answered);
     char count[16];
     snprintf(count, sizeof count, "%u", tasks);
     lt_redis_put_text(request, count);
-    lt_redis_put(request, adding->name, adding->checks ? 0 : sizeof adding->name);
-    for (uint32_t i = from; i < from + tasks; i++)
-        put_task(adding->redis, request, adding->op->tasks[i], adding->checks);
+    if (!checks)
+        lt_redis_put(request, adding->name, sizeof adding->name);
+    for (uint32_t i = from; i < from + tasks; i++) {
+        if (checks)
+            put_id(request, adding->op->tasks[i]);
+        else
+            put_task(adding->redis, request, adding->op->tasks[i]);
+    }
     request->number = number;
     request->weight = tasks;
     request->patient = true;
-    request->grows = !adding->checks;
+    request->grows = !checks;
     lt_redis_send(adding->redis->link, request);
 }
 

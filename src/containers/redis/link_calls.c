@@ -20,11 +20,19 @@ enum {
 /* The beginning of a call of the script with so many arguments of its own. `grows`: there are adds among them. */
 static void begin_call(const struct lt_redis_link *link, struct lt_buffer *commands, unsigned arguments, bool grows)
 {
-    lt_redis_begin(commands, 2 + link->prefix_count + arguments + !grows);
-    lt_redis_append_text(commands, "EVALSHA");
-    lt_redis_append_text(commands, link->sha);
+    if (link->no_library) {
+        lt_redis_begin(commands, 2 + link->prefix_count + arguments + !grows);
+        lt_redis_append_text(commands, "EVALSHA");
+        lt_redis_append_text(commands, link->sha);
+    } else {
+        char name[64];
+        snprintf(name, sizeof name, "%s%s", lt_redis_library, grows ? "_adds" : "");
+        lt_redis_begin(commands, 2 + link->prefix_count + arguments);
+        lt_redis_append_text(commands, "FCALL");
+        lt_redis_append_text(commands, name);
+    }
     lt_buffer_append(commands, link->prefix.data, link->prefix.len);
-    if (!grows)
+    if (link->no_library && !grows)
         lt_redis_append_text(commands, "!");
 }
 
@@ -73,10 +81,22 @@ static void prepare(struct lt_redis_link *link)
     free(channel);
 }
 
+/* As a library, which the server has ready for each call, else as a script, which it runs from its beginning. */
 static void load_script(struct lt_redis_link *link)
 {
     struct lt_buffer commands = {0};
     lt_redis_new_call(link, CALL_LOAD);
+    if (!link->no_library) {
+        char *text =
+            lt_format("#!lua name=%s\nlocal LIBRARY = \"%s\"\n%s", lt_redis_library, lt_redis_library, lt_redis_script);
+        lt_redis_begin(&commands, 3);
+        lt_redis_append_text(&commands, "FUNCTION");
+        lt_redis_append_text(&commands, "LOAD");
+        lt_redis_append_text(&commands, text);
+        lt_redis_write(link->commands, &commands, 1);
+        free(text);
+        return;
+    }
     lt_redis_begin(&commands, 3);
     lt_redis_append_text(&commands, "SCRIPT");
     lt_redis_append_text(&commands, "LOAD");
@@ -87,6 +107,7 @@ static void load_script(struct lt_redis_link *link)
 void lt_redis_begin_joining(struct lt_redis_link *link)
 {
     link->connections++;
+    link->no_library = false; /* it may be another server */
     make_prefix(link);
     prepare(link);
     load_script(link);
@@ -189,13 +210,8 @@ bool lt_redis_says(const redisReply *reply, size_t i, const char *text)
     return part != NULL && part->type == REDIS_REPLY_STRING && strcmp(part->str, text) == 0;
 }
 
-static void take_loaded(struct lt_redis_link *link, const redisReply *reply)
+static void loaded(struct lt_redis_link *link)
 {
-    if (reply->type != REDIS_REPLY_STRING || reply->len != sizeof link->sha - 1) {
-        lt_redis_drop(link->commands, "it does not take the script");
-        return;
-    }
-    memcpy(link->sha, reply->str, sizeof link->sha);
     if (!link->reloading) {
         join_queue(link);
         return;
@@ -203,6 +219,18 @@ static void take_loaded(struct lt_redis_link *link, const redisReply *reply)
     link->reloading = false;
     STAILQ_CONCAT(&link->again, &link->waiting);
     STAILQ_CONCAT(&link->waiting, &link->again);
+}
+
+static void take_loaded(struct lt_redis_link *link, const redisReply *reply)
+{
+    bool is_hash = reply->type == REDIS_REPLY_STRING && reply->len == sizeof link->sha - 1;
+    if (link->no_library && !is_hash) {
+        lt_redis_drop(link->commands, "it does not take the script");
+        return;
+    }
+    if (link->no_library)
+        memcpy(link->sha, reply->str, sizeof link->sha);
+    loaded(link);
 }
 
 static void take_joined(struct lt_redis_link *link, const redisReply *reply, double sent_at)
@@ -296,12 +324,35 @@ static void forget_calls(struct lt_redis_link *link)
         lt_redis_drop_call(link, STAILQ_FIRST(&link->calls));
 }
 
+/* An old server, one that is none of Redis' own, a user who may not. Whether it is a script from now on. */
+static bool goes_without_library(struct lt_redis_link *link, struct lt_redis_call *call, const char *error)
+{
+    bool full = strncmp(error, "OOM", 3) == 0, refused = strncmp(error, "NOPERM", 6) == 0;
+    bool loads = call->kind == CALL_LOAD && (full || !lt_redis_is_passing(error));
+    if (link->no_library || !(loads || (call->kind == CALL_JOIN && refused)))
+        return false;
+    link->no_library = true;
+    lt_redis_drop_call(link, call);
+    load_script(link);
+    return true;
+}
+
+static bool is_forgotten(const char *error)
+{
+    return strncmp(error, "NOSCRIPT", 8) == 0 || strncmp(error, "ERR Function not found", 22) == 0;
+}
+
 static void take_error(struct lt_redis_link *link, struct lt_redis_call *call, const char *error)
 {
     bool passing = lt_redis_is_passing(error);
-    if (call->kind == CALL_REQUESTS && strncmp(error, "OOM", 3) == 0) {
+    if (call->kind == CALL_LOAD && strstr(error, "already exists") != NULL) {
+        lt_redis_drop_call(link, call);
+        loaded(link);
+    } else if (goes_without_library(link, call, error)) {
+        return;
+    } else if (call->kind == CALL_REQUESTS && strncmp(error, "OOM", 3) == 0) {
         refuse_adds(link, call, error);
-    } else if (link->joined && strncmp(error, "NOSCRIPT", 8) == 0) {
+    } else if (link->joined && is_forgotten(error)) {
         load_again(link, call);
     } else if (!link->joined && lt_redis_follow(link->commands, error)) {
         forget_calls(link);

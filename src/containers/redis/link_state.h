@@ -59,7 +59,8 @@ struct lt_redis_link {
     unsigned prefix_count;
     unsigned
         connections; /* how many there were: what an earlier connection carries, and arrives late, is not heard any more */
-    char sha[41];
+    bool no_library;             /* the server, or this user, has no libraries of functions: it is a script */
+    char sha[41];                /* of that */
     struct lt_redis_calls calls; /* in the order in which their answers come */
     unsigned call_count;
     struct lt_mails waiting;

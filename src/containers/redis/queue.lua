@@ -32,40 +32,32 @@
 -- Slots are what is in `index` as running, those of a key what is in `busy`: there is no counter that could drift. The score
 -- in `index` is the status times 2^48, and the place.
 
+-- It is a library of functions (servers from 7 on), so that it is not made anew with each call; or a script. Either way all that
+-- is of one call is set by `begin`.
 local meta, tasks, items, outputs, more, ready, delayed, expiring, index, lines, heads, aside, busy, own, hosts, names, idle,
-  kept, once, news, claims, watchers, stops = unpack(KEYS)
+  kept, once, news, claims, watchers, stops -- names of keys
 
-if redis.replicate_commands then redis.replicate_commands() end -- servers before 7: what is written depends on the time
-
-local call, byte, char, sub = redis.call, string.byte, string.char, string.sub
-local pack, read, band = struct.pack, struct.unpack, bit.band
+local call, byte, char, sub, pack, read, band -- a library gets at them when it is called, and not before
 
 local LINE, LATER, LARGE, MORE, OUTPUT, PAST, WATCHED = 1, 2, 4, 8, 16, 32, 64 -- flags
 local STOP = 128 -- also a flag: somebody asked to stop it
 local WAITING, RUNNING, EXPORTING, SUCCESS, FAILED, STOPPED, DELETED = "1", "2", "3", "4", "5", "6", "7"
-local NOTHING8, NOTHING6 = ("\0"):rep(8), ("\0"):rep(6)
-local LAST = ("\255"):rep(16) -- behind every order
+local NOTHING8, NOTHING6 = "\0\0\0\0\0\0\0\0", "\0\0\0\0\0\0"
+local LAST = "\255" -- behind every order
 local WAS_LOST = 128 -- more in the first byte of an order
 local TURN = 32 -- the first byte of a head that stands in `ready` by its turn
 local BATCH = 100
 local ONCE_KEPT = 7 * 24 * 3600
 local RUNS_KEPT = 100
 
-local clock = call("TIME")
-local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
-local NOW = pack(">d", now)
+local now, NOW -- seconds, and as their bytes
+local me, keep_seconds -- who asks; by status
+local connection, joined -- the number of the owner's connection, and that of which it joined
 
-local me = ARGV[1]
-local keep_seconds = { [SUCCESS] = tonumber(ARGV[2]), [FAILED] = tonumber(ARGV[3]), [STOPPED] = tonumber(ARGV[4]) }
--- What an earlier connection of the owner carried, and arrives only now, is done already, or asked anew: nobody hears the
--- answer. No number: the owner has left, or was taken for dead; it may join again.
-local connection, joined = ARGV[5], call("HGET", names, me .. "#")
-if joined and tonumber(connection) < tonumber(joined) then return {} end
-
-local at = 5
+local argv, at
 local function arg()
   at = at + 1
-  return ARGV[at]
+  return argv[at]
 end
 local function number_arg()
   return tonumber(arg())
@@ -73,7 +65,7 @@ end
 
 -- Numbers: used once, for places, turns and runs.
 
-local last_number, first_number
+local last_number, first_number -- nil: not asked yet
 local function next_number()
   if not last_number then
     first_number = tonumber(call("HGET", meta, "number") or 0)
@@ -85,13 +77,24 @@ end
 
 -- What is written at the end, or before it is read: records, and members of sorted sets.
 
-local records, changed = {}, {}
+local records, changed
+
+-- Of an order, from its first byte.
+local function order_length(first)
+  local kind = first % WAS_LOST
+  return 7 + (kind > 64 and kind - 64 or kind == TURN and 0 or 64 - kind)
+end
 
 -- What is no whole record was not written here, and is as if it were not there: so it holds up no other task.
 local function sound(record)
-  if not record or #record < 109 or not sub(record, 1, 1):find "[1-6]" then return false end
-  local behind = 109 + byte(record, 107) * 256 + byte(record, 108)
-  return #record >= behind and #record >= behind + byte(record, behind) and record
+  if not record or #record < 62 then return false end
+  local status, run_length = byte(record), byte(record, 9)
+  if status < 49 or status > 54 or (run_length > 0 and run_length < 36) then return false end -- "1" to "6"
+  local at_order = 54 + run_length
+  local first = byte(record, at_order)
+  local at_key = first and at_order + order_length(first)
+  if not at_key or at_key > at_order + 15 or #record <= at_key then return false end
+  return #record >= at_key + 1 + byte(record, at_key) * 256 + byte(record, at_key + 1) and record
 end
 
 local function record_of(id)
@@ -118,7 +121,7 @@ local function fetch_records(ids)
 end
 
 -- Of each set what comes and what goes, in that order of writing: one of both at a time.
-local coming, going = {}, {}
+local coming, going
 
 local function flush_set(set)
   local added, gone = coming[set], going[set]
@@ -161,7 +164,17 @@ local function is_pending(set)
   return coming[set] or going[set]
 end
 
+local new_outputs -- ids and outputs
+
+local function flush_outputs()
+  if #new_outputs == 0 then return end
+  local list = new_outputs
+  new_outputs = {}
+  for i = 1, #list, 1000 do call("HSET", outputs, unpack(list, i, math.min(i + 999, #list))) end
+end
+
 local function flush()
+  flush_outputs()
   local list = {}
   for id in pairs(changed) do
     list[#list + 1] = id
@@ -215,10 +228,6 @@ local function is_under_way(record)
   return status == 50 or status == 51 -- RUNNING, EXPORTING
 end
 
-local function order_length(first)
-  local kind = first % WAS_LOST
-  return 7 + (kind > 64 and kind - 64 or kind == TURN and 0 or 64 - kind)
-end
 local function order_of(record, behind)
   local at_order = (behind or behind_run(record)) + 45
   return sub(record, at_order, at_order - 1 + order_length(byte(record, at_order)))
@@ -254,7 +263,7 @@ local function prefix_of(key)
 end
 
 -- Whether keys take turns. It begins with the first host that says so; what waits by then gets turns step by step.
-local turns
+local turns -- nil: not asked yet
 local function has_turns()
   if turns == nil then turns = call("HGET", meta, "fair") end
   return turns
@@ -324,7 +333,7 @@ end
 
 -- Waiting.
 
-local something_new = false -- there is more to start than before
+local something_new -- there is more to start than before
 
 -- `turn`: fair, it gives this one back to its key.
 local function make_ready(id, record, turn)
@@ -396,8 +405,10 @@ end
 
 local function set_output(id, record, value)
   if value then
-    call("HSET", outputs, id, value)
+    new_outputs[#new_outputs + 1] = id
+    new_outputs[#new_outputs + 1] = value
   elseif has(record, OUTPUT) then
+    flush_outputs()
     call("HDEL", outputs, id)
   end
   return with(record, OUTPUT, value ~= false)
@@ -430,7 +441,10 @@ local function remove_task(id, record)
   take(kept, id)
   take(expiring, id)
   if has(record, LARGE) then call("HDEL", items, id) end
-  if has(record, OUTPUT) then call("HDEL", outputs, id) end
+  if has(record, OUTPUT) then
+    flush_outputs()
+    call("HDEL", outputs, id)
+  end
   if has(record, MORE) or has(record, PAST) then
     call("HDEL", more, id .. "\0r", id .. "\0v", id .. "\0p", id .. "\0h", id .. "\0k")
   end
@@ -445,6 +459,7 @@ local function task_of(id, record, with_past)
   local flags = byte(record, 2)
   if flags < LARGE and not with_past then return { id, record } end
   local large = has(record, LARGE) and call("HGET", items, id)
+  if #new_outputs > 0 then flush_outputs() end
   local output = has(record, OUTPUT) and call("HGET", outputs, id)
   local fields = has(record, MORE) and
     call("HMGET", more, id .. "\0r", id .. "\0v", id .. "\0p", id .. "\0h") or { false, false, false, false }
@@ -455,7 +470,7 @@ end
 
 -- News for other owners: what it is about is read from the queue, and that there is some is said on their channel.
 
-local hints = {}
+local hints -- by owner
 
 local function tell(owner, kind, id)
   if owner == me or not call("ZSCORE", hosts, owner) then return end
@@ -464,11 +479,11 @@ local function tell(owner, kind, id)
 end
 
 local function hint(owner, what)
-  return call("PUBLISH", KEYS[1] .. ":" .. owner, what)
+  return call("PUBLISH", meta .. ":" .. owner, what)
 end
 
 -- Wakes one that is idle: an add wakes one, and who has claimed as much as it can, and left some, the next.
-local claimed = false -- by a claim in this batch: this owner has as much as it can have
+local claimed -- by a claim in this batch: this owner has as much as it can have
 local function wake_one()
   -- it looks by itself after what it added
   if something_new and not claimed and call("ZREM", idle, me) == 1 then return end
@@ -495,7 +510,7 @@ local function tell_nothing_waits()
   for owner in waiting:gmatch "[^,]+" do hint(owner, "w") end
 end
 
-local something_ended = false
+local something_ended
 
 local function tell_end(id, record, kind)
   local behind = behind_run(record)
@@ -513,7 +528,7 @@ end
 
 -- Ends.
 
-local freed = 0 -- slots, by ends before a claim in the same batch
+local freed -- slots, by ends before a claim in the same batch
 
 local function free_key(id, record)
   local key = key_of(record)
@@ -522,7 +537,7 @@ local function free_key(id, record)
   if open_key(key) then something_new = true end
 end
 
-local something_free = false -- a slot, that may be the one for which others wait
+local something_free -- a slot, that may be the one for which others wait
 
 local function leave_run(id, record)
   something_free = true
@@ -552,76 +567,103 @@ local operations = {}
 
 -- a: count, name; of each: id, a byte of bits (see below) and the priority as in an order, key (with its length before) and
 -- what only hosts read; and if the bit says so, when ("+" seconds, "=" time), seconds to begin within, an item that is large.
--- No two have the same id. All or none; without a name, nothing is added, and it is only said whether it could be.
+-- No two have the same id. All or none.
 local ONCE, WHEN, WITHIN, ITEM = 1, 2, 4, 8
 
-local function read_added(count)
-  local list, ids = {}, {}
-  for i = 1, count do
-    local id, head, tail = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-    local bits, run_at, expires, large = byte(head), now, 0, nil
-    at = at + 3
-    if band(bits, WHEN) ~= 0 then
-      local when = arg()
-      run_at = tonumber(sub(when, 2)) + (sub(when, 1, 1) == "+" and now or 0)
-    end
-    if band(bits, WITHIN) ~= 0 then expires = now + tonumber(arg()) end
-    if band(bits, ITEM) ~= 0 then large = arg() end
-    list[i] = { id, sub(head, 2), tail, band(bits, ONCE) ~= 0, run_at, expires, large }
-    ids[i] = id
-  end
-  return list, ids
-end
-
--- That it cannot be added, or nil; `done`: it was, by this very add.
-local function refuse_added(id, once_only, name, done)
+-- That it cannot be added, or nil; `name`: of an add that may have added it before, which is told as true.
+local function refuse_added(id, once_only, name)
   local record = record_of(id)
   if record then
     local behind = behind_run(record)
-    if sub(record, behind + 31, behind + 44) == me .. name then
-      done[id] = true
-    elseif once_only or sub(record, 1, 1) < SUCCESS then
-      return { "exists", id, sub(record, 1, 1) }
-    end
+    if name and sub(record, behind + 31, behind + 44) == name then return nil, true end
+    if once_only or sub(record, 1, 1) < SUCCESS then return { "exists", id, sub(record, 1, 1) } end
   elseif once_only and call("ZSCORE", once, id) then
     return { "exists", id, "" }
   end
 end
 
+-- How many arguments an added task has behind its first three.
+local function count_more(bits)
+  return (band(bits, WHEN) ~= 0 and 1 or 0) + (band(bits, WITHIN) ~= 0 and 1 or 0) + (band(bits, ITEM) ~= 0 and 1 or 0)
+end
+
+-- The next one that is to be added; `usual`: its times and who adds it, if it may start at once and at any time.
+local function add_next(usual, adder)
+  local id, head, tail = argv[at + 1], argv[at + 2], argv[at + 3]
+  local bits, run_at, expires, place = byte(head), now, 0, next_number()
+  local priority, times, old = sub(head, 2), usual, record_of(id)
+  at = at + 3
+  if old then remove_task(id, old) end
+  if bits > 0 then
+    if band(bits, ONCE) ~= 0 then put(once, id, now + ONCE_KEPT) end
+    if band(bits, WHEN) ~= 0 then
+      local when = arg()
+      run_at = tonumber(sub(when, 2)) + (byte(when) == 43 and now or 0) -- "+"
+    end
+    if band(bits, WITHIN) ~= 0 then
+      expires = now + tonumber(arg())
+      put(expiring, id, expires)
+    end
+    if band(bits, ITEM) ~= 0 then call("HSET", items, id, arg()) end
+    times = (expires > 0 and pack(">d", expires) or NOTHING8) .. NOW .. pack(">d", run_at) .. adder
+  end
+  local record = (band(bits, ITEM) ~= 0 and "1\4\0\0\0\0\0\0\0" or "1\0\0\0\0\0\0\0\0") .. place .. times .. priority ..
+    place .. tail
+  put(index, id, PLACES + last_number)
+  if run_at <= now and not has_turns() and byte(tail) + byte(tail, 2) == 0 then
+    put(ready, priority .. place .. id, "0")
+    something_new = true
+  else
+    record = put_waiting(id, record, run_at)
+  end
+  put_record(id, record)
+end
+
 function operations.a()
-  local count, name = number_arg(), arg()
-  local list, ids = read_added(count)
-  local done = {}
+  local count, adder = number_arg(), me .. arg()
+  local first, ids, done = at, {}, nil
+  for i = 1, count do
+    ids[i] = argv[at + 1]
+    at = at + 3 + count_more(byte(argv[at + 2]))
+  end
+  local last = at
+  at = first
   fetch_records(ids)
   for i = 1, count do
-    local refused = refuse_added(ids[i], list[i][4], name, done)
-    if refused then return refused end
-  end
-  if name == "" then return { "ok", NOW } end
-  local usual = NOTHING8 .. NOW .. NOW .. me .. name
-  local in_line = has_turns()
-  for i = 1, count do
-    local id, priority, tail, once_only, run_at, expires, large = unpack(list[i], 1, 7)
-    if not done[id] then
-      local record, place = record_of(id), next_number()
-      if record then remove_task(id, record) end
-      if once_only then put(once, id, now + ONCE_KEPT) end
-      if large then call("HSET", items, id, large) end
-      local times = usual
-      if expires > 0 or run_at ~= now then
-        times = (expires > 0 and pack(">d", expires) or NOTHING8) .. NOW .. pack(">d", run_at) .. me .. name
-      end
-      record = (large and "1\4\0\0\0\0\0\0\0" or "1\0\0\0\0\0\0\0\0") .. place .. times .. priority .. place .. tail
-      put(index, id, PLACES + last_number)
-      if expires > 0 then put(expiring, id, expires) end
-      if run_at <= now and not in_line and byte(tail) + byte(tail, 2) == 0 then
-        put(ready, priority .. place .. id, "0")
-        something_new = true
-      else
-        record = put_waiting(id, record, run_at)
-      end
-      put_record(id, record)
+    local bits = byte(argv[at + 2])
+    local refused, is_done = refuse_added(ids[i], band(bits, ONCE) ~= 0, adder)
+    if refused then
+      at = last
+      return refused
     end
+    if is_done then
+      done = done or {}
+      done[i] = true
+    end
+    at = at + 3 + count_more(bits)
+  end
+  at = first
+  local usual = NOTHING8 .. NOW .. NOW .. adder
+  for i = 1, count do
+    if done and done[i] then
+      at = at + 3 + count_more(byte(argv[at + 2]))
+    else
+      add_next(usual, adder)
+    end
+  end
+  return { "ok", NOW }
+end
+
+-- b: count, of each the id and "1" if it is to be added once. Whether all of them could be added.
+function operations.b()
+  local count = number_arg()
+  local first, ids = at, {}
+  for i = 1, count do ids[i] = argv[first + 2 * i - 1] end
+  at = first + 2 * count
+  fetch_records(ids)
+  for i = 1, count do
+    local refused = refuse_added(ids[i], argv[first + 2 * i] == "1")
+    if refused then return refused end
   end
   return { "ok", NOW }
 end
@@ -673,12 +715,12 @@ end
 
 -- The records of all changes from here on in a row, by one call.
 local VALUES = { 1, 2, 4, 8, 16 } -- bits, of what a change comes with, in that order
-local fetched_to = 0
+local fetched_to -- an argument
 local function fetch_changed()
   local ids, place = {}, at
-  while ARGV[place] == "c" do
-    ids[#ids + 1] = ARGV[place + 1]
-    local values = byte(ARGV[place + 2], 17)
+  while argv[place] == "c" do
+    ids[#ids + 1] = argv[place + 1]
+    local values = byte(argv[place + 2], 17)
     place = place + 3
     for i = 1, values > 0 and 5 or 0 do
       if band(values, VALUES[i]) ~= 0 then place = place + 1 end
@@ -694,7 +736,7 @@ end
 local AGAIN, FREES = 1, 2
 function operations.c()
   if at > fetched_to then fetch_changed() end
-  local id, packed = ARGV[at + 1], ARGV[at + 2]
+  local id, packed = argv[at + 1], argv[at + 2]
   at = at + 2
   local run, token, to = sub(packed, 1, 6), sub(packed, 7, 14), sub(packed, 15, 15)
   local bits, values = byte(packed, 16, 17)
@@ -709,7 +751,7 @@ function operations.c()
   local again, frees = band(bits, AGAIN) ~= 0, band(bits, FREES) ~= 0
   local record = record_of(id)
   if not record then
-    put(own, me .. id, false)
+    take(own, me .. id)
     if not again or to < SUCCESS then return "unknown" end
     if frees then freed = freed + 1 end -- it was done, and is forgotten by now
     return "ok"
@@ -1179,7 +1221,7 @@ function operations.m()
     local value = arg()
     if value ~= "" then call("HSET", meta, "limit:" .. LIMITS[i], value) end
   end
-  call("PUBLISH", KEYS[1], "w")
+  call("PUBLISH", meta, "w")
   return "ok"
 end
 
@@ -1487,7 +1529,7 @@ function operations.p()
   else
     call("HDEL", meta, "paused")
   end
-  call("PUBLISH", KEYS[1], "p")
+  call("PUBLISH", meta, "p")
   return "ok"
 end
 
@@ -1521,22 +1563,58 @@ operations["-"] = function()
   return "ok"
 end
 
--- A server whose memory is full refuses what grows, unless the script has given something back before. That is so for what
--- adds nothing, so that what runs can end, and lives on.
-if ARGV[at + 1] == "!" then
-  at = at + 1
-  call("HDEL", meta, "")
+-- A call.
+
+local function begin(keys, arguments)
+  call, byte, char, sub = redis.call, string.byte, string.char, string.sub
+  pack, read, band = struct.pack, struct.unpack, bit.band
+  meta, tasks, items, outputs, more, ready, delayed, expiring, index, lines, heads, aside, busy, own, hosts, names, idle, kept,
+    once, news, claims, watchers, stops = unpack(keys)
+  local clock = call("TIME")
+  now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
+  NOW = pack(">d", now)
+  argv, at = arguments, 5
+  me, connection, joined = argv[1], argv[5], call("HGET", names, argv[1] .. "#")
+  keep_seconds = { [SUCCESS] = tonumber(argv[2]), [FAILED] = tonumber(argv[3]), [STOPPED] = tonumber(argv[4]) }
+  last_number, first_number, turns = nil, nil, nil
+  records, changed, coming, going, hints, new_outputs = {}, {}, {}, {}, {}, {}
+  something_new, something_ended, something_free, claimed = false, false, false, false
+  freed, fetched_to = 0, 0
 end
 
-local answers = {}
-while at < #ARGV do
-  answers[#answers + 1] = operations[arg()]()
+local function run()
+  -- What an earlier connection of the owner carried, and arrives only now, is done already, or asked anew: nobody hears the
+  -- answer. No number: the owner has left, or was taken for dead; it may join again.
+  if joined and tonumber(connection) < tonumber(joined) then return {} end
+  -- A server whose memory is full refuses what grows, unless the script has given something back before. That is so for what
+  -- adds nothing, so that what runs can end, and lives on.
+  if argv[at + 1] == "!" then
+    at = at + 1
+    call("HDEL", meta, "")
+  end
+  local answers = {}
+  while at < #argv do
+    answers[#answers + 1] = operations[arg()]()
+  end
+  flush()
+  for owner in pairs(hints) do hint(owner, "n") end
+  if (something_new or (something_free and not claimed)) and call("ZCARD", idle) > 0 and call("ZCARD", ready) > 0 then
+    wake_one()
+  end
+  if something_ended and call("ZCARD", hosts) > 1 and count_status(WAITING, SUCCESS) == 0 then tell_nothing_waits() end
+  return answers
 end
-flush()
 
-for owner in pairs(hints) do hint(owner, "n") end
-if (something_new or (something_free and not claimed)) and call("ZCARD", idle) > 0 and call("ZCARD", ready) > 0 then
-  wake_one()
+if not redis.register_function then
+  if redis.replicate_commands then redis.replicate_commands() end -- servers before 7: what is written depends on the time
+  begin(KEYS, ARGV)
+  return run()
 end
-if something_ended and call("ZCARD", hosts) > 1 and count_status(WAITING, SUCCESS) == 0 then tell_nothing_waits() end
-return answers
+
+-- What adds nothing is done also when memory is full.
+local function answer(keys, arguments)
+  begin(keys, arguments)
+  return run()
+end
+redis.register_function(LIBRARY .. "_adds", answer)
+redis.register_function { function_name = LIBRARY, callback = answer, flags = { "allow-oom" } }

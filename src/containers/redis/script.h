@@ -6,6 +6,7 @@
 
 extern const char lt_redis_script[];
 extern const size_t lt_redis_script_len;
+extern const char lt_redis_library[]; /* the name of it as a library of functions: another one for another text */
 extern const char lt_redis_script_commands[]; /* of the server's, by name, that it uses */
 extern const char lt_redis_prepare[];
 
