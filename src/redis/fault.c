@@ -11,9 +11,21 @@ static bool begins(const char *text, const char *with)
 
 bool lt_redis_is_passing(const char *error)
 {
-    static const char *const passing[] = {
-        "LOADING",  "BUSY",       "MISCONF",    "CLUSTERDOWN", "TRYAGAIN",  "MOVED",    "ASK",
-        "READONLY", "MASTERDOWN", "NOREPLICAS", "OOM",         "UNBLOCKED", "NOSCRIPT", "ERR max number of clients"};
+    static const char *const passing[] = {"LOADING",
+                                          "BUSY",
+                                          "MISCONF",
+                                          "CLUSTERDOWN",
+                                          "TRYAGAIN",
+                                          "MOVED",
+                                          "ASK",
+                                          "READONLY",
+                                          "MASTERDOWN",
+                                          "NOREPLICAS",
+                                          "OOM",
+                                          "UNBLOCKED",
+                                          "NOSCRIPT",
+                                          "ERR Function not found",
+                                          "ERR max number of clients"};
     for (size_t i = 0; i < sizeof passing / sizeof passing[0]; i++) {
         if (begins(error, passing[i]))
             return true;
