@@ -152,7 +152,9 @@ static void settled(void *arg)
         return;
     }
     choose->outer->more = choose->take.more || choose->offered || (choose->order.more && !choose->kept);
-    if (c->window.failed) { /* not again and again */
+    if (c->window.failed && choose->outer->claimed.count > 0) { /* so there is room for what found none */
+        choose->outer->more = true;
+    } else if (c->window.failed) { /* not again and again */
         choose->outer->more = false;
         choose->outer->next_at = lt_earlier(choose->outer->next_at, lt_loop_now(c->env.loop) + FAILED);
     }
