@@ -522,6 +522,26 @@ describe("a cluster", function()
   end)
 end)
 
+describe("wait_replicas", function()
+  it("has what add returned on so many of them, and says so where it has not", function()
+    local server = redis.start()
+    local replica = redis.replica(server)
+    local scheduler = scene.open(function() end, { container = connect { url = server.url, wait_replicas = 1 } })
+    scheduler:pause()
+    assert(scheduler:add { id = "a" })
+    local queue = server:cli("KEYS", "*:tasks")
+    assert.equal("1", replica:cli("HEXISTS", queue, "a"))
+    replica:pause()
+    local id, message, code = scheduler:add { id = "b" }
+    assert.same({ nil, "it was added, but only 0 of 1 replicas have it in time", "timeout" }, { id, message, code })
+    assert.equal("waiting", scheduler:get("b").status)
+    replica:resume()
+    scene.eventually("it is there", function() return scheduler:add { id = "c" .. ltsh.now() } end)
+    scheduler:resume()
+    assert.equal("success", scheduler:wait("b").status)
+  end)
+end)
+
 describe("a server that can do nothing for now", function()
   -- What a server says, and how it comes to say that, and not any more; `cut`: it cuts the connection first.
   local cases = {

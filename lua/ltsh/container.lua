@@ -73,6 +73,7 @@ local REDIS = "ltsh.container.redis"
 
 local REDIS_OPTIONS = {
   url = true, sentinels = true, tls = true, queue = true, keep = true, lease = true, fair = true,
+  wait_replicas = true,
 }
 local TLS_OPTIONS = { "ca", "cert", "key", "name" }
 
@@ -102,8 +103,9 @@ end
 --- of these: they are tried in turn; `sentinels`: a list of urls of those, then the host in `url` is the name of the
 --- master. `tls`: files in PEM for rediss://, { ca =, cert =, key = }, and `name`, whom the server's certificate is for
 --- if that is not the host. `keep` as for sqlite; `lease`: seconds after which the tasks of a host that does not renew
---- it are another's; `fair`: keys that wait take turns, on the whole queue from then on. Waits until the server has
---- answered, or for 5 seconds: raises when it refuses this host, else goes on trying.
+--- it are another's; `fair`: keys that wait take turns, on the whole queue from then on; `wait_replicas`: so many have
+--- what add returned. Waits until the server has answered, or for 5 seconds: raises when it refuses this host, else goes
+--- on trying.
 function container.redis(options)
   check.table(REDIS, "options", options)
   check.names(REDIS, options, REDIS_OPTIONS)
@@ -114,6 +116,7 @@ function container.redis(options)
     lease = options.lease == nil and 15 or check.seconds(REDIS, "lease", options.lease, true),
     keep = keep_of(REDIS, options.keep),
     fair = check.boolean(REDIS, "fair", options.fair, false),
+    wait_replicas = check.integer(REDIS, "wait_replicas", options.wait_replicas or 0, 0),
   }
   tls_of(REDIS, options.tls, given)
   local object, message = core.redis_container(given)

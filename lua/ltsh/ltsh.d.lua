@@ -647,6 +647,7 @@ function ltsh.container.sqlite(options) end
 ---@field keep? ltsh.KeepSeconds How long tasks are kept after their end.
 ---@field lease? number Seconds after which the tasks of a host that does not renew its lease are another's (default 15).
 ---@field fair? boolean Keys that wait take turns, on the whole queue from then on; order and priorities are within a key (default false).
+---@field wait_replicas? integer How many replicas have what `add` returned (default 0: nobody waits for them).
 
 ---On a Redis server: schedulers of any machine share the queue. Waits for the first attempt to connect: raises when the server refuses this host; else goes on trying.
 ---@param options ltsh.RedisOptions

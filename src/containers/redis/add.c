@@ -85,7 +85,8 @@ static void note_failure(struct adding *adding, const struct lt_redis_request *r
 static bool is_ok(const struct lt_redis_request *request)
 {
     const redisReply *time = lt_redis_element(request->reply, 1);
-    return lt_redis_answers(request, "ok") && time != NULL && time->type == REDIS_REPLY_STRING && time->len == 8;
+    return request->code == LT_OK && lt_redis_answers(request, "ok") && time != NULL &&
+           time->type == REDIS_REPLY_STRING && time->len == 8;
 }
 
 /* The end of it. */

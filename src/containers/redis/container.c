@@ -317,8 +317,11 @@ struct lt_container *lt_redis_container_new(struct lt_loop *loop, const struct l
                                             struct lt_error *error)
 {
     struct lt_redis *redis = lt_zalloc(sizeof *redis);
-    struct lt_redis_link_options link = {
-        .queue = options->queue, .lease = options->lease, .tell = lt_redis_hear, .arg = redis};
+    struct lt_redis_link_options link = {.queue = options->queue,
+                                         .wait_replicas = options->wait_replicas,
+                                         .lease = options->lease,
+                                         .tell = lt_redis_hear,
+                                         .arg = redis};
     if (!lt_redis_servers_read(&link.servers, options->urls, options->sentinels, &options->tls, options->tls_name,
                                error)) {
         free(redis);

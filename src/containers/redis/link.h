@@ -60,6 +60,7 @@ struct lt_redis_link_options {
     const char *queue;
     double lease;
     double keep[3];
+    unsigned wait_replicas; /* so many are to have what is added, before that is answered */
     void (*tell)(void *arg, enum lt_redis_event event, const char *text);
     void *arg;
 };

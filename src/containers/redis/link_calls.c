@@ -164,6 +164,21 @@ static void fill_call(struct lt_redis_link *link, struct lt_redis_call *call, si
     call->behind = freed > 0; /* the claim comes in the next one */
 }
 
+/* What was added so far is to be on so many replicas, in a part of the time that an answer may take. */
+static void wait_for_replicas(struct lt_redis_link *link)
+{
+    struct lt_buffer commands = {0};
+    char count[16], milliseconds[32];
+    lt_redis_new_call(link, CALL_WAIT);
+    snprintf(count, sizeof count, "%u", link->options.wait_replicas);
+    snprintf(milliseconds, sizeof milliseconds, "%.0f", lt_redis_patience(link) * 500);
+    lt_redis_begin(&commands, 3);
+    lt_redis_append_text(&commands, "WAIT");
+    lt_redis_append_text(&commands, count);
+    lt_redis_append_text(&commands, milliseconds);
+    lt_redis_write(link->commands, &commands, 1);
+}
+
 void lt_redis_send_waiting(struct lt_redis_link *link)
 {
     bool before = false;
@@ -187,6 +202,8 @@ void lt_redis_send_waiting(struct lt_redis_link *link)
         if (call->behind)
             lt_redis_append_text(&commands, "+");
         lt_redis_write(link->commands, &commands, 1);
+        if (grows && link->options.wait_replicas > 0)
+            wait_for_replicas(link);
     }
 }
 
@@ -268,9 +285,10 @@ static void take_renewed(struct lt_redis_link *link, const redisReply *reply, do
         lt_redis_tell_event(link, LT_REDIS_WORK, "");
 }
 
-/* Each request gets its part. */
+/* Each request gets its part; adds are answered when replicas have them, if that is wanted. */
 static void take_requests(struct lt_redis_link *link, struct lt_redis_call *call, redisReply *reply)
 {
+    struct lt_redis_call *next = STAILQ_NEXT(call, link);
     struct lt_mail *mail;
     size_t i = call->before;
     while ((mail = STAILQ_FIRST(&call->requests)) != NULL) {
@@ -280,8 +298,26 @@ static void take_requests(struct lt_redis_link *link, struct lt_redis_call *call
         request->reply = there ? reply->element[i] : NULL;
         if (there)
             reply->element[i++] = NULL; /* it is the request's now */
-        lt_redis_answer(link, request, there ? LT_OK : LT_ERROR,
-                        there ? NULL : "the server's answer has too few parts");
+        if (there && request->grows && next != NULL && next->kind == CALL_WAIT)
+            STAILQ_INSERT_TAIL(&next->requests, mail, link);
+        else
+            lt_redis_answer(link, request, there ? LT_OK : LT_ERROR,
+                            there ? NULL : "the server's answer has too few parts");
+    }
+}
+
+static void take_replicas(struct lt_redis_link *link, struct lt_redis_call *call, const redisReply *reply)
+{
+    unsigned wanted = link->options.wait_replicas;
+    bool enough = reply->type == REDIS_REPLY_INTEGER && reply->integer >= wanted;
+    struct lt_mail *mail;
+    while ((mail = STAILQ_FIRST(&call->requests)) != NULL) {
+        STAILQ_REMOVE_HEAD(&call->requests, link);
+        char *message =
+            enough ? NULL
+                   : lt_format("it was added, but only %lld of %u replicas have it in time", reply->integer, wanted);
+        lt_redis_answer(link, lt_redis_request_of(mail), enough ? LT_OK : LT_TIMEOUT, message);
+        free(message);
     }
 }
 
@@ -386,6 +422,8 @@ void lt_redis_take_reply(struct lt_redis_link *link, redisReply *reply)
         double sent_at = call->sent_at;
         if (kind == CALL_REQUESTS)
             take_requests(link, call, reply);
+        else if (kind == CALL_WAIT)
+            take_replicas(link, call, reply);
         lt_redis_drop_call(link, call);
         if (kind == CALL_LOAD)
             take_loaded(link, reply);

@@ -10,7 +10,16 @@
 #include "redis/connection.h"
 
 /* What a call is for. */
-enum lt_redis_call_kind { CALL_PREPARE, CALL_LOAD, CALL_JOIN, CALL_INFO, CALL_SAVE, CALL_RENEW, CALL_REQUESTS };
+enum lt_redis_call_kind {
+    CALL_PREPARE,
+    CALL_LOAD,
+    CALL_JOIN,
+    CALL_INFO,
+    CALL_SAVE,
+    CALL_RENEW,
+    CALL_REQUESTS,
+    CALL_WAIT, /* for replicas, to have what was added by the call before; its requests come here with their answers */
+};
 
 struct lt_redis_call {
     enum lt_redis_call_kind kind;
@@ -107,6 +116,9 @@ bool lt_redis_says(const redisReply *reply, size_t i, const char *text);
 void lt_redis_look(struct lt_redis_link *link);
 void lt_redis_take_info(struct lt_redis_link *link, const redisReply *reply);
 void lt_redis_take_save(struct lt_redis_link *link, const redisReply *reply);
+
+/* Seconds that an answer may take. */
+double lt_redis_patience(const struct lt_redis_link *link);
 
 /* What the thread does. */
 void *lt_redis_link_thread(void *arg);

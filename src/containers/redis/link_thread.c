@@ -30,6 +30,9 @@ static void keep_patient(struct lt_redis_link *link, struct lt_mails *from, stru
     while ((mail = STAILQ_FIRST(from)) != NULL) {
         struct lt_redis_request *request = lt_redis_request_of(mail);
         STAILQ_REMOVE_HEAD(from, link);
+        if (request->reply != NULL) /* of an add for which replicas were waited */
+            freeReplyObject(request->reply);
+        request->reply = NULL;
         if (request->patient)
             STAILQ_INSERT_TAIL(kept, mail, link);
         else
@@ -105,7 +108,7 @@ static void hints_lost(void *arg, const char *why, bool final)
     (void) final;
 }
 
-static double patience(const struct lt_redis_link *link)
+double lt_redis_patience(const struct lt_redis_link *link)
 {
     return fmin(ANSWERS, link->options.lease * ANSWERS_OF_LEASE);
 }
@@ -115,7 +118,7 @@ static void open_hints(struct lt_redis_link *link)
 {
     static const struct lt_redis_user hints = {.ready = hints_ready, .answer = take_hint, .lost = hints_lost};
     const struct lt_redis_connect_options options = {
-        .servers = &link->options.servers, .beside = link->commands, .patience = patience(link)};
+        .servers = &link->options.servers, .beside = link->commands, .patience = lt_redis_patience(link)};
     link->hints = lt_redis_connect(&link->uv, &options, &hints, link);
 }
 
@@ -218,7 +221,8 @@ void *lt_redis_link_thread(void *arg)
     static const struct lt_redis_user commands = {.ready = commands_ready, .answer = take_reply, .lost = commands_lost};
     struct lt_redis_link *link = arg;
     double lease = link->options.lease;
-    const struct lt_redis_connect_options options = {.servers = &link->options.servers, .patience = patience(link)};
+    const struct lt_redis_connect_options options = {.servers = &link->options.servers,
+                                                     .patience = lt_redis_patience(link)};
     link->commands = lt_redis_connect(&link->uv, &options, &commands, link);
     start_timer(link, &link->renew, renew_now, fmin(RENEWALS, lease * RENEWALS_OF_LEASE));
     start_timer(link, &link->watch, watch_time, lease / 20 < 1 ? lease / 20 : 1);

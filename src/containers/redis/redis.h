@@ -12,9 +12,10 @@ struct lt_redis_options {
     struct lt_tls_files tls;
     const char *tls_name; /* NULL: the host */
     const char *queue;
-    double lease;   /* seconds after which the tasks of a host that does not renew it are another's */
-    double keep[3]; /* seconds that tasks are kept after success, failure, a stop; < 0: for ever */
-    bool fair;      /* keys take turns, on the queue from then on */
+    double lease;           /* seconds after which the tasks of a host that does not renew it are another's */
+    double keep[3];         /* seconds that tasks are kept after success, failure, a stop; < 0: for ever */
+    bool fair;              /* keys take turns, on the queue from then on */
+    unsigned wait_replicas; /* so many are to have what add returned; 0: nobody waits for them */
 };
 
 /* Begins to connect; nothing of the options need stay. NULL with a message: an address cannot be read, or there is no thread for it. */

@@ -1,5 +1,5 @@
 /* core.redis_container{ urls =, sentinels =, queue =, lease =, keep = { 3 times seconds, negative for ever }, ca =, cert =,
- * key =, name =, fair = }: waits for what becomes of the first attempt to connect; nil and a message: it makes no sense to go on. */
+ * key =, name =, fair =, wait_replicas = }: waits for what becomes of the first attempt to connect; nil and a message: it makes no sense to go on. */
 #include <lauxlib.h>
 #include <stdlib.h>
 
@@ -113,6 +113,8 @@ int lt_make_redis(lua_State *L)
     options.lease = lua_tonumber(L, -1);
     lua_getfield(L, OPTIONS, "fair");
     options.fair = lua_toboolean(L, -1);
+    lua_getfield(L, OPTIONS, "wait_replicas");
+    options.wait_replicas = (unsigned)lua_tointeger(L, -1);
     for (int i = 0; i < 3; i++)
         options.keep[i] = number_at(L, "keep", i + 1);
     struct lt_container *container = lt_redis_container_new(lt_script_of(L)->loop, &options, &error);
