@@ -101,11 +101,11 @@ end
 --- On a Redis server: tasks outlive the host as the server keeps them, and are shared by all schedulers on its
 --- `queue`, on any machine. `url`: redis[s]://[user:password@]host[:port][/database] or unix:///path[?db=N], or a list
 --- of these: they are tried in turn; `sentinels`: a list of urls of those, then the host in `url` is the name of the
---- master. `tls`: files in PEM for rediss://, { ca =, cert =, key = }, and `name`, whom the server's certificate is for
---- if that is not the host. `keep` as for sqlite; `lease`: seconds after which the tasks of a host that does not renew
---- it are another's; `fair`: keys that wait take turns, on the whole queue from then on; `wait_replicas`: so many
---- have what add returned. Waits until the server has answered, or for 5 seconds: raises when it refuses this host, else goes
---- on trying.
+--- master. `tls`: files in PEM for rediss://, { ca =, cert =, key = }, and `name`, whom the server's certificate is
+--- for if that is not the host. `keep` as for sqlite; `lease`: seconds after which the tasks of a host that does not
+--- renew it are another's; `fair`: keys that wait take turns, on the whole queue from then on; `wait_replicas`: so
+--- many have what add returned. Waits until the server has answered, or for 5 seconds: raises when it refuses this
+--- host, else goes on trying.
 function container.redis(options)
   check.table(REDIS, "options", options)
   check.names(REDIS, options, REDIS_OPTIONS)
