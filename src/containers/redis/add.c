@@ -93,7 +93,6 @@ static bool is_ok(const struct lt_redis_request *request)
 
 static void free_adding(struct adding *adding)
 {
-    LIST_REMOVE(adding, link);
     free(adding->message);
     free(adding);
 }
@@ -125,13 +124,18 @@ static void end_adding(struct adding *adding)
             delete_task(adding, adding->op->tasks[i]);
     }
     lt_reply_send(&adding->op->reply, adding->code, adding->message);
+    LIST_REMOVE(adding, link);
     free_adding(adding);
 }
 
 void lt_redis_free_adding(struct lt_redis *redis)
 {
-    while (!LIST_EMPTY(&redis->adding))
-        free_adding(LIST_FIRST(&redis->adding));
+    struct adding *adding, *next;
+    for (adding = LIST_FIRST(&redis->adding); adding != NULL; adding = next) {
+        next = LIST_NEXT(adding, link);
+        free_adding(adding);
+    }
+    LIST_INIT(&redis->adding);
 }
 
 /* Step by step. */
