@@ -98,6 +98,20 @@ describe("ltsh.container.redis", function()
       assert.equal(1, work.most)
     end)
 
+    it("what was set, and taken back, on a host that had no limits of its own", function()
+      local queue, work = redis.queue(), counted(0.01)
+      local one = open(queue, work.run, { limit = 10, global_limit = 1, rate = { 1, per = 1000 } })
+      add_many(one, 1)
+      all_succeed(one, 1)
+      local two = open(queue, work.run, { limit = 10 })
+      two:set { rate = false, global_limit = 3 }
+      local list = {}
+      for i = 1, 30 do list[i] = { id = "more" .. i } end
+      assert(two:add_all(list))
+      all_succeed(two, 31)
+      assert.equal(3, work.most)
+    end)
+
     it("a number as key_limit", function()
       local queue, work = redis.queue(), counted(0.005)
       local one = open(queue, work.run, { limit = 10, key_limit = 2 })

@@ -214,7 +214,7 @@ function methods:set(options)
       error(where .. ": poll_interval: without callbacks it cannot be off", 0)
     end
   end
-  return core.set(self, config)
+  return core.set(self, config, options)
 end
 
 local list_options = {

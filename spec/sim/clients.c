@@ -534,7 +534,7 @@ static void set_some(struct clients *clients, struct rng *rng)
     trace("client   sets: %u slots, %u of a key, rate %g in %g, timeout %g, poll %g, %lld retries",
           config->limits.slots, config->limits.key_limit, config->limits.rate.burst, config->limits.rate.per,
           config->timeout, config->poll_interval, (long long)config->max_retries);
-    lt_scheduler_set(world->scheduler);
+    lt_scheduler_set(world->scheduler, 0);
 }
 
 static void set_paused(struct clients *clients, bool paused)
@@ -793,7 +793,7 @@ void clients_calm(struct clients *clients)
     if (config->limits.slots == 0)
         config->limits.slots = 1;
     world->config = *config;
-    lt_scheduler_set(world->scheduler);
+    lt_scheduler_set(world->scheduler, 0);
     clients->made = clients->count;
     for (uint32_t i = 0; i < clients->count; i++)
         sim_event_cancel(&world->sim, &clients->steps[i].event);

@@ -289,9 +289,9 @@ struct lt_container_ops {
     uint64_t (*ahead)(const struct lt_container *container, const struct lt_task *task);
     /* Whether the caller is at work for this container, so that what he waits for must not wait for him. (optional) */
     bool (*inside)(const struct lt_container *container);
-    /* Limits were set while the scheduler is open: what is different in `after` holds for all schedulers on the queue from
-     * now on. (optional: none does) */
-    void (*set_limits)(struct lt_container *container, const struct lt_limits *before, const struct lt_limits *after);
+    /* Limits were set while the scheduler is open: those that are named (enum lt_limit_named) hold for all schedulers on the
+     * queue from now on. (optional: none does) */
+    void (*set_limits)(struct lt_container *container, const struct lt_limits *limits, unsigned named);
     /* Of one in memory, before a store: what waits of this key is not claimed until `key_open`. (optional) */
     void (*key_full)(struct lt_container *container, const struct lt_bytes *key);
     /* A key that was full has room again. (optional: it keeps nothing back) */

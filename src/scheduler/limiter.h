@@ -21,6 +21,9 @@ struct lt_rate {
 
 #define LT_NO_KEY_LIMIT UINT32_MAX
 
+/* The limits that a queue may keep, where somebody says which are meant. */
+enum lt_limit_named { LT_NAMES_GLOBAL = 1, LT_NAMES_KEY = 2, LT_NAMES_RATE = 4 };
+
 struct lt_limits {
     uint32_t slots;
     uint32_t global_slots; /* over all schedulers on the queue: for the container to keep. 0: none */

@@ -294,13 +294,13 @@ struct lt_scheduler_config *lt_scheduler_config(struct lt_scheduler *s)
     return &s->config;
 }
 
-void lt_scheduler_set(struct lt_scheduler *s)
+void lt_scheduler_set(struct lt_scheduler *s, unsigned named)
 {
     struct lt_container *container = s->config.container;
-    struct lt_limits before = s->limiter.limits, after = limits_of(s);
-    lt_limiter_set(&s->limiter, &after, lt_loop_tick(s->loop));
-    if (container->ops->set_limits != NULL)
-        container->ops->set_limits(container, &before, &after);
+    struct lt_limits limits = limits_of(s);
+    lt_limiter_set(&s->limiter, &limits, lt_loop_tick(s->loop));
+    if (container->ops->set_limits != NULL && named != 0)
+        container->ops->set_limits(container, &limits, named);
     lt_poll_set(s);
     look_for_work(s);
 }

@@ -168,11 +168,10 @@ static void combine_ask_stop(struct lt_container *container, struct lt_ask_stop_
     store->ops->ask_stop(store, op);
 }
 
-static void combine_set_limits(struct lt_container *container, const struct lt_limits *before,
-                               const struct lt_limits *after)
+static void combine_set_limits(struct lt_container *container, const struct lt_limits *limits, unsigned named)
 {
     struct lt_container *store = lt_combine_of(container)->store;
-    store->ops->set_limits(store, before, after);
+    store->ops->set_limits(store, limits, named);
 }
 
 static void combine_pause_all(struct lt_container *container, bool paused, struct lt_reply *reply)

@@ -123,8 +123,8 @@ static void end_adding(struct adding *adding)
         else if (at > 0)
             delete_task(adding, adding->op->tasks[i]);
     }
-    lt_reply_send(&adding->op->reply, adding->code, adding->message);
     LIST_REMOVE(adding, link);
+    lt_reply_send(&adding->op->reply, adding->code, adding->message);
     free_adding(adding);
 }
 

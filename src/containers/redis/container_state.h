@@ -96,7 +96,7 @@ bool lt_redis_has_runs(const struct lt_redis *redis, long long mine);
 /* Limits (limits.c): told with a claim; that the queue has others, as it answers ("": it has not); set. */
 void lt_redis_put_limits(const struct lt_redis *redis, struct lt_redis_request *request, struct lt_limiter *limiter);
 void lt_redis_note_limits(struct lt_redis *redis, const char *differ);
-void lt_redis_set_limits(struct lt_container *container, const struct lt_limits *before, const struct lt_limits *after);
+void lt_redis_set_limits(struct lt_container *container, const struct lt_limits *limits, unsigned named);
 
 /* Adding (add.c). */
 void lt_redis_add(struct lt_container *container, struct lt_add_op *op);

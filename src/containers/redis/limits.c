@@ -58,28 +58,24 @@ static void limits_set(struct lt_redis_request *request)
     lt_redis_request_free(request);
 }
 
-static void put_if(struct lt_redis_request *request, bool changed, double number)
+static void put_if(struct lt_redis_request *request, bool named, double number)
 {
-    if (changed)
+    if (named)
         lt_redis_put_number(request, number);
     else
         lt_redis_put_text(request, "");
 }
 
-void lt_redis_set_limits(struct lt_container *container, const struct lt_limits *before, const struct lt_limits *after)
+void lt_redis_set_limits(struct lt_container *container, const struct lt_limits *limits, unsigned named)
 {
     struct lt_redis *redis = lt_redis_of(container);
-    const struct lt_rate *rate = &after->shared_rate;
-    bool slots = after->global_slots != before->global_slots;
-    bool key = after->shared_key_limit != before->shared_key_limit;
-    bool rates = rate->burst != before->shared_rate.burst || rate->per != before->shared_rate.per;
-    if (redis->link == NULL || !(slots || key || rates))
+    if (redis->link == NULL)
         return;
     struct lt_redis_request *request = lt_redis_request(redis, "m", NULL, limits_set);
-    put_if(request, slots, after->global_slots);
-    put_if(request, key, after->shared_key_limit);
-    put_if(request, rates, rate->burst);
-    put_if(request, rates, rate->per);
+    put_if(request, (named & LT_NAMES_GLOBAL) != 0, limits->global_slots);
+    put_if(request, (named & LT_NAMES_KEY) != 0, limits->shared_key_limit);
+    put_if(request, (named & LT_NAMES_RATE) != 0, limits->shared_rate.burst);
+    put_if(request, (named & LT_NAMES_RATE) != 0, limits->shared_rate.per);
     request->patient = true;
     lt_redis_send(redis->link, request);
 }

@@ -267,7 +267,20 @@ static int make_scheduler(lua_State *L)
     return 1;
 }
 
-/* core.set(scheduler, config): the whole configuration anew. */
+/* Which of the limits that a queue keeps are in the table at the top. */
+static unsigned limits_named(lua_State *L)
+{
+    static const char *const names[] = {"global_limit", "key_limit", "rate"}; /* as enum lt_limit_named */
+    unsigned named = 0;
+    for (int i = 0; i < 3; i++) {
+        lt_raw_field(L, -1, names[i]);
+        named |= lua_isnil(L, -1) ? 0 : 1U << i;
+        lua_pop(L, 1);
+    }
+    return named;
+}
+
+/* core.set(scheduler, config, options): the whole configuration anew; and what was said of it. */
 static int set_scheduler(lua_State *L)
 {
     struct lt_bound *bound = lt_bound_check(L, "scheduler:set");
@@ -278,11 +291,14 @@ static int set_scheduler(lua_State *L)
         lua_pushliteral(L, "closed");
         return 3;
     }
+    luaL_checktype(L, 3, LUA_TTABLE);
+    lua_settop(L, 3);
+    unsigned named = limits_named(L);
     lua_settop(L, 2);
     lua_pushvalue(L, 2);
     lua_setiuservalue(L, 1, LT_BOUND_PARTS);
     read_config(L, bound, lt_scheduler_config(bound->scheduler));
-    lt_scheduler_set(bound->scheduler);
+    lt_scheduler_set(bound->scheduler, named);
     lua_pushboolean(L, 1);
     return 1;
 }
