@@ -83,14 +83,24 @@ local function is_cross_site(request)
   return (origin:lower():match "^%a[%w+.-]*://(.*)$" or "") ~= (request.headers.host or ""):lower()
 end
 
+local function bearer_of(request) return (request.headers.authorization or ""):match "^[Bb]earer (.+)$" end
+
+--- Whether this session goes on.
+function Console:goes_on(session) return (self.sessions[session] or 0) > ltsh.now() end
+
+--- The session that a request belongs to; nil: none that goes on, or it came with the token itself.
+function Console:session_of(request)
+  if not self.token or bearer_of(request) then return nil end
+  for name, value in (request.headers.cookie or ""):gmatch "([^=;%s]+)=([^;]*)" do
+    if name == self.cookie and self:goes_on(value) then return value end
+  end
+end
+
 function Console:has_token(request)
   if not self.token then return true end
-  local bearer = (request.headers.authorization or ""):match "^[Bb]earer (.+)$"
+  local bearer = bearer_of(request)
   if bearer then return same_text(bearer, self.token) end
-  for name, value in (request.headers.cookie or ""):gmatch "([^=;%s]+)=([^;]*)" do
-    if name == self.cookie and self.sessions[value] and self.sessions[value] > ltsh.now() then return true end
-  end
-  return false
+  return self:session_of(request) ~= nil
 end
 
 function Console:refuse(request, changes, path)
@@ -185,7 +195,10 @@ end
 
 function Console:logout(request)
   for name, value in (request.headers.cookie or ""):gmatch "([^=;%s]+)=([^;]*)" do
-    if name == self.cookie then self.sessions[value] = nil end
+    if name == self.cookie and self.sessions[value] then
+      self.sessions[value] = nil
+      self.feed:look_whether_over()
+    end
   end
   return { status = 303, headers = {
     Location = self.base_path,
