@@ -783,7 +783,8 @@ describe("the console", function()
     local taken = run.ltsh { "--console=" .. server:getsockname().port, "-e", "print 'begun'" }
     server:close()
     assert.same({ 1, "" }, { taken.code, taken.stdout })
-    assert.matches("address already in use", taken.stderr)
+    assert.matches(("address already in use: port %%d+ is taken by %%S+ %%(pid %d%%)\n$"):format(uv.os_getpid()),
+      taken.stderr)
     local six = run.start { "--console=[::1]:0", "-e", "require('ltsh').sleep(5)" }
     eventually("it says where", function()
       url = six.stderr:match "console: (http://%[::1%]:%d+/)\n"
@@ -825,5 +826,13 @@ describe("the console", function()
       assert.is_false(ok)
       assert.matches("^ltsh.console: .*" .. message, why)
     end
+  end)
+
+  it("says who has the port that it should have", function()
+    local console = open_console()
+    local ok, why = pcall(ltsh.console, { port = console.port })
+    assert.is_false(ok)
+    assert.matches(("^ltsh.console: http://127.0.0.1:%d/: .*: port %d is taken by %%S+ %%(pid %d%%)$"):format(
+      console.port, console.port, uv.os_getpid()), why)
   end)
 end)

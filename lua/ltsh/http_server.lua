@@ -4,6 +4,7 @@ local check = require "ltsh.check_args"
 local event_text = require "ltsh.http_events"
 local json = require "ltsh.core".json
 local log = require "ltsh.core".log
+local port_holder = require "ltsh.port_holder"
 
 local WHERE = "ltsh.http.server"
 
@@ -373,6 +374,13 @@ function Server:close(options)
   self.made:close(drain)
 end
 
+-- Why the address cannot be had; who has it, where that can be known.
+local function why_not(raised, options)
+  local message = check.raised(raised)
+  local holder = message:find("address already in use", 1, true) and port_holder(options.host, options.port)
+  return holder and ("%s: port %d is taken by %s"):format(message, options.port, holder) or message
+end
+
 --- An HTTP server.
 -- @param options { host =, port =, routes = { ["GET /tasks/:id"] = function(request) return { json = ... } end }, ... }
 -- @return { url =, port =, close{ drain = } }; raises if the address cannot be had
@@ -434,7 +442,7 @@ local function server(options)
   end
 
   local ok, made = pcall(core.http_server, made_of, methods)
-  if not ok then error(WHERE .. ": " .. check.raised(made), 0) end
+  if not ok then error(WHERE .. ": " .. why_not(made, made_of), 0) end
   local port = made:port()
   local host = made_of.host
   if host == "0.0.0.0" then host = "127.0.0.1" elseif host == "::" then host = "::1" end
