@@ -8,6 +8,7 @@ local check = require "ltsh.check_args"
 local uv = require "luv"
 local api = require "ltsh.console_api"
 local feeds = require "ltsh.console_feed"
+local http_headers = require "ltsh.http_headers"
 local made = require "ltsh.made"
 local server = require "ltsh.http_server"
 
@@ -121,11 +122,17 @@ function Console:refuse(request, changes, path)
   end
 end
 
-local function add_headers(answer)
+local function with_usual(given)
   local headers = { ["Cache-Control"] = "no-store" }
   for name, value in pairs(SECURITY) do headers[name] = value end
-  for name, value in pairs(answer.headers or {}) do headers[name] = value end
-  answer.headers = headers
+  for name, value in pairs(given) do headers[name] = value end
+  return headers
+end
+
+local USUAL = http_headers.fixed(with_usual {})
+
+local function add_headers(answer)
+  answer.headers = answer.headers and with_usual(answer.headers) or USUAL
   return answer
 end
 

@@ -2,6 +2,7 @@
 local core = require "ltsh.core"
 local check = require "ltsh.check_args"
 local event_text = require "ltsh.http_events"
+local header_lines = require "ltsh.http_headers".lines
 local json = require "ltsh.core".json
 local log = require "ltsh.core".log
 local port_holder = require "ltsh.port_holder"
@@ -85,37 +86,6 @@ local TYPES = {
   mp3 = "audio/mpeg", ogg = "audio/ogg", wav = "audio/wav", wasm = "application/wasm", zip = "application/zip",
   gz = "application/gzip", woff2 = "font/woff2",
 }
-
--- Those frame the message, or belong to the connection.
-local OURS = { ["content-length"] = true, ["transfer-encoding"] = true, connection = true, date = true,
-  ["keep-alive"] = true, upgrade = true }
-
-local function add_line(lines, name, value)
-  if type(value) == "number" then value = tostring(value) end
-  if type(name) ~= "string" or not name:find "^[%w!#$%%&'*+.^_`|~-]+$" then
-    error("the name of a header must be a token, got " .. check.show(name), 0)
-  end
-  if type(value) ~= "string" or value:find "[%z\r\n]" then
-    error(("header %s: its value must be a text of one line"):format(name), 0)
-  end
-  if not OURS[name:lower()] then lines[#lines + 1] = name .. ": " .. value .. "\r\n" end
-end
-
-local function header_lines(headers, defaults)
-  local lines, given = {}, {}
-  for name, value in pairs(headers or {}) do
-    if type(name) == "string" then given[name:lower()] = true end
-    if type(value) == "table" then
-      for _, one in ipairs(value) do add_line(lines, name, one) end
-    else
-      add_line(lines, name, value)
-    end
-  end
-  for name, value in pairs(defaults) do
-    if not given[name:lower()] then lines[#lines + 1] = name .. ": " .. value .. "\r\n" end
-  end
-  return table.concat(lines)
-end
 
 -- The first byte and the number of bytes of a range header; nil: all of it; false: none of it.
 local function range_of(text, size)
