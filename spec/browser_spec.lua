@@ -150,6 +150,18 @@ describe("the console's page", function()
     proxy:close { drain = 0 }
   end)
 
+  it_in_browser("shows a page that is there, and beside a row what could not be", function()
+    local scheduler = scene.open(function() end, { name = "orders" })
+    for i = 1, 120 do
+      assert(scheduler:add { id = "t-" .. i })
+      assert(scheduler:wait("t-" .. i))
+    end
+    for i = 1, 60 do assert(scheduler:add { id = "w-" .. i, delay = 1000 }) end
+    local console = ltsh.console { schedulers = { scheduler }, port = 0 }
+    try("console.mjs", console.url, { least = 4, tries = "pages" })
+    console:close()
+  end)
+
   it_in_browser("only shows, if it is read-only", function()
     local scheduler = scene.open(function() end, { name = "orders" })
     assert(scheduler:add { id = "good" })

@@ -473,6 +473,36 @@ describe("the console", function()
       assert.equal(401, (ask(console, "POST", "login", { token = "wrong" })).status)
     end)
 
+    it("with all of the token, and no text that is nearly it", function()
+      local token = "s3cret-t0ken"
+      local _, console = open(nil, nil, { token = token })
+      local wrongs = { token .. token, token .. "s", token .. "\xff", "x", token:upper(), token:reverse() }
+      for i = 1, #token do -- of the same length, but for one byte or one bit; and each beginning
+        wrongs[#wrongs + 1] = token:sub(1, i - 1) .. "x" .. token:sub(i + 1)
+        wrongs[#wrongs + 1] = token:sub(1, i - 1) .. string.char(token:byte(i) ~ 1) .. token:sub(i + 1)
+        if i > 1 then wrongs[#wrongs + 1] = token:sub(1, i - 1) end
+      end
+      local left, taken = 2 * #wrongs, {}
+      local function try(wrong, path, body, headers)
+        ltsh.spawn(function() -- each costs half a second
+          local answer = ask(console, body and "POST" or "GET", path, body, headers)
+          if answer.status ~= 401 then taken[#taken + 1] = path .. " " .. wrong end
+          left = left - 1
+        end)
+      end
+      for _, wrong in ipairs(wrongs) do
+        try(wrong, "api/v1/schedulers", nil, { Authorization = "Bearer " .. wrong })
+        try(wrong, "login", { token = wrong:gsub("\xff", "\u{fffd}") })
+      end
+      eventually("all are answered", function() return left == 0 end)
+      assert.same({}, taken)
+      for _, wrong in ipairs { "", 5, true, { token } } do
+        assert.equal(401, (ask(console, "POST", "login", { token = wrong })).status)
+      end
+      assert.equal(200, (ask(console, "GET", "api/v1/schedulers", nil, { Authorization = "Bearer " .. token })).status)
+      assert.equal(303, (ask(console, "POST", "login", { token = token })).status)
+    end)
+
     it("with paths that are open, a wrong token costing time, and none of it in the log", function()
       local host = run.start { "-l", "debug", "-e", [[
         local ltsh = require "ltsh"
@@ -636,6 +666,35 @@ describe("the console", function()
       assert(console)
     end)
 
+    it("nothing more to a session that has ended", function()
+      local scheduler, console = open(nil, nil, { token = "secret" })
+      local function log_in()
+        return ask(console, "POST", "login", { token = "secret" }).headers["set-cookie"]:match "^[^;]+"
+      end
+      local mine, other = log_in(), log_in()
+      local function listen_as(header, query)
+        local client = socket.open(console.port)
+        client:send(("GET /api/v1/events%s HTTP/1.1\r\nHost: localhost\r\n%s\r\n\r\n"):format(query or "", header))
+        client:expect "event: stats"
+        return client
+      end
+      local ended = { listen_as("Cookie: " .. mine), listen_as("Cookie: " .. mine, "?task=a") }
+      local going = { listen_as("Cookie: " .. other), listen_as "Authorization: Bearer secret" }
+      ask(console, "POST", "logout", {}, { Cookie = mine })
+      for _, client in ipairs(ended) do client:expect "\r\n0\r\n\r\n$" end
+      assert(scheduler:add { id = "a" })
+      for _, client in ipairs(going) do client:expect '"status":"success"' end
+      for _, client in ipairs(ended) do assert.not_matches('"status":"success"', client:received(), 1, true) end
+      console.sessions[other:match "=(.*)$"] = ltsh.now() -- as if its thirty days were over
+      assert(scheduler:add { id = "b" })
+      going[1]:expect "\r\n0\r\n\r\n$"
+      going[2]:expect '"id":"b"'
+      assert.not_matches('"id":"b"', going[1]:received(), 1, true)
+      for _, clients in ipairs { ended, going } do
+        for _, client in ipairs(clients) do client:close() end
+      end
+    end)
+
     it("the latest of each task, and that some are missing, to who is slow", function()
       local scheduler, console = open(nil, { limit = 64 })
       local client = listen(console)
@@ -724,7 +783,8 @@ describe("the console", function()
     local taken = run.ltsh { "--console=" .. server:getsockname().port, "-e", "print 'begun'" }
     server:close()
     assert.same({ 1, "" }, { taken.code, taken.stdout })
-    assert.matches("address already in use", taken.stderr)
+    assert.matches(("address already in use: port %%d+ is taken by %%S+ %%(pid %d%%)\n$"):format(uv.os_getpid()),
+      taken.stderr)
     local six = run.start { "--console=[::1]:0", "-e", "require('ltsh').sleep(5)" }
     eventually("it says where", function()
       url = six.stderr:match "console: (http://%[::1%]:%d+/)\n"
@@ -766,5 +826,13 @@ describe("the console", function()
       assert.is_false(ok)
       assert.matches("^ltsh.console: .*" .. message, why)
     end
+  end)
+
+  it("says who has the port that it should have", function()
+    local console = open_console()
+    local ok, why = pcall(ltsh.console, { port = console.port })
+    assert.is_false(ok)
+    assert.matches(("^ltsh.console: http://127.0.0.1:%d/: .*: port %d is taken by %%S+ %%(pid %d%%)$"):format(
+      console.port, console.port, uv.os_getpid()), why)
   end)
 end)

@@ -321,10 +321,53 @@ describe("ltsh.http.server", function()
       local server = serve {}
       local ok, message = pcall(ltsh.http.server, { port = server.port })
       assert.is_false(ok)
-      assert.matches("^ltsh.http.server: http://127.0.0.1:" .. server.port .. "/: address already in use$", message)
+      assert.matches("^ltsh.http.server: http://127.0.0.1:" .. server.port .. "/: address already in use", message)
       ok, message = pcall(ltsh.http.server, { host = "no.such.name" })
       assert.is_false(ok)
       assert.matches("the host must be an address", message)
+    end)
+
+    it("a port that is taken, and says by whom", function()
+      local program = scene.temporary "-a) name"
+      assert(uv.fs_symlink(run.program, program))
+      local function hold(host)
+        local holder = run.start({ "-e", [[
+          local server = require("luv").new_tcp()
+          assert(server:bind(arg[1], 0))
+          assert(server:listen(1, function() end))
+          print(("at %d."):format(server:getsockname().port))
+          require("ltsh").sleep(60)
+        ]], host }, { program = program })
+        return holder, math.tointeger(tonumber(holder:expect "at (%d+)%."))
+      end
+      local six = uv.new_tcp()
+      local has_six = six:bind("::1", 0)
+      six:close()
+      for held, asked in pairs { ["127.0.0.1"] = "127.0.0.1", ["0.0.0.0"] = "127.0.0.1", ["127.0.0.2"] = "0.0.0.0",
+        ["::1"] = "::1", ["::"] = "::1" } do
+        if has_six or not held:find ":" then
+          local holder, port = hold(held)
+          local ok, message = pcall(ltsh.http.server, { host = asked, port = port })
+          assert.is_false(ok)
+          local whole = (": address already in use: port %d is taken by %s (pid %d)"):format(port,
+            program:match "[^/]+$":sub(1, 15), holder.pid)
+          assert.equal(whole, message:sub(-#whole))
+          holder:kill "sigkill"
+          holder:wait()
+        end
+      end
+      os.remove(program)
+    end)
+
+    it("a port that is taken, and names nobody where it cannot be known", function()
+      local server = serve {}
+      local asker = { "-rpf", "--mount-proc", run.program, "-e", -- it sees the socket, and not its process
+        "print(select(2, pcall(require('ltsh').http.server, { port = tonumber(arg[1]) })))", tostring(server.port) }
+      if ltsh.exec { "unshare", "-rpf", "--mount-proc", "true" }.code ~= 0 then
+        return pending "a namespace of processes cannot be made here"
+      end
+      local said = run.start(asker, { program = run.find "unshare" }):wait()
+      assert.matches(("http://127.0.0.1:%d/: address already in use\n$"):format(server.port), said.stdout)
     end)
   end)
 

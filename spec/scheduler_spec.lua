@@ -469,6 +469,29 @@ describe("a scheduler's list and count", function()
     assert.same({ "c" }, ids_of(scheduler:list { status = "success", limit = 1, offset = 1 }))
   end)
 
+  it("go by pages far behind in steps, so that others have their turn", function()
+    local all = open()
+    all:pause()
+    local count, tasks = 30000, {}
+    for i = 1, count do tasks[i] = { id = ("t%05d"):format(i) } end
+    assert(all:add_all(tasks))
+    for _, order in ipairs { "oldest", "newest" } do
+      local function nth(i) return ("t%05d"):format(order == "oldest" and i or count + 1 - i) end
+      local turns, idle = 0, uv.new_idle()
+      idle:start(function() turns = turns + 1 end)
+      assert.same({ nth(count - 1), nth(count) },
+        ids_of(all:list { limit = 3, offset = count - 2, order = order }))
+      idle:close()
+      assert.is_true(turns > 2 * count // 1024, turns) -- to put in order, and to pass over
+      local listed = all:list { limit = count, order = order }
+      assert.equal(count, #listed)
+      for i, task in ipairs(listed) do
+        if task.id ~= nth(i) then assert.equal(nth(i), task.id) end
+      end
+      assert.same({}, ids_of(all:list { limit = count, offset = count, order = order }))
+    end
+  end)
+
   it("keep the place of a task that was retried, and move one that was added anew", function()
     assert(scheduler:retry "a")
     assert.same({ "a", "b", "c", "d", "e" }, ids_of(scheduler:list()))

@@ -8,6 +8,7 @@ local check = require "ltsh.check_args"
 local uv = require "luv"
 local api = require "ltsh.console_api"
 local feeds = require "ltsh.console_feed"
+local http_headers = require "ltsh.http_headers"
 local made = require "ltsh.made"
 local server = require "ltsh.http_server"
 
@@ -83,14 +84,24 @@ local function is_cross_site(request)
   return (origin:lower():match "^%a[%w+.-]*://(.*)$" or "") ~= (request.headers.host or ""):lower()
 end
 
+local function bearer_of(request) return (request.headers.authorization or ""):match "^[Bb]earer (.+)$" end
+
+--- Whether this session goes on.
+function Console:goes_on(session) return (self.sessions[session] or 0) > ltsh.now() end
+
+--- The session that a request belongs to; nil: none that goes on, or it came with the token itself.
+function Console:session_of(request)
+  if not self.token or bearer_of(request) then return nil end
+  for name, value in (request.headers.cookie or ""):gmatch "([^=;%s]+)=([^;]*)" do
+    if name == self.cookie and self:goes_on(value) then return value end
+  end
+end
+
 function Console:has_token(request)
   if not self.token then return true end
-  local bearer = (request.headers.authorization or ""):match "^[Bb]earer (.+)$"
+  local bearer = bearer_of(request)
   if bearer then return same_text(bearer, self.token) end
-  for name, value in (request.headers.cookie or ""):gmatch "([^=;%s]+)=([^;]*)" do
-    if name == self.cookie and self.sessions[value] and self.sessions[value] > ltsh.now() then return true end
-  end
-  return false
+  return self:session_of(request) ~= nil
 end
 
 function Console:refuse(request, changes, path)
@@ -111,11 +122,17 @@ function Console:refuse(request, changes, path)
   end
 end
 
-local function add_headers(answer)
+local function with_usual(given)
   local headers = { ["Cache-Control"] = "no-store" }
   for name, value in pairs(SECURITY) do headers[name] = value end
-  for name, value in pairs(answer.headers or {}) do headers[name] = value end
-  answer.headers = headers
+  for name, value in pairs(given) do headers[name] = value end
+  return headers
+end
+
+local USUAL = http_headers.fixed(with_usual {})
+
+local function add_headers(answer)
+  answer.headers = answer.headers and with_usual(answer.headers) or USUAL
   return answer
 end
 
@@ -185,7 +202,10 @@ end
 
 function Console:logout(request)
   for name, value in (request.headers.cookie or ""):gmatch "([^=;%s]+)=([^;]*)" do
-    if name == self.cookie then self.sessions[value] = nil end
+    if name == self.cookie and self.sessions[value] then
+      self.sessions[value] = nil
+      self.feed:look_whether_over()
+    end
   end
   return { status = 303, headers = {
     Location = self.base_path,

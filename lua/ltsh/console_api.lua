@@ -406,7 +406,9 @@ end
 
 function api.events(console, request)
   local scheduler, task = request.query.scheduler, request.query.task
-  return { events = function(send) console.feed:stream(send, scheduler, task) end }
+  local session = console:session_of(request)
+  local function is_over() return session ~= nil and not console:goes_on(session) end
+  return { events = function(send) console.feed:stream(send, scheduler, task, is_over) end }
 end
 
 -- Of each scheduler's queue; one that cannot say now is left out.

@@ -39,10 +39,10 @@ end
 
 --- Waits until there is something to send, or it is time to send that it is still there.
 function Listener:wait()
-  if self.texts[1] or self.lost then return end
+  if self.texts[1] or self.lost or self.is_over() then return end
   ltsh.await(function(done)
     self.waits = done
-    if self.texts[1] or self.lost then wake(self) end
+    if self.texts[1] or self.lost or self.is_over() then wake(self) end
     return function() self.waits = nil end
   end)
 end
@@ -143,10 +143,10 @@ function Channels:count()
   return count
 end
 
---- A listener to what is of this scheduler and this task (nil: of any).
-function Channels:listen(scheduler, task)
+--- A listener to what is of this scheduler and this task (nil: of any), until `is_over()`.
+function Channels:listen(scheduler, task, is_over)
   scheduler, task = scheduler or false, task or false
-  local listener = setmetatable({ texts = {}, said = ltsh.now() }, Listener)
+  local listener = setmetatable({ texts = {}, said = ltsh.now(), is_over = is_over }, Listener)
   repeat -- until its channel is one that was not taken out meanwhile
     self.by[scheduler] = self.by[scheduler] or {}
     local channel = self.by[scheduler][task]
@@ -181,10 +181,12 @@ function Channels:put_all(scheduler, key, event)
   end
 end
 
---- Wakes all, for the end.
+--- Wakes those that are over.
 function Channels:wake()
   for _, channel in ipairs(table.move(self.list, 1, #self.list, 1, {})) do
-    for _, listener in ipairs(table.move(channel.listeners, 1, #channel.listeners, 1, {})) do wake(listener) end
+    for _, listener in ipairs(table.move(channel.listeners, 1, #channel.listeners, 1, {})) do
+      if listener.is_over() then wake(listener) end
+    end
   end
 end
 

@@ -258,6 +258,9 @@ function Feed:tick()
   if self.channels:any() then self:look() else self.timer:stop() end
 end
 
+--- Ends the streams that are over, as their session is.
+function Feed:look_whether_over() self.channels:wake() end
+
 --- Ends all streams.
 function Feed:close()
   self.closed = true
@@ -276,23 +279,24 @@ function Feed:send_stats(send, scheduler)
   return true
 end
 
---- Fills a stream of events until its browser has gone.
-function Feed:stream(send, scheduler, task)
-  if self.closed then return end
-  local listener = self.channels:listen(scheduler, task)
+--- Fills a stream of events until its browser has gone, or `is_over()`.
+function Feed:stream(send, scheduler, task, is_over)
+  local function ends() return self.closed or is_over() end
+  if ends() then return end
+  local listener = self.channels:listen(scheduler, task, ends)
   local _ <close> = setmetatable({}, { __close = function() listener:leave() end })
   if not self.timer:is_active() then self.timer:start(TICK, TICK, function() self:tick() end) end
   local hello = { version = ltsh.version, time = ltsh.now(), boot = self.boot }
   if not send { prepared = self.channels:text { event = "hello", data = hello, retry = 2000 } } then return end
   if not self:send_stats(send, scheduler) then return end
-  while not self.closed do
+  while not ends() do
     listener:wait()
     local text, sent = listener:next(), false
     while text do
-      if not send { prepared = text } then return end
+      if ends() or not send { prepared = text } then return end
       text, sent = listener:next(), true
     end
-    if not sent and not self.closed and not send { comment = "still there" } then return end
+    if not sent and not ends() and not send { comment = "still there" } then return end
     listener.said = ltsh.now()
   end
 end

@@ -2,8 +2,10 @@
 local core = require "ltsh.core"
 local check = require "ltsh.check_args"
 local event_text = require "ltsh.http_events"
+local header_lines = require "ltsh.http_headers".lines
 local json = require "ltsh.core".json
 local log = require "ltsh.core".log
+local port_holder = require "ltsh.port_holder"
 
 local WHERE = "ltsh.http.server"
 
@@ -84,37 +86,6 @@ local TYPES = {
   mp3 = "audio/mpeg", ogg = "audio/ogg", wav = "audio/wav", wasm = "application/wasm", zip = "application/zip",
   gz = "application/gzip", woff2 = "font/woff2",
 }
-
--- Those frame the message, or belong to the connection.
-local OURS = { ["content-length"] = true, ["transfer-encoding"] = true, connection = true, date = true,
-  ["keep-alive"] = true, upgrade = true }
-
-local function add_line(lines, name, value)
-  if type(value) == "number" then value = tostring(value) end
-  if type(name) ~= "string" or not name:find "^[%w!#$%%&'*+.^_`|~-]+$" then
-    error("the name of a header must be a token, got " .. check.show(name), 0)
-  end
-  if type(value) ~= "string" or value:find "[%z\r\n]" then
-    error(("header %s: its value must be a text of one line"):format(name), 0)
-  end
-  if not OURS[name:lower()] then lines[#lines + 1] = name .. ": " .. value .. "\r\n" end
-end
-
-local function header_lines(headers, defaults)
-  local lines, given = {}, {}
-  for name, value in pairs(headers or {}) do
-    if type(name) == "string" then given[name:lower()] = true end
-    if type(value) == "table" then
-      for _, one in ipairs(value) do add_line(lines, name, one) end
-    else
-      add_line(lines, name, value)
-    end
-  end
-  for name, value in pairs(defaults) do
-    if not given[name:lower()] then lines[#lines + 1] = name .. ": " .. value .. "\r\n" end
-  end
-  return table.concat(lines)
-end
 
 -- The first byte and the number of bytes of a range header; nil: all of it; false: none of it.
 local function range_of(text, size)
@@ -373,6 +344,13 @@ function Server:close(options)
   self.made:close(drain)
 end
 
+-- Why the address cannot be had; who has it, where that can be known.
+local function why_not(raised, options)
+  local message = check.raised(raised)
+  local holder = message:find("address already in use", 1, true) and port_holder(options.host, options.port)
+  return holder and ("%s: port %d is taken by %s"):format(message, options.port, holder) or message
+end
+
 --- An HTTP server.
 -- @param options { host =, port =, routes = { ["GET /tasks/:id"] = function(request) return { json = ... } end }, ... }
 -- @return { url =, port =, close{ drain = } }; raises if the address cannot be had
@@ -434,7 +412,7 @@ local function server(options)
   end
 
   local ok, made = pcall(core.http_server, made_of, methods)
-  if not ok then error(WHERE .. ": " .. check.raised(made), 0) end
+  if not ok then error(WHERE .. ": " .. why_not(made, made_of), 0) end
   local port = made:port()
   local host = made_of.host
   if host == "0.0.0.0" then host = "127.0.0.1" elseif host == "::" then host = "::1" end

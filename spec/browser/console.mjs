@@ -252,7 +252,7 @@ Object.assign(tries, {
   },
 });
 
-const other_tries = { watch: {}, token: {}, million: {}, proxy: {}, hosts: {} };
+const other_tries = { watch: {}, token: {}, million: {}, proxy: {}, hosts: {}, pages: {} };
 
 other_tries.token["asks for the token, keeps it out of the address, and goes on where it was"] = async () => {
     const page = await open("?status=success");
@@ -286,11 +286,9 @@ other_tries.token["stops asking when the session ends while it is open, and goes
   };
   await log_in();
   await eventually("live", async () => await page.textContent("#live") === "live");
-  await page.request.post(address + "logout"); // in another tab, say
   let refused = 0;
   page.on("response", (response) => { if (response.status() === 401) refused++; });
-  await page.fill("#key", "k");
-  await page.click("#filter button");
+  await page.request.post(address + "logout"); // in another tab, say
   await page.locator("#login").waitFor();
   check((await page.textContent("#live")).startsWith("not live since"), "it does not say since when it is not live");
   check(await page.locator("#main").isHidden(), "it shows what is old");
@@ -299,8 +297,8 @@ other_tries.token["stops asking when the session ends while it is open, and goes
   check(refused === then, "it goes on asking");
   await page.fill("#token", process.env.LTSH_TOKEN);
   await page.click("#login button");
-  await page.locator("#empty").waitFor();
-  check(page.url().includes("key=k") && page.url().includes("text=good"), "it is not where it was");
+  await row(page, "good").waitFor();
+  check(page.url().includes("status=success") && page.url().includes("text=good"), "it is not where it was");
   await eventually("live", async () => await page.textContent("#live") === "live");
 };
 
@@ -343,6 +341,65 @@ other_tries.hosts["shows the hosts on a queue"] = async () => {
   await page.goto(address + "?s=orders");
   await row(page, "good").waitFor();
   check(await page.locator("#hosts").isHidden(), "there are hosts of a queue in memory");
+};
+
+other_tries.pages["steps back when what it shows has gone"] = async () => {
+  const post = (path, data) => page.request.post(address + "api/v1/schedulers/orders/" + path, { data });
+  const ids = (letter, from, to) => Array.from({ length: to - from + 1 }, (_, i) => letter + "-" + (from + i));
+  const begins_with = (id) => page.locator("#rows tr:first-child .id button", { hasText: new RegExp("^" + id + "$") }).waitFor();
+  const page = await open("?order=oldest&status=success");
+  await begins_with("t-1");
+  await page.click("#next");
+  await begins_with("t-51");
+  const second = page.url();
+  await page.click("#next");
+  await begins_with("t-101");
+  await page.reload();
+  await begins_with("t-101");
+  await page.check("#all");
+  await page.locator("#bulk").getByRole("button", { name: "Delete" }).click();
+  await page.click("#yes");
+  await begins_with("t-51");
+  check(page.url() === second, "it is at " + page.url());
+  check(await page.locator("#rows tr").count() === 50, "it does not show all of that page");
+  await post("bulk", { action: "delete", ids: ids("t", 51, 100) }); // by another, of which no event tells
+  await begins_with("t-1");
+  check(!page.url().includes("after="), "it is at " + page.url());
+  await page.selectOption("#status", "waiting");
+  await begins_with("w-1");
+  await page.click("#next");
+  await begins_with("w-51");
+  await post("bulk", { action: "stop", ids: ids("w", 51, 60) });
+  await begins_with("w-1");
+  check(!page.url().includes("after=") && page.url().includes("status=waiting"), "it is at " + page.url());
+};
+
+other_tries.pages["shows beside a row why nothing was done to it"] = async () => {
+  const why = (id) => row(page, id).locator(".refused:visible", { hasText: "the task has ended" });
+  const page = await open("?text=t-1&order=oldest");
+  await row(page, "t-1").locator("input").check();
+  await row(page, "t-10").locator("input").check();
+  await page.locator("#bulk").getByRole("button", { name: "Stop" }).click();
+  await page.click("#yes");
+  await why("t-1").waitFor();
+  await why("t-10").waitFor();
+  check(await page.locator("#rows .refused:visible").count() === 2, "it is beside others too");
+  await row(page, "t-10").locator("input").check();
+  await page.locator("#bulk").getByRole("button", { name: "Delete" }).click();
+  await page.click("#yes");
+  await row(page, "t-10").waitFor({ state: "detached" });
+  check(await page.locator("#rows .refused:visible").count() === 0, "it stays after the next action");
+
+  await page.route("**/api/v1/events*", () => {}); // so that it does not hear what others do
+  await page.goto(address + "?text=w-2&order=oldest");
+  await row(page, "w-2").getByRole("button").click();
+  await page.locator("#task").getByRole("button", { name: "Stop" }).waitFor();
+  await page.request.post(address + "api/v1/schedulers/orders/tasks/w-2/stop", { data: {} });
+  await page.locator("#task").getByRole("button", { name: "Stop" }).click();
+  await why("w-2").waitFor();
+  await row(page, "w-2").locator(".status.stopped").waitFor();
+  await page.locator("#task .refused", { hasText: "the task has ended" }).waitFor();
+  await page.locator("#task").getByRole("button", { name: "Retry" }).waitFor();
 };
 
 // Milliseconds of what people wait for, and the longest time for which the page does not react.
@@ -398,7 +455,7 @@ for (const [name, attempt] of Object.entries(other_tries[process.env.LTSH_TRIES]
   }
 }
 // A refused task and a wrong token are answers, which a browser tells of as errors.
-const others = troubles.filter((text) => !/status of (400|401|404)/.test(text));
+const others = troubles.filter((text) => !/status of (400|401|404|409)/.test(text));
 console.log(others.length ? "not ok says nothing in the browser's console: " + others[0] : "ok says nothing in the browser's console");
 const origins = [...asked].filter((origin) => origin !== new URL(address).origin);
 console.log(origins.length ? "not ok asks nobody else: " + origins[0] : "ok asks nobody else");

@@ -5,11 +5,12 @@ import { Live } from "./live.js";
 import { Output } from "./output.js";
 
 const STATUSES = ["waiting", "running", "exporting", "success", "failed", "stopped"];
-const PAGE = 50, SHOWN = 65536;
+const PAGE = 50, TRAIL = 100, SHOWN = 65536;
 const $ = (id) => document.getElementById(id);
 
 const state = {
   settings: {}, schedulers: [], name: "", status: "", text: "", key: "", order: "newest", after: "", task: "",
+  trail: [], refused: new Map(), // where the pages before this one begin; why nothing was done to a task
   selected: new Set(), rows: new Map(), next: null, total: null, asOf: 0, clock: 0, fresh: new Set(), stats: {}, speeds: {},
 };
 
@@ -88,6 +89,7 @@ function read_address() {
   state.key = given.get("key") || "";
   state.order = given.get("order") || "newest";
   state.after = given.get("after") || "";
+  state.trail = history.state && history.state.trail || [];
   state.task = given.get("task") || "";
 }
 
@@ -103,8 +105,9 @@ function write_address(replace) {
   put("task", state.task);
   const text = given.toString();
   const address = location.pathname + (text ? "?" + text : "");
-  if (replace) history.replaceState(null, "", address);
-  else if (address !== location.pathname + location.search) history.pushState(null, "", address);
+  const kept = { trail: state.trail.slice(-TRAIL) };
+  if (replace) history.replaceState(kept, "", address);
+  else if (address !== location.pathname + location.search) history.pushState(kept, "", address);
 }
 
 // Times.
@@ -141,7 +144,7 @@ function draw_schedulers() {
   const nav = $("schedulers");
   nav.replaceChildren(...state.schedulers.map((one) => element("button", {
     type: "button", "aria-pressed": String(one.name === state.name),
-    onclick: () => { Object.assign(state, { name: one.name, after: "", task: "" }); write_address(); show_all(); },
+    onclick: () => { Object.assign(state, { name: one.name, after: "", trail: [], task: "" }); write_address(); show_all(); },
   }, one.name)));
   const one = state.schedulers.find((each) => each.name === state.name);
   if (!one) return;
@@ -227,13 +230,23 @@ function list_path() {
   return base() + "/tasks?" + query;
 }
 
+// Why the last action did nothing to this task.
+function draw_refusal(id, note) {
+  const why = state.refused.get(id) || "";
+  if (note.textContent !== why) note.textContent = why; // it is said aloud when it changes
+  note.hidden = !why;
+  return note;
+}
+
+const refusal_note = (id) => draw_refusal(id, element("p", { class: "refused", role: "alert" }));
+
 function draw_row(task, row) {
   if (!row) {
     row = element("tr", {});
     const box = element("input", { type: "checkbox", "aria-label": "Select " + task.id, onchange: () => select(task.id, box.checked) });
     row.append(element("td", { class: "changes" }, box), element("td", { class: "id" }, element("button", {
       type: "button", class: "link", onclick: () => open_task(task.id),
-    }, task.id)), element("td", {}, element("span", {})), element("td", { class: "num" }), element("td", { class: "when" }),
+    }, task.id), refusal_note(task.id)), element("td", {}, element("span", {})), element("td", { class: "num" }), element("td", { class: "when" }),
     element("td", { class: "num" }), element("td", { class: "what" }));
     row.id = "row:" + task.id;
   }
@@ -241,6 +254,7 @@ function draw_row(task, row) {
   const cells = row.cells;
   cells[0].firstChild.checked = state.selected.has(task.id);
   row.setAttribute("aria-selected", String(state.selected.has(task.id)));
+  draw_refusal(task.id, cells[1].lastChild);
   cells[2].firstChild.className = "status " + task.status;
   cells[2].firstChild.textContent = task.status;
   cells[3].textContent = task.attempts || "";
@@ -287,9 +301,11 @@ function select(id, on) {
 
 async function fetch_list() {
   if (!state.name) return;
+  const after = state.after;
   const answer = await get(list_path());
-  if (answer.tasks.length === 0 && state.after) { // it has become empty
-    state.after = "";
+  if (after !== state.after) return; // another page is wanted by now
+  if (answer.tasks.length === 0 && after) { // it has become empty: the page before it
+    state.after = state.trail.pop() || "";
     write_address(true);
     return fetch_list();
   }
@@ -328,11 +344,13 @@ const title_of = (action) => action[0].toUpperCase() + action.slice(1);
 async function act_in_steps(action, next, has_more) {
   let done = 0, failed = [], more = true;
   state.halt = false;
+  state.refused.clear();
   try {
     while (more && !state.halt) {
       const answer = JSON.parse(await ask("POST", base() + "/bulk", next()));
       done += answer.done;
       failed = failed.concat(answer.failed);
+      for (const one of answer.failed) if (state.rows.has(one.id)) state.refused.set(one.id, one.error);
       more = has_more(answer);
       $("work-done").textContent = `${ING[action]} ${done.toLocaleString()} …`;
       $("work").hidden = false;
@@ -377,10 +395,17 @@ async function act_on_many(action) {
 
 async function act_on_one(action, id) {
   if (action === "delete" && !await ask_whether(`Delete the task ${id}?`)) return;
-  if (action === "delete") await ask("DELETE", task_path(id));
-  else await ask("POST", task_path(id) + "/" + action, {});
+  state.refused.clear();
+  try {
+    if (action === "delete") await ask("DELETE", task_path(id));
+    else await ask("POST", task_path(id) + "/" + action, {});
+  } catch (error) {
+    if (error.status !== 409) throw error;
+    state.refused.set(id, error.message);
+  }
+  const refused = state.refused.has(id);
   await fetch_list();
-  if (action === "delete") close_task();
+  if (action === "delete" && !refused) close_task();
   else await fetch_task();
 }
 
@@ -464,7 +489,7 @@ async function fetch_task() {
   const log = element("section", { hidden: true }, element("h2", {}, "What it prints"), output.element);
   const download = task.has("output") ? element("p", {}, element("a", { href: task_path(id) + "/output", download: "" }, "Download the output")) : null;
   const scrolled = $("task").scrollTop;
-  $("task").replaceChildren(close_button(), element("h2", { id: "task-id" }, id), action_buttons(task) || "", list, log,
+  $("task").replaceChildren(close_button(), element("h2", { id: "task-id" }, id), action_buttons(task) || "", refusal_note(id), list, log,
     data_block(id, "item", task) || "", data_block(id, "output", task) || "", download || "",
     data_block(id, "handle", task) || "", runs_block(runs) || "");
   $("task").scrollTop = scrolled;
@@ -550,8 +575,9 @@ function throttle(work, milliseconds) {
 
 const refresh_task = throttle(failing(fetch_task), 500);
 const refresh_total = throttle(failing(async () => {
-  if (state.text || state.key || !state.name) return;
+  if (!state.name || ((state.text || state.key) && !state.after)) return;
   const answer = await get(list_path() + "&limit=1");
+  if (!answer.tasks.length && state.after) refresh_list();
   state.total = answer.total;
   draw_pages();
 }), 3000);
@@ -560,6 +586,7 @@ function hear_task(task) {
   const row = state.rows.get(task.id);
   if (row) {
     draw_row(task, row);
+    if (state.after && ![...state.rows.values()].some((each) => matches(each.task))) refresh_list();
   } else if (matches(task) && !state.after) {
     if (state.rows.size < 10 || document.hidden) { refresh_list(); return; }
     state.fresh.add(task.id);
@@ -600,6 +627,10 @@ function listen() {
   }, 10000);
 }
 
+setInterval(() => { // no event tells that the tasks of this page were deleted
+  if (state.after && !document.hidden && !state.over && !$("main").hidden) refresh_total();
+}, 5000);
+
 setInterval(() => { // running tasks get older
   for (const row of state.rows.values()) if (row.task.status === "running") draw_row(row.task, row);
 }, 1000);
@@ -622,6 +653,7 @@ function show_filter() {
 const show_all = failing(async () => {
   show_filter();
   state.selected.clear();
+  state.refused.clear();
   draw_schedulers();
   draw_figures();
   draw_hosts();
@@ -675,13 +707,13 @@ async function begin() {
 $("status").append(element("option", { value: "" }, "any"), ...STATUSES.map((name) => element("option", { value: name }, name)));
 $("filter").addEventListener("submit", (event) => {
   event.preventDefault();
-  Object.assign(state, { status: $("status").value, text: $("text").value, key: $("key").value, order: $("order").value, after: "" });
+  Object.assign(state, { status: $("status").value, text: $("text").value, key: $("key").value, order: $("order").value, after: "", trail: [] });
   write_address();
   show_all();
 });
 for (const id of ["status", "order"]) $(id).addEventListener("change", () => $("filter").requestSubmit());
-$("first").addEventListener("click", () => { state.after = ""; write_address(); show_all(); });
-$("next").addEventListener("click", () => { state.after = state.next; write_address(); show_all(); });
+$("first").addEventListener("click", () => { Object.assign(state, { after: "", trail: [] }); write_address(); show_all(); });
+$("next").addEventListener("click", () => { state.trail.push(state.after); state.after = state.next; write_address(); show_all(); });
 $("show-fresh").addEventListener("click", failing(fetch_list));
 $("all").addEventListener("change", () => {
   const on = $("all").checked;
