@@ -2,6 +2,7 @@
 local engine = require "spec.support.engine"
 local ltsh = require "ltsh"
 local Proxy = require "spec.support.proxy"
+local redis = require "spec.support.redis"
 local Registry = require "spec.support.registry"
 local run = require "spec.support.run"
 local scene = require "spec.support.scene"
@@ -10,6 +11,7 @@ local actuator_contract = assert(loadfile("spec/contract/actuator_contract.lua",
 
 local available, why = engine.start()
 teardown(engine.stop)
+teardown(redis.stop)
 
 local function docker(options)
   local defaults = { host = engine.host, image = "busybox:test", network_mode = "none" }
@@ -574,34 +576,41 @@ describe("the host of containers", function()
     nothing_is_left()
   end)
 
-  it("that is killed leaves those of tasks that outlive it: the next one takes them up, and what ended", function()
-    local folder = run.folder { ["script.lua"] = [[
-      local ltsh = require "ltsh"
-      local scheduler = ltsh.scheduler {
-        name = "q", limit = 3, container = require "spec.support.durable" (arg[2]),
-        actuator = ltsh.actuator.docker { host = arg[1], image = "busybox:test", network_mode = "none" },
-      }
-      scheduler:on("output", function(task, _, bytes) print("out", task.id, bytes) end)
-      scheduler:add { id = "runs", item = { shell = "echo here; sleep 2; echo done" } }
-      scheduler:add { id = "ends", item = { shell = "echo here; sleep 0.3; exit 5" } }
-      for task in scheduler:finished() do
-        print(task.id, task.status, task.attempts, task.reason, (task.output.stdout:gsub("\n", "|")))
-      end
-    ]] }
-    local args = { folder .. "/script.lua", engine.host, folder .. "/state" }
-    local child = run.start(args)
-    child:expect "out\truns\there"
-    child:expect "out\tends\there"
-    child:kill "sigkill"
-    child:wait()
-    scene.eventually("one of them ends", function()
-      return not engine.docker("ps", "--format", "{{.Label \"ltsh.task\"}}"):find "ends"
+  local stores = {
+    ["in a file"] = { [[require "spec.support.durable" (arg[2])]], function(folder) return folder .. "/state" end },
+    ["in Redis"] = { [[ltsh.container.redis { url = arg[2] }]], function() return redis.start().url end },
+  }
+  for where, store in pairs(stores) do
+    it("that is killed leaves those of tasks " .. where .. ": the next one takes them up, and what ended", function()
+      local folder = run.folder { ["script.lua"] = ([[
+        local ltsh = require "ltsh"
+        local scheduler = ltsh.scheduler {
+          name = "q", limit = 3, container = %s,
+          actuator = ltsh.actuator.docker { host = arg[1], image = "busybox:test", network_mode = "none" },
+        }
+        scheduler:on("output", function(task, _, bytes) print("out", task.id, bytes) end)
+        scheduler:add { id = "runs", item = { shell = "echo here; sleep 2; echo done" } }
+        scheduler:add { id = "ends", item = { shell = "echo here; sleep 0.3; exit 5" } }
+        for _, id in ipairs { "runs", "ends" } do
+          local task = scheduler:wait(id)
+          print(task.id, task.status, task.attempts, task.reason, (task.output.stdout:gsub("\n", "|")))
+        end
+      ]]):format(store[1]) }
+      local args = { folder .. "/script.lua", engine.host, store[2](folder) }
+      local child = run.start(args)
+      child:expect "out\truns\there"
+      child:expect "out\tends\there"
+      child:kill "sigkill"
+      child:wait()
+      scene.eventually("one of them ends", function()
+        return not engine.docker("ps", "--format", "{{.Label \"ltsh.task\"}}"):find "ends"
+      end)
+      local result = run.ltsh(args)
+      assert.matches("runs\tsuccess\t1\tnil\there|done|\n", result.stdout, 1, true)
+      assert.matches("ends\tfailed\t1\texit code 5\there|\n", result.stdout, 1, true)
+      nothing_is_left()
     end)
-    local result = run.ltsh(args)
-    assert.matches("runs\tsuccess\t1\tnil\there|done|\n", result.stdout, 1, true)
-    assert.matches("ends\tfailed\t1\texit code 5\there|\n", result.stdout, 1, true)
-    nothing_is_left()
-  end)
+  end
 
   it("that is killed leaves them; the next host removes them, and touches nothing of a living one", function()
     local child, other = begin "60", begin "60"
