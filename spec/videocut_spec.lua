@@ -180,6 +180,25 @@ exec ]] .. run.find "ffmpeg" .. [[ "$@"
     assert.is_true(seen[0.25] and seen[0.5])
   end)
 
+  it_with_ffmpeg("fails a cut that was killed, as for its memory, and leaves nothing of it", function()
+    local bin = scene.temporary ".bin"
+    assert(uv.fs_mkdir(bin, 493))
+    local file <close> = assert(io.open(bin .. "/ffmpeg", "w"))
+    file:write([[#!/bin/sh
+]] .. run.find "ffmpeg" .. [[ "$@"
+case "$*" in *-progress*) kill -9 $$ ;; esac
+]])
+    file:close()
+    assert(uv.fs_chmod(bin .. "/ffmpeg", 493))
+    local it_all = start(nil, bin .. ":" .. os.getenv "PATH")
+    local before = {}
+    for name in uv.fs_scandir_next, uv.fs_scandir(it_all.data .. "/videos") do before[name] = true end
+    local id = it_all.create(0, 4)
+    it_all.ask("StartTask", { TaskId = id })
+    assert.matches("%w", it_all.wait(id, "执行失败").FailedReason)
+    for name in uv.fs_scandir_next, uv.fs_scandir(it_all.data .. "/videos") do assert.is_true(before[name], name) end
+  end)
+
   it_with_ffmpeg("says why a video cannot be cut", function()
     local it_all = start()
     local file <close> = assert(io.open(it_all.data .. "/videos/broken.mp4", "w"))
