@@ -93,16 +93,19 @@ describe("ltsh.container.combine", function()
 
   for name, place in pairs(places) do
     describe("with " .. name, function()
+      -- More than a window has; a server shows some hundreds of them at once.
+      local function many(count) return name == "SQLite" and count or count // 8 end
+
       describe("has what waits", function()
         it("in the order of the store, however much of it there is", function()
           local path, tasks = place(), {}
-          for i = 1, 9000 do tasks[i] = { id = string.format("t%05d", i), priority = i % 3 } end
+          for i = 1, many(9000) do tasks[i] = { id = string.format("t%05d", i), priority = i % 3 } end
           fill(path, tasks)
           local ids = ids_run(open(nil, combine(nil, path), { finished_size = 30000 }))
-          assert.equal(9000, #ids)
+          assert.equal(many(9000), #ids)
           local at = 0
           for _, rest in ipairs { 2, 1, 0 } do
-            for i = 1, 9000 do
+            for i = 1, many(9000) do
               if i % 3 == rest then
                 at = at + 1
                 if ids[at] ~= tasks[i].id then error(string.format("%s is at %d, not %s", ids[at], at, tasks[i].id)) end
@@ -119,13 +122,13 @@ describe("ltsh.container.combine", function()
 
         it("only so far as there is room for it in memory", function()
           local path, tasks = place(), {}
-          for i = 1, 10000 do tasks[i] = { id = "t" .. i } end
+          for i = 1, many(10000) do tasks[i] = { id = "t" .. i } end
           fill(path, tasks)
           local memory = stack()
           local scheduler = open(nil, combine(memory, path), { limit = 100, finished_size = 50000 })
-          for i = 10001, 12000 do assert(scheduler:add { id = "t" .. i }) end
-          assert.equal(12000, #ids_run(scheduler))
-          assert.is_true(memory.most < 9000, memory.most .. " were in memory at once")
+          for i = many(10000) + 1, many(12000) do assert(scheduler:add { id = "t" .. i }) end
+          assert.equal(many(12000), #ids_run(scheduler))
+          assert.is_true(memory.most < many(9000), memory.most .. " were in memory at once")
         end)
 
         it("also in a memory part for three tasks", function()
@@ -142,7 +145,7 @@ describe("ltsh.container.combine", function()
       it("runs first what is more urgent, whoever added it", function()
         local path, gate, ran = place(), door(), {}
         local tasks = {}
-        for i = 1, 6000 do tasks[i] = { id = "low" .. i } end
+        for i = 1, many(6000) do tasks[i] = { id = "low" .. i } end
         fill(path, tasks)
         local scheduler = open(function(task)
           ran[#ran + 1] = task.id
@@ -164,7 +167,7 @@ describe("ltsh.container.combine", function()
         local path, gate, free = place(), door(), 0
         local tasks = {}
         for key = 1, 4 do
-          for i = 1, 1200 do tasks[#tasks + 1] = { id = string.format("k%d-%04d", key, i), key = "k" .. key } end
+          for i = 1, many(1200) do tasks[#tasks + 1] = { id = string.format("k%d-%04d", key, i), key = "k" .. key } end
         end
         for i = 1, 50 do tasks[#tasks + 1] = { id = "free" .. i } end
         fill(path, tasks)
@@ -181,9 +184,9 @@ describe("ltsh.container.combine", function()
         eventually("all others have run", function() return free == 50 end)
         assert.equal(4, gate.waiting)
         gate.is_open = true
-        assert.equal(4850, #ids_run(scheduler))
+        assert.equal(4 * many(1200) + 50, #ids_run(scheduler))
         for _, ids in pairs(order) do
-          assert.equal(1200, #ids)
+          assert.equal(many(1200), #ids)
           for i = 2, #ids do assert.is_true(ids[i - 1] < ids[i]) end
         end
       end)
