@@ -151,7 +151,8 @@ static void settled(void *arg)
         ask_order(choose);
         return;
     }
-    choose->outer->more = choose->take.more || choose->offered || (choose->order.more && !choose->kept);
+    choose->outer->more =
+        choose->take.more || choose->offered || (choose->order.more && !choose->kept) || choose->left_ends;
     if (c->window.failed && choose->outer->claimed.count > 0) { /* so there is room for what found none */
         choose->outer->more = true;
     } else if (c->window.failed) { /* not again and again */
@@ -286,6 +287,10 @@ static void find_ends(struct lt_choose *choose)
     struct lt_claim_op *take = &choose->take;
     take->limit = outer->limit;
     take->end_count = 0;
+    if (!choose->asking) { /* they may be over and gone by now: a claim that comes next has the room that they made */
+        choose->left_ends = outer->end_count > 0;
+        return;
+    }
     if (choose->end_size < outer->end_count) {
         choose->end_size = outer->end_count;
         choose->ends = lt_realloc(choose->ends, choose->end_size * sizeof(struct lt_change_op *));
@@ -384,6 +389,8 @@ static void ask_order(struct lt_choose *choose)
     struct lt_claim_op *order = &choose->order;
     order->more = false;
     order->next_at = order->next_date = 0;
+    if (!choose->asking)
+        choose->want = choose->outer->limit;
     if (choose->want == 0 || c->window.waiting == 0) {
         choose->step = LT_CHOOSE_TAKE;
         ask_store(choose);
@@ -392,7 +399,7 @@ static void ask_order(struct lt_choose *choose)
     choose->step = LT_CHOOSE_ORDER;
     order->limit = choose->want;
     order->limiter = choose->outer->limiter;
-    order->limiter->expected = choose->outer->end_count;
+    order->limiter->expected = choose->want - choose->outer->limit;
     lt_reply_begin(&order->reply, c->env.loop, on_ordered);
     c->memory->ops->claim(c->memory, order);
     lt_reply_end(&order->reply);
@@ -405,7 +412,8 @@ void lt_combine_claim(struct lt_container *container, struct lt_claim_op *op)
     double date = choose->take.next_date, time = choose->take.next_at;
     choose->outer = op;
     choose->want = op->limit + op->end_count;
-    choose->offered = choose->kept = c->window.failed = false;
+    choose->offered = choose->kept = choose->left_ends = c->window.failed = false;
+    choose->asking = true;
     if (c->window.missed)
         open_held(c);
     c->window.missed = c->window.missed || (date > 0 && lt_loop_wall(c->env.loop) >= date) ||
@@ -415,4 +423,5 @@ void lt_combine_claim(struct lt_container *container, struct lt_claim_op *op)
         ask_order(choose);
     else
         ask_store(choose);
+    choose->asking = false;
 }

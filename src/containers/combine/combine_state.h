@@ -28,7 +28,8 @@ struct lt_choose {
     uint32_t count, size;
     uint32_t pending; /* questions to the memory part */
     bool again;       /* the answer of the store was lost: it is asked for the same ones */
-    bool asking;      /* the outer function is still on the stack */
+    bool asking;      /* the outer function is still on the stack, and the ends that came with the claim are there */
+    bool left_ends;   /* they could not be counted on */
     bool offered;     /* something new went to the memory part */
     bool kept;        /* something was not taken, since the store keeps it back */
 };
