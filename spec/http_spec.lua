@@ -629,6 +629,26 @@ describe("ltsh.http.server", function()
 end)
 
 describe("ltsh.http.request", function()
+  it("leaves its connections, which it keeps for later, to no process that is started", function()
+    local result = run.ltsh { "-e", [[
+      local ltsh, uv = require "ltsh", require "luv"
+      local server = ltsh.http.server { routes = { ["GET /"] = function() return { body = "here" } end } }
+      assert(ltsh.http.get("http://127.0.0.1:" .. server.port .. "/"))
+      local connections = io.open "/proc/net/tcp":read "a"
+      for name in uv.fs_scandir_next, uv.fs_scandir "/proc/self/fd" do
+        local link, info = uv.fs_readlink("/proc/self/fd/" .. name), io.open("/proc/self/fdinfo/" .. name)
+        local inode = link and link:match "^socket:%[(%d+)%]"
+        if info and inode and connections:find(" " .. inode .. " ", 1, true) then
+          print(tonumber(info:read("a"):match "flags:%s+(%d+)", 8) & 524288 > 0 and "not left" or "left")
+        end
+      end
+      server:close()
+    ]] }
+    assert.equal("", result.stderr)
+    assert.matches("not left", result.stdout)
+    assert.not_matches("%f[%w]left", (result.stdout:gsub("not left", "")))
+  end)
+
   local names = require "spec.support.shim"("names_shim.c", "names cannot be held up for this build")
   lazy_setup(names.open)
   lazy_teardown(names.close)

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -114,6 +115,14 @@ static int watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void 
         return -1;
     int events = (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0);
     return uv_poll_start(&socket->poll, events, socket_ready) == 0 ? 0 : -1;
+}
+
+/* libcurl: make one. No process that is started here gets it. */
+static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    (void)arg;
+    (void)purpose;
+    return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
 /* libcurl: close it. It does so before it says that it is not to be watched, or without saying it; and the loop must not watch
@@ -326,6 +335,7 @@ struct lt_transfer *lt_transfer_new(struct lt_net *net, void *user)
     curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, header_arrives);
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
     curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
     curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, net);
     return transfer;
