@@ -26,7 +26,12 @@ describe("the video cutting example", function()
     assert.equal(0, made.code, made.stderr)
   end)
   lazy_teardown(function() if video then os.remove(video) end end)
+  local hosts = {}
   after_each(function()
+    for _, host in ipairs(hosts) do
+      if not host.exited then host:kill "sigkill" end
+    end
+    hosts = {}
     run.clean()
     scene.close()
   end)
@@ -46,6 +51,7 @@ describe("the video cutting example", function()
       VIDEOCUT_DATA = self.data, VIDEOCUT_PORT = tostring(web), VIDEOCUT_SERVICE_PORT = tostring(service),
       PATH = programs or os.getenv "PATH",
     } })
+    table.insert(hosts, self.host)
     self.host:expect "open http"
     self.service = ("http://127.0.0.1:%d/"):format(service)
     function self.ask(path, body) return assert(ltsh.http.post { url = self.url .. path, json = body }):json() end
