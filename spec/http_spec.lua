@@ -255,7 +255,7 @@ describe("ltsh.http.server", function()
       { "two hosts", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400 },
       { "another version", "GET / HTTP/2.0\r\nHost: x\r\n\r\n", 505 },
       { "no version", "GET /\r\n\r\n", 505 },
-      { "an unknown method", "HACK / HTTP/1.1\r\nHost: x\r\n\r\n", 400 },
+      { "an unknown method", "BREW / HTTP/1.1\r\nHost: x\r\n\r\n", 400 },
       { "a proxy's method", "CONNECT a:1 HTTP/1.1\r\nHost: x\r\n\r\n", 405 },
       { "noise", "\x16\x03\x01\x02\x00\x01\x00\x01", 400 },
       { "a NUL in a header", "GET / HTTP/1.1\r\nHost: x\r\nA: b\0c\r\n\r\n", 400 },

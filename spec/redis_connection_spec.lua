@@ -526,7 +526,8 @@ describe("wait_replicas", function()
   it("has what add returned on so many of them, and says so where it has not", function()
     local server = redis.start()
     local replica = redis.replica(server)
-    local scheduler = scene.open(function() end, { container = connect { url = server.url, wait_replicas = 1 } })
+    local container = connect { url = server.url, wait_replicas = 1, lease = 4 }
+    local scheduler = scene.open(function() end, { container = container })
     scheduler:pause()
     assert(scheduler:add { id = "a" })
     local queue = server:cli("KEYS", "*:tasks")
@@ -535,6 +536,9 @@ describe("wait_replicas", function()
     local id, message, code = scheduler:add { id = "b" }
     assert.same({ nil, "it was added, but only 0 of 1 replicas have it in time", "timeout" }, { id, message, code })
     assert.equal("waiting", scheduler:get("b").status)
+    local jobs = {} -- many at once travel together, and hold up no renewal
+    for i = 1, 300 do jobs[i] = ltsh.spawn(function() return select(3, scheduler:add { id = "many" .. i }) end) end
+    for i = 1, 300 do assert.equal("timeout", jobs[i]:wait()) end
     replica:resume()
     scene.eventually("it is there", function() return scheduler:add { id = "c" .. ltsh.now() } end)
     scheduler:resume()

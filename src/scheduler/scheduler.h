@@ -251,8 +251,8 @@ struct lt_pause_request {
 void lt_scheduler_pause_all(struct lt_scheduler *scheduler, bool paused, struct lt_pause_request *request);
 
 /* The configuration, to be changed in place and put into force with lt_scheduler_set. Of what may change while it runs:
- * limits, timeout, export_timeout, max_retries, backoff, max_lost, intervals, shutdown_grace. `named`: the limits that are meant for
- * the whole queue as well, where that keeps them (enum lt_limit_named). */
+ * limits, timeout, export_timeout, max_retries, backoff, max_lost, intervals, shutdown_grace. `named`: the limits that are
+ * meant for the whole queue as well, where that keeps them (enum lt_limit_named). */
 struct lt_scheduler_config *lt_scheduler_config(struct lt_scheduler *scheduler);
 void lt_scheduler_set(struct lt_scheduler *scheduler, unsigned named);
 

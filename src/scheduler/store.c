@@ -151,8 +151,6 @@ static bool is_trouble(int code)
     return code != LT_OK && code != LT_STALE && code != LT_UNKNOWN;
 }
 
-/* Changes under way that free a slot, of a container that applies operations in their order: a claim may have those. */
-
 /* Where the store keeps limits, an end may make room there that this scheduler cannot know of: it asks. */
 static bool may_open(const struct lt_scheduler *s, const struct lt_run *run)
 {
@@ -160,6 +158,7 @@ static bool may_open(const struct lt_scheduler *s, const struct lt_run *run)
     return limits->global_slots > 0 || (limits->shared_key_limit > 0 && lt_task_key(run->work.task) != NULL);
 }
 
+/* Changes under way that free a slot, of a container that applies operations in their order: a claim may have those. */
 static void add_end(struct lt_scheduler *s, struct lt_run *run)
 {
     s->work = s->work || (run->change.transition.to != LT_EXPORTING && may_open(s, run));

@@ -97,14 +97,9 @@ static void free_adding(struct adding *adding)
     free(adding);
 }
 
-static void deleted(struct lt_redis_request *request)
-{
-    lt_redis_request_free(request);
-}
-
 static void delete_task(const struct adding *adding, const struct lt_task *task)
 {
-    struct lt_redis_request *request = lt_redis_request(adding->redis, "c", NULL, deleted);
+    struct lt_redis_request *request = lt_redis_request(adding->redis, "c", NULL, lt_redis_request_free);
     char packed[LT_REDIS_CHANGE] = {0};
     packed[LT_REDIS_CHANGE_TO] = (char)('0' + LT_DELETED);
     lt_redis_put(request, task->data, task->id_len);

@@ -196,15 +196,10 @@ void lt_redis_claim(struct lt_container *container, struct lt_claim_op *op)
 }
 
 /* Nobody waits for this: if it is lost, the server looks at what was set aside by itself, a little later. */
-static void key_opened(struct lt_redis_request *request)
-{
-    lt_redis_request_free(request);
-}
-
 void lt_redis_key_open(struct lt_container *container, const struct lt_bytes *key)
 {
     struct lt_redis *redis = lt_redis_of(container);
-    struct lt_redis_request *request = lt_redis_request(redis, "o", NULL, key_opened);
+    struct lt_redis_request *request = lt_redis_request(redis, "o", NULL, lt_redis_request_free);
     lt_redis_put(request, key->data, key->len);
     lt_redis_send(redis->link, request);
 }
@@ -237,17 +232,12 @@ static void taken_over(struct lt_redis_request *request)
     lt_redis_request_free(request);
 }
 
-static void told_dead(struct lt_redis_request *request)
-{
-    lt_redis_request_free(request);
-}
-
 static void tell_dead(struct lt_redis *redis, const redisReply *owner)
 {
     const redisReply *name = lt_redis_element(owner, 0);
     if (name == NULL || !lt_redis_is_dead(lt_redis_element(owner, 2)))
         return;
-    struct lt_redis_request *request = lt_redis_request(redis, "x", NULL, told_dead);
+    struct lt_redis_request *request = lt_redis_request(redis, "x", NULL, lt_redis_request_free);
     lt_redis_put(request, name->str, name->len);
     lt_redis_send(redis->link, request);
 }

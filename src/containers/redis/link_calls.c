@@ -179,9 +179,20 @@ static void wait_for_replicas(struct lt_redis_link *link)
     lt_redis_write(link->commands, &commands, 1);
 }
 
+/* The one that is under way, or NULL: nothing is sent behind it but a renewal, which is answered in time so. */
+static struct lt_redis_call *replicas_wait(const struct lt_redis_link *link)
+{
+    struct lt_redis_call *call;
+    for (call = STAILQ_FIRST(&link->calls); call != NULL && call->kind != CALL_WAIT; call = STAILQ_NEXT(call, link))
+        continue;
+    return call;
+}
+
 void lt_redis_send_waiting(struct lt_redis_link *link)
 {
-    bool before = false;
+    bool before = false, added = false;
+    if (link->options.wait_replicas > 0 && replicas_wait(link) != NULL)
+        return;
     while (link->joined && !STAILQ_EMPTY(&link->waiting) && (link->call_count < MOST_CALLS || before)) {
         struct lt_redis_call *call = lt_redis_new_call(link, CALL_REQUESTS);
         struct lt_buffer commands = {0};
@@ -202,8 +213,11 @@ void lt_redis_send_waiting(struct lt_redis_link *link)
         if (call->behind)
             lt_redis_append_text(&commands, "+");
         lt_redis_write(link->commands, &commands, 1);
-        if (grows && link->options.wait_replicas > 0)
+        added = added || grows;
+        if (added && !before && link->options.wait_replicas > 0) {
             wait_for_replicas(link);
+            return;
+        }
     }
 }
 
@@ -288,7 +302,7 @@ static void take_renewed(struct lt_redis_link *link, const redisReply *reply, do
 /* Each request gets its part; adds are answered when replicas have them, if that is wanted. */
 static void take_requests(struct lt_redis_link *link, struct lt_redis_call *call, redisReply *reply)
 {
-    struct lt_redis_call *next = STAILQ_NEXT(call, link);
+    struct lt_redis_call *wait = link->options.wait_replicas > 0 ? replicas_wait(link) : NULL;
     struct lt_mail *mail;
     size_t i = call->before;
     while ((mail = STAILQ_FIRST(&call->requests)) != NULL) {
@@ -298,8 +312,8 @@ static void take_requests(struct lt_redis_link *link, struct lt_redis_call *call
         request->reply = there ? reply->element[i] : NULL;
         if (there)
             reply->element[i++] = NULL; /* it is the request's now */
-        if (there && request->grows && next != NULL && next->kind == CALL_WAIT)
-            STAILQ_INSERT_TAIL(&next->requests, mail, link);
+        if (there && request->grows && wait != NULL)
+            STAILQ_INSERT_TAIL(&wait->requests, mail, link);
         else
             lt_redis_answer(link, request, there ? LT_OK : LT_ERROR,
                             there ? NULL : "the server's answer has too few parts");

@@ -1,6 +1,7 @@
 /* What all parts of the link's thread use: the calls under way, and what goes to the loop's thread. */
 #include "containers/redis/link_state.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/alloc.h"
@@ -50,4 +51,10 @@ void lt_redis_drop_call(struct lt_redis_link *link, struct lt_redis_call *call)
     STAILQ_REMOVE_HEAD(&link->calls, link);
     link->call_count--;
     free(call);
+}
+
+double lt_redis_patience(const struct lt_redis_link *link)
+{
+    static const double ANSWERS = 3, ANSWERS_OF_LEASE = 1.0 / 4;
+    return fmin(ANSWERS, link->options.lease * ANSWERS_OF_LEASE);
 }

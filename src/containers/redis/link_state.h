@@ -105,6 +105,9 @@ static inline struct lt_redis_request *lt_redis_request_of(struct lt_mail *mail)
 struct lt_redis_call *lt_redis_new_call(struct lt_redis_link *link, enum lt_redis_call_kind kind);
 void lt_redis_drop_call(struct lt_redis_link *link, struct lt_redis_call *call);
 
+/* Seconds that an answer may take. */
+double lt_redis_patience(const struct lt_redis_link *link);
+
 /* Calls of the script, and their answers (link_calls.c). */
 void lt_redis_begin_joining(struct lt_redis_link *link);
 void lt_redis_renew(struct lt_redis_link *link);
@@ -116,9 +119,6 @@ bool lt_redis_says(const redisReply *reply, size_t i, const char *text);
 void lt_redis_look(struct lt_redis_link *link);
 void lt_redis_take_info(struct lt_redis_link *link, const redisReply *reply);
 void lt_redis_take_save(struct lt_redis_link *link, const redisReply *reply);
-
-/* Seconds that an answer may take. */
-double lt_redis_patience(const struct lt_redis_link *link);
 
 /* What the thread does. */
 void *lt_redis_link_thread(void *arg);

@@ -9,9 +9,9 @@
 
 enum { PATIENCE = 10 /* seconds that a patient request waits for the server */ };
 
-/* Seconds. A connection that is dead is noticed after both at the latest, well before the lease ends: at most that part of it. */
-static const double RENEWALS = 2, ANSWERS = 3;
-static const double RENEWALS_OF_LEASE = 1.0 / 6, ANSWERS_OF_LEASE = 1.0 / 4;
+/* Seconds, and of a lease at most: the answer to a renewal may take lt_redis_patience after that, so that a connection that is
+ * dead is noticed well before the lease ends. */
+static const double RENEWALS = 2, RENEWALS_OF_LEASE = 1.0 / 6;
 
 /* Of a lease: then it is said that it could not be renewed, while there is time to end what runs. */
 static const double LATE = 0.8;
@@ -106,11 +106,6 @@ static void hints_lost(void *arg, const char *why, bool final)
     (void)arg; /* what waits is looked for with every renewal, too */
     (void)why;
     (void) final;
-}
-
-double lt_redis_patience(const struct lt_redis_link *link)
-{
-    return fmin(ANSWERS, link->options.lease * ANSWERS_OF_LEASE);
 }
 
 /* At the same server: there it is counted who hears. */

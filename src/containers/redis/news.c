@@ -145,8 +145,7 @@ void lt_redis_told(void *arg, enum lt_redis_event event, const char *text)
         break;
     case LT_REDIS_LATE:
         lt_redis_tell_all_lost(redis);
-        lt_redis_compare_runs(
-            redis); /* of a host that was stopped for a while: its lease goes on, and it runs none of them */
+        lt_redis_compare_runs(redis); /* where a host was stopped for a while, its lease goes on, and it runs nothing */
         break;
     case LT_REDIS_NEWS:
         if (redis->open)

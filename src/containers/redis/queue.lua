@@ -1,8 +1,8 @@
 -- What is done in the Redis server: operations on one queue, a batch of them in one call, in their order.
 --
 -- ARGV: the owner who asks (8 bytes, see below), the seconds that its ended tasks are kept ("-1": for ever) as success,
--- failed, stopped; the number of its connection; "!" if nothing is added; then each operation: its letter and its arguments. The
--- answer has an element for each.
+-- failed, stopped; the number of its connection; "!" to a script, if nothing is added; then each operation: its letter and its
+-- arguments. The answer has an element for each.
 --
 -- Nothing here looks at more than some hundred tasks: what is left goes on with the next call. Time is the server's own.
 -- All that is checked comes before the first write of an operation, since nothing is rolled back.
@@ -881,7 +881,7 @@ local function give_turns()
   return #members > 0
 end
 
--- `begun`: the run, the token, the owner and when, as all of one claim have them; `ran`: the host, and its length.
+-- `begun`: see begin_run.
 local function claim_task(id, record, begun, host)
   local key, behind, turn = key_of(record), behind_run(record), NOTHING6
   if has(record, LINE) then
@@ -904,9 +904,9 @@ local function claim_task(id, record, begun, host)
   return record
 end
 
--- What a record has of a run that begins now, in two parts.
+-- What the records of all tasks of one claim have of their run, up to the turn.
 local function begin_run(run, token, host)
-  return char(36 + #host) .. run .. token .. me .. NOW, host
+  return char(36 + #host) .. run .. token .. me .. NOW
 end
 
 local function key_has_room(key, limits, taken)
@@ -917,16 +917,11 @@ local function key_has_room(key, limits, taken)
   return call("ZLEXCOUNT", busy, "[" .. prefix, "(" .. prefix .. "\255") < limits.key
 end
 
--- One that was lost before runs while no other such one of this owner does.
-local function suspect_runs()
-  local id = call("HGET", meta, "suspect:" .. me)
-  local record = id and record_of(id)
-  return record and is_under_way(record) and owner_of(record) == me
-end
-
 -- What was lost before runs while no other such one of this owner does.
 local function suspect_may_start(id)
-  if suspect_runs() then return false end
+  local other = call("HGET", meta, "suspect:" .. me)
+  local record = other and record_of(other)
+  if record and is_under_way(record) and owner_of(record) == me then return false end
   call("HSET", meta, "suspect:" .. me, id)
   return true
 end
@@ -1027,8 +1022,6 @@ local function first_is_unknown(known)
   return was_delayed or sub(record, behind + 31, behind + 38) ~= me
 end
 
--- The first that are due and may start, at most so many: of each the task, and the turn of its key if it is the first of that.
--- Those of a line come where their order says; where keys take turns, one of each first.
 -- Whether the one of which this is the head may be shown; and its key, if it has one.
 local function may_be_shown(member, limits)
   local record = record_of(id_in(member))
@@ -1091,6 +1084,8 @@ local function show_by_order(members, count, limits)
   return shown
 end
 
+-- The first that are due and may start, at most so many: of each the task, and the turn of its key if it is the first of that.
+-- Those of a line come where their order says; where keys take turns, one of each first.
 local function show_due(count, limits)
   flush()
   count = math.min(count, 2 * BATCH)
@@ -1226,9 +1221,9 @@ function operations.m()
 end
 
 -- q: number (8 bytes), token, host, room, global limit (0: none), key limit, "1" if a key may come once in a claim, burst and
--- seconds of the rate, "1" if keys are to take turns, count of full keys and these; "0", or
--- "1": by choice, the last number that the owner was told, how many of the first are to be shown, count of choices, of each its
--- id and run. They are not taken if there is something that comes first and the owner cannot know: it is shown instead.
+-- seconds of the rate, "1" if keys are to take turns, count of full keys and these; "0", or "1": by choice, the last number that
+-- the owner was told, how many of the first are to be shown, count of choices, of each its id and run. They are not
+-- taken if there is something that comes first and the owner cannot know: it is shown instead.
 local function read_choices()
   local choices, known, look = {}, number_arg(), number_arg()
   for i = 1, number_arg() do choices[i] = { arg(), arg() } end

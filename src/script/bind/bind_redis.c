@@ -1,5 +1,6 @@
 /* core.redis_container{ urls =, sentinels =, queue =, lease =, keep = { 3 times seconds, negative for ever }, ca =, cert =,
- * key =, name =, fair =, wait_replicas = }: waits for what becomes of the first attempt to connect; nil and a message: it makes no sense to go on. */
+ * key =, name =, fair =, wait_replicas = }: waits for what becomes of the first attempt to connect; nil and a message: it
+ * makes no sense to go on. */
 #include <lauxlib.h>
 #include <stdlib.h>
 
