@@ -190,7 +190,7 @@ return function(name, make, supports)
     end)
 
     it("keeps the rate of all", function()
-      local scheduler = open { limit = 10, rate = { 2, per = 0.05 } }
+      local scheduler = open { limit = 1, rate = { 2, per = 0.05 } }
       assert.equal("a1 b1 a2 b2 a3 a4", run_all(scheduler, "a1 a2 a3 a4 b1 b2"))
     end)
 
