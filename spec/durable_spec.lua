@@ -496,32 +496,6 @@ describe("ltsh.container.sqlite", function()
       assert.equal("not wanted", first:get("a").reason)
     end)
 
-    for name, case in pairs {
-      ["a limit"] = { most = 3, options = { global_limit = 3 } },
-      ["the limit of a key"] = { most = 2, options = { key_limit = 2 }, key = "k" },
-    } do
-      it("keeps " .. name .. " over all of them", function()
-        local now, most = 0, 0
-        local function gauge()
-          now = now + 1
-          most = math.max(most, now)
-          ltsh.sleep(0.002)
-          now = now - 1
-        end
-        local function one(path)
-          local options = { limit = 10, container = { path = path } }
-          for option, value in pairs(case.options) do options[option] = value end
-          return open(gauge, options)
-        end
-        local first, path = one()
-        local second, list = one(path), {}
-        for i = 1, 60 do list[i] = { id = "t" .. i, key = case.key } end
-        assert(first:add_all(list))
-        for i = 1, 60 do assert(second:wait("t" .. i, 20)) end
-        assert.equal(case.most, most)
-      end)
-    end
-
     it("finds the tasks of other keys behind a long line of one that is full", function()
       local order, gate = {}, scene.door()
       local scheduler = open(function(task)
@@ -701,7 +675,9 @@ describe("ltsh.container.sqlite", function()
     db:exec "CREATE INDEX ltsh_due ON ltsh_tasks(queue, priority DESC, place, key) WHERE state = 1"
     db:exec "DROP TABLE ltsh_turns"
     db:exec "DROP INDEX ltsh_suspect_of"
-    db:exec "ALTER TABLE ltsh_queues DROP COLUMN fair"
+    for _, name in ipairs { "fair", "limit_global", "limit_key", "limit_burst", "limit_per", "tokens", "tokens_at" } do
+      db:exec("ALTER TABLE ltsh_queues DROP COLUMN " .. name)
+    end
     db:exec "UPDATE ltsh_queues SET version = 1 WHERE queue = 0"
     return path
   end
@@ -732,7 +708,7 @@ describe("ltsh.container.sqlite", function()
     assert.same({ "t1", "t2", "t3", "t4", "t5" }, said)
     local _, new = open(function() end)
     assert.equal(schema(new), schema(path))
-    assert.equal(3, query(path, "SELECT version FROM ltsh_queues WHERE queue = 0"))
+    assert.equal(4, query(path, "SELECT version FROM ltsh_queues WHERE queue = 0"))
   end)
 
   it("begins nothing and writes nothing once a later version has changed its file", function()
@@ -749,7 +725,7 @@ describe("ltsh.container.sqlite", function()
     assert.equal(0, query(path, "SELECT count(*) FROM ltsh_tasks"))
     do
       local db <close> = assert(ltsh.sqlite.open(path))
-      db:exec "UPDATE ltsh_queues SET version = 3 WHERE queue = 0"
+      db:exec "UPDATE ltsh_queues SET version = 4 WHERE queue = 0"
     end
     eventually("it is back", function() return scheduler:add { id = "b" } end)
     assert.equal("success", scheduler:wait("b", 10).status)

@@ -41,95 +41,9 @@ local function all_succeed(scheduler, count)
   eventually("all of them end", function() return scheduler:count { status = "success" } == count end)
 end
 
--- A task that takes so many seconds, and how many ran at once at most.
-local function counted(seconds)
-  local work, now_running = { most = 0 }, 0
-  function work.run()
-    now_running = now_running + 1
-    work.most = math.max(work.most, now_running)
-    ltsh.sleep(seconds)
-    now_running = now_running - 1
-  end
-  return work
-end
-
 describe("ltsh.container.redis", function()
   lazy_teardown(redis.stop)
   after_each(scene.close)
-
-  describe("holds over all hosts", function()
-    it("the rate", function()
-      local queue, starts = redis.queue(), {}
-      local function start() table.insert(starts, ltsh.now()) end
-      local one = open(queue, start, { limit = 10, rate = { 3, per = 0.3 } })
-      open(queue, start, { limit = 10, rate = { 3, per = 0.3 } })
-      local before = ltsh.now()
-      add_many(one, 12)
-      all_succeed(one, 12)
-      table.sort(starts)
-      for i, at in ipairs(starts) do assert.is_true(at >= before + (i - 3) * 0.1 - 0.03, "start " .. i) end
-    end)
-
-    it("global_limit, as it was set last, whatever a host was given that comes later", function()
-      local queue, work = redis.queue(), counted(0.01)
-      local one = open(queue, work.run, { limit = 10, global_limit = 4 })
-      local two = open(queue, work.run, { limit = 10, global_limit = 4 })
-      add_many(one, 40)
-      all_succeed(two, 40)
-      assert.equal(4, work.most)
-      two:set { global_limit = 1 }
-      local other = host(queue, [[
-        local scheduler = ltsh.scheduler {
-          container = ltsh.container.redis { url = url, queue = queue }, limit = 10, global_limit = 6,
-          actuator = ltsh.actuator.func(function() ltsh.sleep(0.01) end),
-        }
-        print "ready"
-        for _ in scheduler:finished() do end
-      ]])
-      other:expect "ready"
-      other:expect("the queue has other limits than this scheduler was given", "stderr")
-      other:kill "sigterm"
-      assert.matches("queue=" .. queue:gsub("%p", "%%%0") .. ".*global_limit 1 instead of 6", other:wait().stderr)
-      work.most = 0
-      local list = {}
-      for i = 1, 20 do list[i] = { id = "again" .. i } end
-      assert(one:add_all(list))
-      all_succeed(two, 60)
-      assert.equal(1, work.most)
-    end)
-
-    it("what was set, and taken back, on a host that had no limits of its own", function()
-      local queue, work = redis.queue(), counted(0.01)
-      local one = open(queue, work.run, { limit = 10, global_limit = 1, rate = { 1, per = 1000 } })
-      add_many(one, 1)
-      all_succeed(one, 1)
-      local two = open(queue, work.run, { limit = 10 })
-      two:set { rate = false, global_limit = 3 }
-      local list = {}
-      for i = 1, 30 do list[i] = { id = "more" .. i } end
-      assert(two:add_all(list))
-      all_succeed(two, 31)
-      assert.equal(3, work.most)
-    end)
-
-    it("a number as key_limit", function()
-      local queue, work = redis.queue(), counted(0.005)
-      local one = open(queue, work.run, { limit = 10, key_limit = 2 })
-      open(queue, work.run, { limit = 10, key_limit = 2 })
-      add_many(one, 30, { key = "k" })
-      all_succeed(one, 30)
-      assert.equal(2, work.most)
-    end)
-  end)
-
-  it("goes on with each end that makes room in a limit of the queue", function()
-    for name, options in pairs { global_limit = { global_limit = 1 }, key_limit = { key_limit = 1 } } do
-      options.limit = 8
-      local scheduler = open(redis.queue(), function() end, options)
-      add_many(scheduler, 100, { key = name })
-      all_succeed(scheduler, 100) -- by news every 2 seconds it would take minutes
-    end
-  end)
 
   it("adds a long list in steps, all or none", function()
     local queue, list = redis.queue(), {}

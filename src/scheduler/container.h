@@ -110,8 +110,11 @@ struct lt_claim_op {
         expired;      /* with a reference each: they have failed, their time was over. A bounded number: see more */
     double next_at;   /* monotonic: when to ask again although nobody announced anything; 0: never */
     double next_date; /* the same by the wall clock, in Unix seconds, which may be set meanwhile; 0: none */
-    bool more;        /* there may be more that can be claimed, or has expired, now */
-    bool waits;       /* at the end of this claim something was waiting: due, delayed, or held back */
+    /* Of a container with ops->keeps_limits, for people: why it gave no more. */
+    double token_at;     /* monotonic: when the queue's rate lets the next start; 0: it does */
+    uint32_t queue_full; /* as many run, on all hosts together, as this limit allows; 0: there is room */
+    bool more;           /* there may be more that can be claimed, or has expired, now */
+    bool waits;          /* at the end of this claim something was waiting: due, delayed, or held back */
 };
 
 /* Any other transition; and the retry and the deletion of a task. */

@@ -126,6 +126,15 @@ static const char *explain_limits(struct text *text, const struct lt_scheduler *
         say_holders(text, s, NULL);
         return "capacity";
     }
+    if (s->claim.queue_full > 0) {
+        say(text, "all hosts together run as many as global_limit allows: %u", s->claim.queue_full);
+        return "limit";
+    }
+    if (s->claim.token_at > lt_loop_now(s->loop)) {
+        say(text, "the rate of the queue is used up: the next start may be in ");
+        say_span(text, s->claim.token_at - lt_loop_now(s->loop));
+        return "rate";
+    }
     double token_in = lt_limiter_token_in(limiter, lt_loop_now(s->loop));
     if (token_in > 0) {
         say(text, "the rate of %g in %g s is used up: the next start may be in ", limiter->limits.rate.burst,

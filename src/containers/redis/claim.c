@@ -134,6 +134,16 @@ static void take_expired(const struct lt_redis *redis, const redisReply *list, s
     }
 }
 
+/* Why the queue gave no more. */
+static void note_queue_limits(const struct lt_redis *redis, const redisReply *reply, struct lt_claim_op *op)
+{
+    const char *token_in = lt_redis_text(reply, 15);
+    const redisReply *full = lt_redis_element(reply, 16);
+    double seconds = token_in != NULL ? strtod(token_in, NULL) : 0;
+    op->token_at = seconds > 0 ? lt_loop_now(redis->loop) + seconds : 0;
+    op->queue_full = full != NULL ? (uint32_t)full->integer : 0;
+}
+
 static void claimed(struct lt_redis_request *request)
 {
     struct lt_redis *redis = request->user;
@@ -150,6 +160,7 @@ static void claimed(struct lt_redis_request *request)
         op->waits = is_one(reply, 2);
         op->next_at = in >= 0 ? lt_loop_now(redis->loop) + in + 0.001 : 0;
         op->next_date = 0;
+        note_queue_limits(redis, reply, op);
         const redisReply *due = lt_redis_element(reply, 13);
         op->due = due != NULL && due->integer >= 0 ? (uint64_t)due->integer : UINT64_MAX;
         const redisReply *number = lt_redis_element(reply, 14);
@@ -158,7 +169,7 @@ static void claimed(struct lt_redis_request *request)
         take_claimed(redis, lt_redis_element(reply, 5), is_one(reply, 7), op, &op->claimed);
         take_seen(redis, lt_redis_element(reply, 12), &op->seen);
         take_expired(redis, lt_redis_element(reply, 6), &op->expired);
-        lt_redis_note_limits(redis, lt_redis_text(reply, 8));
+        lt_limits_tell(&redis->limits_told, lt_redis_queue(redis->link), lt_redis_text(reply, 8));
         const redisReply *mine = lt_redis_element(reply, 9);
         bool unknown = mine != NULL && mine->integer >= 0 && !lt_redis_has_runs(redis, mine->integer);
         op->waits = op->waits || unknown;

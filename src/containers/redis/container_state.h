@@ -6,6 +6,7 @@
 
 #include "base/container_of.h"
 #include "base/map.h"
+#include "containers/limits_told.h"
 #include "containers/redis/link.h"
 #include "containers/redis/redis.h"
 
@@ -33,17 +34,17 @@ struct lt_redis {
     struct lt_timer prune;
     bool forgets;
     bool open, released;
-    bool was_ready;          /* at least once */
-    char *down;              /* why the server is not there; NULL: it is, or that is not known yet */
-    bool paused_told;        /* what the scheduler was told */
-    bool reading;            /* news are being read */
-    bool read_again;         /* there are more by now */
-    uint64_t claim_token;    /* of the claim that was sent last */
-    long long known_number;  /* claims by choice: what was added until this one was shown, as far as it comes first */
-    bool claim_lost;         /* the answer to the last claim never came: it is asked again, and gives the same tasks */
-    bool comparing;          /* what this host runs with what the queue says that it does */
-    bool compare_again;      /* once more, when the claim was answered or that is over */
-    char limits_differ[160]; /* as was logged last */
+    bool was_ready;         /* at least once */
+    char *down;             /* why the server is not there; NULL: it is, or that is not known yet */
+    bool paused_told;       /* what the scheduler was told */
+    bool reading;           /* news are being read */
+    bool read_again;        /* there are more by now */
+    uint64_t claim_token;   /* of the claim that was sent last */
+    long long known_number; /* claims by choice: what was added until this one was shown, as far as it comes first */
+    bool claim_lost;        /* the answer to the last claim never came: it is asked again, and gives the same tasks */
+    bool comparing;         /* what this host runs with what the queue says that it does */
+    bool compare_again;     /* once more, when the claim was answered or that is over */
+    struct lt_limits_told limits_told;
     char last_news[300];
     size_t last_news_len;
     void (*outcome_fn)(void *arg, const char *refused);
@@ -95,7 +96,6 @@ bool lt_redis_has_runs(const struct lt_redis *redis, long long mine);
 
 /* Limits (limits.c): told with a claim; that the queue has others, as it answers ("": it has not); set. */
 void lt_redis_put_limits(const struct lt_redis *redis, struct lt_redis_request *request, struct lt_limiter *limiter);
-void lt_redis_note_limits(struct lt_redis *redis, const char *differ);
 void lt_redis_set_limits(struct lt_container *container, const struct lt_limits *limits, unsigned named);
 
 /* Adding (add.c). */

@@ -37,18 +37,6 @@ void lt_redis_put_limits(const struct lt_redis *redis, struct lt_redis_request *
         lt_limiter_full_keys(limiter, MOST_FULL, put_full_key, request);
 }
 
-/* The queue remembers its limits: a host that was given others says so, once. */
-void lt_redis_note_limits(struct lt_redis *redis, const char *differ)
-{
-    if (differ == NULL || strncmp(differ, redis->limits_differ, sizeof redis->limits_differ - 1) == 0)
-        return;
-    snprintf(redis->limits_differ, sizeof redis->limits_differ, "%s", differ);
-    if (differ[0] != '\0')
-        lt_log(LT_LOG_WARN,
-               "the queue has other limits than this scheduler was given: the queue's hold, set{} changes them",
-               LT_S("queue", lt_redis_queue(redis->link)), LT_S("limits", differ));
-}
-
 static void limits_set(struct lt_redis_request *request)
 {
     struct lt_redis *redis = request->user;

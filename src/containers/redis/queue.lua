@@ -1171,24 +1171,29 @@ local function claim_again(answer)
   return sub(before, 17, 17)
 end
 
+-- Then: the seconds until there is one.
 local function spend_tokens(limits, count)
-  if limits.per > 0 and count > 0 then
-    call("HSET", meta, "tokens", string.format("%.6f", limits.tokens - count), "tokens_at", string.format("%.6f", now))
+  if limits.per == 0 then return 0 end
+  local left = limits.tokens - count
+  if count > 0 then
+    call("HSET", meta, "tokens", string.format("%.6f", left), "tokens_at", string.format("%.6f", now))
   end
+  return left < 1 and (1 - left) * limits.per / limits.burst or 0
 end
 
--- How many tokens there are; and the seconds until there is one.
+-- How many there are.
 local function fill_tokens(limits)
-  if limits.per == 0 then return math.huge, 0 end
+  if limits.per == 0 then return math.huge end
   local had = call("HMGET", meta, "tokens", "tokens_at")
-  local tokens = tonumber(had[1] or limits.burst)
-  local passed = math.max(0, now - tonumber(had[2] or now))
-  tokens = math.min(limits.burst, tokens + passed * limits.burst / limits.per)
-  limits.tokens = tokens
-  return math.floor(tokens + 1e-9), tokens >= 1 and 0 or (1 - tokens) * limits.per / limits.burst
+  local before = tonumber(had[2] or now)
+  if before > now then call("HSET", meta, "tokens_at", string.format("%.6f", now)) end -- the clock was set back
+  limits.tokens = tonumber(had[1] or limits.burst) + math.max(0, now - before) * limits.burst / limits.per
+  limits.tokens = math.min(limits.burst, limits.tokens)
+  return math.floor(limits.tokens + 1e-9)
 end
 
--- The limits of the queue: what a host was given first, unless it was set since. Then: where this host's are others.
+-- The limits of the queue: what the first of those at work was given, unless it was set since. Then: where this host's are
+-- others.
 local LIMITS = { "global", "key", "burst", "per" }
 local LIMIT_NAMES = { "global_limit", "key_limit", "rate", "rate per" }
 
@@ -1238,7 +1243,7 @@ function operations.q()
   for _ = 1, number_arg() do limits.full[arg()] = true end
   local choices, look, known
   if arg() == "1" then choices, look, known = read_choices() end
-  local answer, expired, ids, next_in = {}, {}, {}, 0
+  local answer, expired, ids, next_in, full = {}, {}, {}, 0, 0
   local states, run = "", NOTHING6 -- of the choices
   local left -- something to be done at once
   local kind = "0" -- "1": the tasks were taken over
@@ -1268,9 +1273,8 @@ function operations.q()
       elseif room > 0 then
         local wanted = room
         if limits.global > 0 then room = math.min(room, limits.global - count_status(RUNNING, SUCCESS)) end
-        local tokens, token_in = fill_tokens(limits)
-        next_in = token_in
-        room = math.max(0, math.min(room, tokens))
+        local left_to_all = room
+        room = math.max(0, math.min(room, fill_tokens(limits)))
         local held = room < wanted
         local before = room
         if choices and first_is_unknown(known) then
@@ -1286,7 +1290,8 @@ function operations.q()
           room, some_may_not = claim_ready(room, limits, token, host, answer, ids)
           held = held or some_may_not
         end
-        spend_tokens(limits, before - room)
+        next_in = spend_tokens(limits, before - room)
+        if left_to_all < wanted and left_to_all <= before - room then full = limits.global end
         if wanted > before - room then call("ZADD", idle, now, me) end
         if before > 0 and room == 0 then something_new = true end -- others may have room for more
         flush()
@@ -1320,7 +1325,8 @@ function operations.q()
   local seen = look and show_due(look, limits) or {}
   return { "ok", left and "1" or "0", waits and "1" or "0", string.format("%.6f", seconds), paused and "1" or "0", answer,
            expired, kind, differ, mine, states, run .. NOW, seen, waiting - call("ZCARD", delayed),
-           choices and (last_number or tonumber(call("HGET", meta, "number") or 0)) or 0 }
+           choices and (last_number or tonumber(call("HGET", meta, "number") or 0)) or 0,
+           string.format("%.6f", next_in), full }
 end
 
 -- o: key. It has room again.
@@ -1334,6 +1340,7 @@ end
 -- j: seconds of the lease, name of the host, what is shown of it.
 function operations.j()
   local lease, name, about = number_arg(), arg(), arg()
+  if call("ZCARD", hosts) == 0 then call("HDEL", meta, "limit:global", "limit:key", "limit:burst", "limit:per") end
   call("ZADD", hosts, now + lease, me)
   call("HSET", names, me .. "#", connection, me .. "@", NOW, me, pack(">dd", now, lease) .. char(#name) .. name .. about)
   return { "ok", call("HGET", meta, "paused") and "1" or "0" }

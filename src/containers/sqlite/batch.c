@@ -54,7 +54,7 @@ static void begin_anew(struct lt_sqlite_lane *lane)
     struct lt_sqlite_member *member;
     TAILQ_FOREACH(queue, &lane->queues, link) {
         queue->number = 0;
-        queue->counted = false;
+        queue->changed = false;
     }
     TAILQ_FOREACH(member, &lane->members, link) {
         member->to_look = false;
@@ -102,7 +102,7 @@ static int perform_request(struct lt_sqlite_lane *lane, struct lt_sqlite_request
         [LT_SQLITE_PAUSE] = lt_sqlite_pause,     [LT_SQLITE_SAVE] = lt_sqlite_output,
         [LT_SQLITE_LOAD] = lt_sqlite_output,     [LT_SQLITE_ERASE] = lt_sqlite_output,
         [LT_SQLITE_LOOK] = lt_sqlite_look,       [LT_SQLITE_PRUNE] = lt_sqlite_prune,
-        [LT_SQLITE_LEAVE] = lt_sqlite_leave,
+        [LT_SQLITE_LEAVE] = lt_sqlite_leave,     [LT_SQLITE_SET_LIMITS] = lt_sqlite_set_limits,
     };
     int code = request->member != NULL ? lt_sqlite_queue_read(lane, request->member->queue) : SQLITE_OK;
     return code == SQLITE_OK ? performs[request->kind](lane, request) : code;
@@ -125,7 +125,7 @@ static int try_requests(struct lt_sqlite_lane *lane, struct lt_sqlite_request *f
     for (unsigned i = 0; code == SQLITE_OK && i < count; i++, request = STAILQ_NEXT(request, link))
         code = perform_request(lane, request);
     if (code == SQLITE_OK && writes)
-        code = lt_sqlite_counts_write(lane);
+        code = lt_sqlite_queues_write(lane);
     if (code == SQLITE_OK)
         code = lt_database_commit(&lane->db, writes);
     if (code != SQLITE_OK) {

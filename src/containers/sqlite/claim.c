@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "containers/sqlite/claim_choice.h"
 #include "containers/sqlite/claim_keys.h"
+#include "containers/sqlite/limits.h"
 #include "containers/sqlite/news.h"
 #include "containers/sqlite/owners.h"
 #include "containers/sqlite/perform.h"
@@ -168,22 +169,36 @@ static int count_in(struct lt_sqlite_lane *lane, const struct lt_sqlite_member *
     return code;
 }
 
-/* Places of this scheduler, those included that the ends before it have freed; and not beyond what all may run. */
-static int find_room(struct lt_sqlite_lane *lane, const struct lt_sqlite_request *request, int64_t *room)
+/* Places of this scheduler, those included that the ends before it have freed. */
+static int64_t own_room(const struct lt_sqlite_request *request)
 {
-    *room = request->limit;
+    int64_t room = request->limit;
     for (uint32_t i = 0; i < request->end_count; i++)
-        *room += request->ends[i]->code == LT_OK;
-    if (*room == 0 || request->global_limit == 0)
+        room += request->ends[i]->code == LT_OK;
+    return room;
+}
+
+/* What the queue leaves of that: how many all may run, and how many its rate lets start now. */
+struct room {
+    int64_t all;
+    int64_t now;
+};
+
+static int find_room(struct lt_sqlite_lane *lane, const struct lt_sqlite_request *request, struct room *room)
+{
+    int64_t own = own_room(request), running = 0, tokens;
+    *room = (struct room){own, own};
+    if (own == 0)
         return SQLITE_OK;
-    int64_t running = 0, left;
-    int code = count_in(lane, request->member, LT_ST_RUNNING_COUNT, &running);
-    if (code != SQLITE_OK)
-        return code;
-    left = (int64_t)request->global_limit - running;
-    request->member->standing.held = left < *room;
-    *room = left < 0 ? 0 : left < *room ? left : *room;
-    return SQLITE_OK;
+    int code = request->global_limit > 0 ? count_in(lane, request->member, LT_ST_RUNNING_COUNT, &running) : SQLITE_OK;
+    if (request->global_limit > 0) {
+        int64_t left = (int64_t)request->global_limit - running;
+        request->member->standing.held = left < own;
+        room->all = left < 0 ? 0 : left < own ? left : own;
+    }
+    tokens = lt_sqlite_tokens(request->member->queue);
+    room->now = tokens < room->all ? tokens : room->all;
+    return code;
 }
 
 /* What died with its owner. */
@@ -469,12 +484,33 @@ static int look_ahead(struct lt_sqlite_lane *lane, struct lt_sqlite_request *req
     return code;
 }
 
+static int64_t count_claimed(const struct lt_sqlite_request *request)
+{
+    const struct lt_claim_op *op = request->op;
+    int64_t count = request->claims.count;
+    for (uint32_t i = 0; i < op->choice_count; i++)
+        count += op->choices[i].state == LT_CHOICE_TAKEN;
+    return count;
+}
+
+/* Of those that wait, so many. */
+static int claim_waiting(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request, int64_t room)
+{
+    const struct lt_sqlite_member *member = request->member;
+    int code = claim_suspect(lane, request, &room);
+    if (code != SQLITE_OK || ((const struct lt_claim_op *)request->op)->by_choice)
+        return code == SQLITE_OK ? lt_sqlite_claim_choices(lane, request, room) : code;
+    if (room == 0 || member->queue->counts[LT_ROW_DUE] == 0)
+        return SQLITE_OK;
+    return request->keys_limited || member->fair ? claim_by_keys(lane, request, room)
+                                                 : claim_first(lane, request, room);
+}
+
 static int claim_new(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
 {
     struct lt_sqlite_member *member = request->member;
-    const struct lt_sqlite_queue *queue = member->queue;
-    bool by_choice = ((const struct lt_claim_op *)request->op)->by_choice;
-    int64_t room = 0;
+    struct lt_sqlite_queue *queue = member->queue;
+    struct room room = {0};
     int code = member->fair && !queue->fair ? lt_sqlite_turns_begin(lane, member->queue) : SQLITE_OK;
     if (code == SQLITE_OK)
         code = expire_due(lane, request);
@@ -485,21 +521,24 @@ static int claim_new(struct lt_sqlite_lane *lane, struct lt_sqlite_request *requ
         lt_sqlite_tell_paused(lane, member);
     if (queue->paused) /* the scheduler may not have heard of it */
         return code;
-    if (code == SQLITE_OK)
-        code = find_room(lane, request, &room);
-    if (code == SQLITE_OK && room > 0 && queue->counts[LT_ROW_RUNNING] + queue->counts[LT_ROW_EXPORTING] > 0)
-        code = take_orphans(lane, request, room);
+    const struct lt_claim_op *op = request->op;
+    int64_t own = own_room(request);
+    if (code == SQLITE_OK && own > 0 && queue->counts[LT_ROW_RUNNING] + queue->counts[LT_ROW_EXPORTING] > 0)
+        code = take_orphans(lane, request, own);
     if (code != SQLITE_OK || request->claims.count > 0) {
         request->more = true;
         return code;
     }
-    code = claim_suspect(lane, request, &room);
-    if (by_choice)
-        return code == SQLITE_OK ? lt_sqlite_claim_choices(lane, request, room) : code;
-    if (code == SQLITE_OK && room > 0 && queue->counts[LT_ROW_DUE] > 0)
-        code = request->keys_limited || member->fair ? claim_by_keys(lane, request, room)
-                                                     : claim_first(lane, request, room);
-    request->more = request->more || (!member->standing.held && queue->counts[LT_ROW_DUE] > 0);
+    code = find_room(lane, request, &room);
+    if (code == SQLITE_OK)
+        code = claim_waiting(lane, request, room.now);
+    int64_t count = count_claimed(request);
+    double token_in = own > 0 ? lt_sqlite_tokens_spend(queue, count) : 0;
+    if (queue->counts[LT_ROW_DUE] + queue->counts[LT_ROW_SUSPECT] > 0)
+        request->token_in = token_in;
+    request->queue_full = room.all < own && count >= room.all ? request->global_limit : 0;
+    bool left = op->by_choice ? op->choice_count > 0 && count >= room.now : queue->counts[LT_ROW_DUE] > 0;
+    request->more = request->more || (left && !member->standing.held && request->token_in == 0);
     return code;
 }
 
@@ -510,6 +549,7 @@ int lt_sqlite_claim(struct lt_sqlite_lane *lane, struct lt_sqlite_request *reque
     bool again = op->number == member->claim_number && member->claim_count > 0;
     for (uint32_t i = 0; i < op->choice_count; i++)
         op->choices[i].state = LT_CHOICE_WAITS;
+    lt_sqlite_limits_take(request);
     int code = again ? claim_again(lane, request) : claim_new(lane, request);
     if (code == SQLITE_OK)
         code = lt_sqlite_show_due(lane, request);

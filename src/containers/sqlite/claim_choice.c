@@ -49,8 +49,6 @@ int lt_sqlite_claim_choices(struct lt_sqlite_lane *lane, struct lt_sqlite_reques
         code = take_choice(lane, request, choice, run);
         room -= choice->state == LT_CHOICE_TAKEN;
     }
-    if (room == 0 && op->choice_count > 0 && !request->member->standing.held)
-        request->more = true;
     lt_sqlite_keys_free(keys);
     return code;
 }

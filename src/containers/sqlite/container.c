@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/container_of.h"
 #include "base/log.h"
+#include "containers/limits_told.h"
 #include "containers/sqlite/container.h"
 #include "containers/sqlite/sqlite.h"
 #include "containers/sqlite/store.h"
@@ -19,6 +20,7 @@ struct sqlite {
     struct lt_sqlite_member *member;
     struct lt_container_env env;
     double oldest; /* as of the last count */
+    struct lt_limits_told limits_told;
     struct lt_timer prune;
     bool pruning;
     bool open;
@@ -64,6 +66,7 @@ static void sqlite_add(struct lt_container *container, struct lt_add_op *op)
 static void answer_claim(struct lt_sqlite_request *request)
 {
     struct lt_claim_op *op = request->op;
+    struct sqlite *sqlite = request->member->tell_arg;
     for (uint32_t i = 0; i < request->claims.count; i++)
         lt_claims_push(&op->claimed, request->claims.items[i]);
     for (uint32_t i = 0; i < request->tasks.count; i++)
@@ -74,8 +77,12 @@ static void answer_claim(struct lt_sqlite_request *request)
     op->due = request->counts[LT_ROW_DUE];
     op->more = request->more;
     op->waits = request->waits;
-    op->next_at = 0;
+    double now = lt_loop_now(sqlite->loop);
+    op->token_at = request->token_in > 0 ? now + request->token_in : 0;
+    op->next_at = op->token_at > 0 ? op->token_at + 0.001 : 0;
     op->next_date = request->next_date;
+    op->queue_full = request->queue_full;
+    lt_limits_tell(&sqlite->limits_told, sqlite->member->name, request->differ);
 }
 
 static void note_full_key(void *arg, struct lt_bytes *key)
@@ -85,15 +92,21 @@ static void note_full_key(void *arg, struct lt_bytes *key)
     request->full_keys[request->full_count++] = lt_bytes_ref(key);
 }
 
+static void copy_given(struct lt_sqlite_request *request, const struct lt_limits *limits)
+{
+    request->given[LT_SQLITE_GLOBAL] = limits->global_slots;
+    request->given[LT_SQLITE_KEY] = limits->shared_key_limit;
+    request->given[LT_SQLITE_BURST] = limits->shared_rate.burst;
+    request->given[LT_SQLITE_PER] = limits->shared_rate.per;
+}
+
 /* The limits as data: what the store's thread cannot ask, it is told. */
 static void copy_limits(struct lt_sqlite_request *request, struct lt_limiter *limiter)
 {
     enum { MOST_FULL = 100000 };
     const struct lt_limits *limits = &limiter->limits;
-    request->global_limit = limits->global_slots;
-    request->key_limit = limits->key_limit;
+    copy_given(request, limits);
     request->key_once = limits->key_limit_fn != NULL || limits->key_rate.per > 0;
-    request->keys_limited = request->key_limit > 0 || request->key_once;
     if (request->key_once)
         lt_limiter_full_keys(limiter, MOST_FULL, note_full_key, request);
 }
@@ -120,6 +133,29 @@ static void sqlite_claim(struct lt_container *container, struct lt_claim_op *op)
     request->limit = op->limit;
     copy_limits(request, op->limiter);
     copy_ends(request, op);
+    send_request(container, request);
+}
+
+static void limits_set(struct lt_sqlite_request *request)
+{
+    if (request->code != LT_OK)
+        lt_log(LT_LOG_WARN, "the limits of the queue could not be set", LT_S("queue", request->member->name),
+               LT_S("error", request->message));
+}
+
+static void sqlite_set_limits(struct lt_container *container, const struct lt_limits *limits, unsigned named)
+{
+    if (!sqlite_of(container)->open)
+        return;
+    struct lt_sqlite_request *request = ask(container, LT_SQLITE_SET_LIMITS, NULL, NULL);
+    copy_given(request, limits);
+    if ((named & LT_NAMES_GLOBAL) == 0)
+        request->given[LT_SQLITE_GLOBAL] = -1;
+    if ((named & LT_NAMES_KEY) == 0)
+        request->given[LT_SQLITE_KEY] = -1;
+    if ((named & LT_NAMES_RATE) == 0)
+        request->given[LT_SQLITE_BURST] = request->given[LT_SQLITE_PER] = -1;
+    request->answer = limits_set;
     send_request(container, request);
 }
 
@@ -356,6 +392,7 @@ static const struct lt_container_ops sqlite_ops = {
     .ordered = true,
     .priorities = true,
     .chooses = true,
+    .keeps_limits = true,
     .open = sqlite_open,
     .add = sqlite_add,
     .claim = sqlite_claim,
@@ -368,6 +405,7 @@ static const struct lt_container_ops sqlite_ops = {
     .recover = sqlite_recover,
     .ask_stop = sqlite_ask_stop,
     .pause_all = sqlite_pause_all,
+    .set_limits = sqlite_set_limits,
     .oldest = sqlite_oldest,
     .hurry = sqlite_hurry,
     .close = sqlite_close,

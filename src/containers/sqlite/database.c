@@ -8,7 +8,7 @@
 #include "base/alloc.h"
 #include "containers/sqlite/statements.h"
 
-enum { VERSION = 3 }; /* of the schema */
+enum { VERSION = 4 }; /* of the schema */
 enum { CHECKED_PAGES = 8192 /* of a larger file a check takes too long: its faults are found when they are met */ };
 
 /* 64 MB of pages in memory; the log is cut back to 16 MB when it begins anew. */

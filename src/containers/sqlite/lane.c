@@ -31,9 +31,13 @@ int lt_sqlite_queue_read(struct lt_sqlite_lane *lane, struct lt_sqlite_queue *qu
         if (code == SQLITE_ROW) {
             queue->number = sqlite3_column_int64(row, 0);
             queue->paused = sqlite3_column_int(row, 1) != 0;
+            queue->fair = sqlite3_column_int(row, 2) != 0;
             for (int state = 0; state < LT_ROW_STATES; state++)
-                queue->counts[state] = sqlite3_column_int64(row, 2 + state);
-            queue->fair = sqlite3_column_int(row, 2 + LT_ROW_STATES) != 0;
+                queue->counts[state] = sqlite3_column_int64(row, 3 + state);
+            for (int i = 0; i < LT_SQLITE_LIMITS; i++)
+                queue->limits[i] = sqlite3_column_double(row, 3 + LT_ROW_STATES + i);
+            queue->tokens = sqlite3_column_double(row, 3 + LT_ROW_STATES + LT_SQLITE_LIMITS);
+            queue->tokens_at = sqlite3_column_double(row, 4 + LT_ROW_STATES + LT_SQLITE_LIMITS);
             sqlite3_reset(row);
             return SQLITE_OK;
         }
@@ -57,25 +61,29 @@ void lt_sqlite_count_move(struct lt_sqlite_queue *queue, int from, int to)
         queue->counts[from]--;
     if (to >= 0)
         queue->counts[to]++;
-    queue->counted = true;
+    queue->changed = true;
 }
 
-int lt_sqlite_counts_write(struct lt_sqlite_lane *lane)
+int lt_sqlite_queues_write(struct lt_sqlite_lane *lane)
 {
     struct lt_sqlite_queue *queue;
     TAILQ_FOREACH(queue, &lane->queues, link) {
-        if (!queue->counted)
+        if (!queue->changed)
             continue;
-        sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_QUEUE_COUNTS);
+        sqlite3_stmt *statement = lt_database_statement(&lane->db, LT_ST_QUEUE_SET);
         if (statement == NULL)
             return lt_database_error(&lane->db);
         sqlite3_bind_int64(statement, 1, queue->number);
         for (int state = 0; state < LT_ROW_STATES; state++)
             sqlite3_bind_int64(statement, 2 + state, queue->counts[state]);
+        for (int i = 0; i < LT_SQLITE_LIMITS; i++)
+            sqlite3_bind_double(statement, 2 + LT_ROW_STATES + i, queue->limits[i]);
+        sqlite3_bind_double(statement, 2 + LT_ROW_STATES + LT_SQLITE_LIMITS, queue->tokens);
+        sqlite3_bind_double(statement, 3 + LT_ROW_STATES + LT_SQLITE_LIMITS, queue->tokens_at);
         int code = lt_database_run(&lane->db, statement);
         if (code != SQLITE_OK)
             return code;
-        queue->counted = false;
+        queue->changed = false;
     }
     return SQLITE_OK;
 }
@@ -109,6 +117,8 @@ void lt_sqlite_request_clear(struct lt_sqlite_request *request)
     request->code = LT_OK;
     request->next_date = request->oldest = 0;
     request->more = request->waits = false;
+    request->token_in = 0;
+    request->queue_full = 0;
     request->after = 0;
 }
 

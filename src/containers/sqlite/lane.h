@@ -12,15 +12,26 @@
 
 struct lt_sqlite_lane;
 
-/* A queue as it is in the file: read when it is first needed in a transaction, its counts written with the commit. */
+/* limits.c */
+enum lt_sqlite_limit {
+    LT_SQLITE_GLOBAL,
+    LT_SQLITE_KEY, /* a number, the same for all keys */
+    LT_SQLITE_BURST,
+    LT_SQLITE_PER, /* seconds */
+    LT_SQLITE_LIMITS,
+};
+
+/* A queue as it is in the file: read when it is first needed in a transaction, what changes written with the commit. */
 struct lt_sqlite_queue {
     char *name;
     int64_t number; /* 0: not read in this transaction */
     bool paused;
-    bool counted; /* its counts have changed */
+    bool changed; /* what follows has */
     bool fair;    /* its keys have turns */
     int64_t counts[LT_ROW_STATES];
-    int64_t pruned_to[3]; /* where the search for old ended tasks goes on, for each ended state */
+    double limits[LT_SQLITE_LIMITS]; /* 0: taken back; < 0: none was given */
+    double tokens, tokens_at;        /* of the rate, at this time (monotonic); < 0: it was full */
+    int64_t pruned_to[3];            /* where the search for old ended tasks goes on, for each ended state */
     TAILQ_ENTRY(lt_sqlite_queue) link;
 };
 
@@ -66,6 +77,7 @@ enum lt_sqlite_kind {
     LT_SQLITE_RECOVER, /* becomes an owner, and takes over what others left */
     LT_SQLITE_ASK_STOP,
     LT_SQLITE_PAUSE,
+    LT_SQLITE_SET_LIMITS,
     LT_SQLITE_SAVE,
     LT_SQLITE_LOAD,
     LT_SQLITE_ERASE,
@@ -102,11 +114,9 @@ struct lt_sqlite_request {
     const char *queue; /* of the container that shares its store: outputs are in the rows of tasks; or NULL */
     struct lt_sqlite_request **ends;
     uint32_t end_count;
-    uint32_t limit;        /* of a claim */
-    uint32_t global_limit; /* 0: none */
-    uint32_t key_limit;    /* 0: none. The same for all keys */
-    bool keys_limited;     /* in any way */
-    bool key_once;         /* no more than one of a key in a claim: what its limit is, is not known here */
+    uint32_t limit;                 /* of a claim */
+    double given[LT_SQLITE_LIMITS]; /* to this host; of a change: as they are to be, < 0: as they are */
+    bool key_once;                  /* no more than one of a key in a claim: what its limit is, is not known here */
     struct lt_bytes **full_keys;
     uint32_t full_count;
     bool paused; /* of a pause */
@@ -114,6 +124,12 @@ struct lt_sqlite_request {
     /* What came of it. */
     int code;
     char *message;
+    uint32_t global_limit; /* of the queue. 0: none */
+    uint32_t key_limit;    /* 0: none. The same for all keys */
+    bool keys_limited;     /* in any way */
+    char differ[160];      /* where the limits that were given are others */
+    double token_in;       /* seconds until the rate allows the next start; 0: it does */
+    uint32_t queue_full;   /* as many run as this limit allows; 0: there is room */
     struct lt_claims claims;
     struct lt_tasks tasks;
     struct lt_tasks seen; /* of a claim by choice */
@@ -164,7 +180,7 @@ struct lt_sqlite_lane {
 /* The queue's row, read when it is needed first in a transaction; made if there is none. */
 int lt_sqlite_queue_read(struct lt_sqlite_lane *lane, struct lt_sqlite_queue *queue);
 void lt_sqlite_count_move(struct lt_sqlite_queue *queue, int from, int to); /* < 0: from, or to, nowhere */
-int lt_sqlite_counts_write(struct lt_sqlite_lane *lane);
+int lt_sqlite_queues_write(struct lt_sqlite_lane *lane);
 
 /* The answer, if it is not LT_OK; and lets go of what a request found. */
 __attribute__((format(printf, 3, 4))) void lt_sqlite_refuse(struct lt_sqlite_request *request, int code,

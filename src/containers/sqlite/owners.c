@@ -22,6 +22,7 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "containers/sqlite/limits.h"
 #include "containers/sqlite/news.h"
 #include "containers/sqlite/owners.h"
 #include "containers/sqlite/perform.h"
@@ -247,6 +248,7 @@ int lt_sqlite_join(struct lt_sqlite_lane *lane, struct lt_sqlite_member *member,
         code = give_up_dead(lane);
     if (code != SQLITE_OK)
         return code;
+    lt_sqlite_limits_join(lane, member);
     member->standing.owner = owner;
     member->standing.open = true;
     lane->rings = true;

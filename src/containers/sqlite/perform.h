@@ -1,5 +1,5 @@
 /* What is done for each kind of request, within a transaction, on the store's thread: add.c, claim.c, change.c, query.c,
- * outputs.c, forget.c, owners.c, hosts.c. What they find and say is in the request. A code of SQLite's that is not SQLITE_OK: the
+ * outputs.c, forget.c, limits.c, owners.c, hosts.c. What they find and say is in the request. A code of SQLite's that is not SQLITE_OK: the
  * transaction is to be given up. */
 #ifndef LTSH_CONTAINERS_SQLITE_PERFORM_H
 #define LTSH_CONTAINERS_SQLITE_PERFORM_H
@@ -17,6 +17,7 @@ int lt_sqlite_list(struct lt_sqlite_lane *lane, struct lt_sqlite_request *reques
 int lt_sqlite_count(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request);
 int lt_sqlite_hosts(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request);
 int lt_sqlite_pause(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request);
+int lt_sqlite_set_limits(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request);
 int lt_sqlite_output(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request);
 int lt_sqlite_prune(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request);
 int lt_sqlite_look(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request);

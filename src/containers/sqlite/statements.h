@@ -28,7 +28,7 @@ enum lt_statement {
     LT_ST_FILE_SET,
     LT_ST_QUEUE,
     LT_ST_QUEUE_NEW,
-    LT_ST_QUEUE_COUNTS,
+    LT_ST_QUEUE_SET,
     LT_ST_QUEUE_PAUSE,
     LT_ST_QUEUE_FAIR,
     LT_ST_ADD,
