@@ -51,6 +51,7 @@ end
 function view.text(value)
   if value == nil then return nil end
   value = tostring(value)
+  if utf8.len(value) then return value end
   local parts, at = {}, 1
   while at <= #value do
     local len, bad = utf8.len(value, at)
@@ -66,6 +67,8 @@ end
 
 -- Values to JSON, and back.
 
+local ARRAY = getmetatable(json.array {})
+
 local function only_key(map)
   local key = next(map)
   return type(key) == "string" and key:find "^%$" and next(map, key) == nil
@@ -73,7 +76,7 @@ end
 
 local function out_of_table(value)
   local made = {}
-  if #value > 0 or getmetatable(value) == getmetatable(json.array {}) then
+  if #value > 0 or getmetatable(value) == ARRAY then
     local count = 0
     for _ in pairs(value) do count = count + 1 end
     if count == #value then
@@ -142,6 +145,7 @@ end
 -- As it is, if its JSON has no more than so many bytes; else the beginning of that as a text, and how long it is.
 local function data_up_to(most, value)
   local data = view.data(value)
+  if most == math.huge then return data end
   local ok, text = pcall(json.encode, data)
   if not ok or #text <= most then return data end
   return begin_of(text, most), #text

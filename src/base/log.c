@@ -13,6 +13,7 @@
 
 #include "base/alloc.h"
 #include "base/bytes.h"
+#include "base/utf8.h"
 
 #define GATE_NS (INT64_C(60) * 1000 * 1000 * 1000)
 
@@ -64,29 +65,6 @@ static void put_terminator(struct lt_buffer *out)
     out->data[out->len] = '\0';
 }
 
-/* The length of the UTF-8 sequence at `s`, with `left` > 0 bytes there, and its character; 0 if it is not valid. */
-static size_t utf8_decode(const char *s, size_t left, uint32_t *character)
-{
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    unsigned char first = (unsigned char)s[0];
-    *character = first;
-    if (first < 0x80)
-        return 1;
-    size_t len = first < 0xc0 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf8 ? 4 : 0;
-    if (len == 0 || len > left)
-        return 0;
-    uint32_t c = first & (0x7fu >> len);
-    for (size_t i = 1; i < len; i++) {
-        unsigned char next = (unsigned char)s[i];
-        if ((next & 0xc0u) != 0x80)
-            return 0;
-        c = c << 6 | (next & 0x3fu);
-    }
-    *character = c;
-    bool surrogate = c >= 0xd800 && c <= 0xdfff;
-    return c >= least[len] && c <= 0x10ffff && !surrogate ? len : 0;
-}
-
 /* Not so are control characters, and those that end a line or turn the direction of text around: with these, what a
  * script logs could pass itself off as something else on a terminal. */
 static bool is_printable(uint32_t c)
@@ -103,7 +81,7 @@ static bool is_printable(uint32_t c)
 static size_t printable_len(const char *s, size_t left)
 {
     uint32_t c;
-    size_t len = utf8_decode(s, left, &c);
+    size_t len = lt_utf8_decode(s, left, &c);
     return len > 0 && is_printable(c) ? len : 0;
 }
 
@@ -324,7 +302,7 @@ static struct lt_buffer to_utf8(const char *s, size_t len)
     lt_buffer_reserve(&out, len + 1);
     for (size_t i = 0; i < len;) {
         uint32_t c;
-        size_t step = utf8_decode(s + i, len - i, &c);
+        size_t step = lt_utf8_decode(s + i, len - i, &c);
         if (step > 0)
             lt_buffer_append(&out, s + i, step);
         else

@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/heap.h"
 #include "base/map.h"
+#include "base/utf8.h"
 
 static const char *const status_names[LT_STATUSES] = {
     "unstarted", "waiting", "running", "exporting", "success", "failed", "stopped", "deleted",
@@ -26,33 +27,15 @@ int lt_status_parse(const char *name, size_t len)
     return -1;
 }
 
-/* The length of the UTF-8 sequence at `s`, or 0 if there is none: no surrogates, nothing overlong. */
-static size_t utf8_sequence(const unsigned char *s, size_t len)
-{
-    if (s[0] < 0x80)
-        return 1;
-    size_t n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-    if (s[0] < 0xc2 || s[0] > 0xf4 || n > len)
-        return 0;
-    for (size_t i = 1; i < n; i++) {
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    }
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
-        (s[0] == 0xf4 && s[1] > 0x8f))
-        return 0;
-    return n;
-}
-
 bool lt_task_id_valid(const char *id, size_t len)
 {
     if (len < 1 || len > LT_ID_MAX)
         return false;
-    const unsigned char *s = (const unsigned char *)id;
-    for (size_t i = 0, n; i < len; i += n) {
-        n = utf8_sequence(s + i, len - i);
-        bool control = s[i] < 0x20 || s[i] == 0x7f || (s[i] == 0xc2 && n == 2 && s[i + 1] < 0xa0);
-        if (n == 0 || control)
+    for (size_t i = 0, step; i < len; i += step) {
+        uint32_t c;
+        step = lt_utf8_decode(id + i, len - i, &c);
+        bool control = c < 0x20 || (c >= 0x7f && c < 0xa0);
+        if (step == 0 || control)
             return false;
     }
     return true;
