@@ -504,8 +504,8 @@ describe("an engine", function()
     end)
     scheduler:add { id = "a", item = { shell = "echo here; sleep 60" } }
     scheduler:add { id = "b", item = { cmd = { "true" } } }
-    assert.equal("failed", scheduler:wait("a", 60).status)
-    assert.equal("success", scheduler:wait("b", 60).status)
+    assert.equal("failed", scheduler:wait("a", 300).status)
+    assert.equal("success", scheduler:wait("b", 300).status)
     scheduler:close()
     nothing_is_left()
   end)

@@ -141,15 +141,17 @@ local function log_change(request, status)
     { method = request.method, path = request.path, from = request.remote, status = status })
 end
 
+local function explain(raised)
+  if api.failure(raised) then return raised end
+  return { raised = raised, traceback = debug.traceback(check.raised(raised), 2) }
+end
+
 -- A handler of the server for one of ours: `changes`, or only looks.
 function Console:guard(handler, changes, path)
   return function(request)
     local answer = self:refuse(request, changes, path)
     if not answer then
-      local ok, result = xpcall(handler, function(raised)
-        if api.failure(raised) then return raised end
-        return { raised = raised, traceback = debug.traceback(check.raised(raised), 2) }
-      end, self, request)
+      local ok, result = xpcall(handler, explain, self, request)
       answer = ok and result or api.failure(result)
       if not answer then
         if type(result.raised) == "table" and result.raised.status then error(result.raised, 0) end -- the server's own

@@ -74,7 +74,24 @@ local function only_key(map)
   return type(key) == "string" and key:find "^%$" and next(map, key) == nil
 end
 
+-- Whether JSON holds it as it is: no table is made then.
+local function is_exact(value)
+  if value[1] == nil and (only_key(value) or getmetatable(value) == ARRAY) then return false end
+  local length, count = #value, 0
+  for key, field in next, value do
+    local kind = type(field)
+    count = count + 1
+    if length == 0 and not (type(key) == "string" and utf8.len(key)) or length > 0 and math.type(key) ~= "integer" then
+      return false
+    end
+    if kind == "string" and not utf8.len(field) or kind == "table" and not is_exact(field) then return false end
+    if kind == "number" and (field ~= field or field == math.huge or field == -math.huge) then return false end
+  end
+  return length == 0 or count == length
+end
+
 local function out_of_table(value)
+  if is_exact(value) then return value end
   local made = {}
   if #value > 0 or getmetatable(value) == ARRAY then
     local count = 0
@@ -125,8 +142,6 @@ end
 
 -- Tasks.
 
-local TEXTS = { "id", "status", "key", "reason", "host", "version" }
-local NUMBERS_OF = { "attempts", "run", "priority", "added_at", "started_at", "ended_at", "run_at", "expires_at" }
 local DATA = { "item", "output", "handle" }
 local PREVIEW, BRIEF = 200, 1000 -- characters
 
@@ -157,12 +172,23 @@ local function make_brief(shown, task)
   if task.progress ~= nil then shown.progress = data_up_to(BRIEF, task.progress) end
 end
 
+--- Seconds to the microsecond, which is all that clocks say. nil: there are none.
+function view.time(seconds)
+  if seconds and seconds > -9e9 and seconds < 9e9 then return math.floor(seconds * 1e6 + 0.5) / 1e6 end
+  return seconds
+end
+
 --- A task for the console. `fields`: a set of item, output, handle; nil: a preview instead of these; false: neither.
 --- With `most`, data of more bytes is only begun, as a text, and `larger` says how long each is.
 function view.task(task, fields, most)
-  local shown = {}
-  for _, name in ipairs(TEXTS) do shown[name] = view.text(task[name]) end
-  for _, name in ipairs(NUMBERS_OF) do shown[name] = task[name] end
+  local text, time = view.text, view.time
+  local shown = {
+    id = text(task.id), status = text(task.status), key = text(task.key), reason = text(task.reason),
+    host = text(task.host), version = text(task.version),
+    attempts = task.attempts, run = task.run, priority = task.priority,
+    added_at = time(task.added_at), started_at = time(task.started_at), ended_at = time(task.ended_at),
+    run_at = time(task.run_at), expires_at = time(task.expires_at),
+  }
   if not fields then
     make_brief(shown, task)
     if fields == nil then shown.preview = preview_of(task.item) end

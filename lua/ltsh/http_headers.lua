@@ -36,19 +36,34 @@ local fixed = setmetatable({}, { __mode = "k" }) -- what was read of tables that
 
 --- The same table, which is not to change any more: its lines are made once, not for each answer.
 function headers.fixed(given)
-  fixed[given] = { read(given) }
+  local text, names = read(given)
+  fixed[given] = { text = text, names = names, with = setmetatable({}, { __mode = "k" }) }
   return given
 end
 
---- The lines of `given` (nil: none), and of the `defaults` that are not among them.
-function headers.lines(given, defaults)
-  local text, names = "", {}
-  local known = given and fixed[given]
-  if known then text, names = known[1], known[2] elseif given then text, names = read(given) end
+local NONE = headers.fixed {}
+
+local function add_defaults(text, names, defaults)
   for name, value in pairs(defaults) do
     if not names[name:lower()] then text = text .. name .. ": " .. value .. "\r\n" end
   end
   return text
+end
+
+--- The lines of `given` (nil: none), and of the `defaults` that are not among them.
+function headers.lines(given, defaults)
+  local known = fixed[given or NONE]
+  if not known then
+    local text, names = read(given)
+    return add_defaults(text, names, defaults)
+  end
+  if not fixed[defaults] then return add_defaults(known.text, known.names, defaults) end
+  local both = known.with[defaults]
+  if not both then
+    both = add_defaults(known.text, known.names, defaults)
+    known.with[defaults] = both
+  end
+  return both
 end
 
 return headers

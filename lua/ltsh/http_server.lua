@@ -2,14 +2,17 @@
 local core = require "ltsh.core"
 local check = require "ltsh.check_args"
 local event_text = require "ltsh.http_events"
-local header_lines = require "ltsh.http_headers".lines
+local headers = require "ltsh.http_headers"
 local json = require "ltsh.core".json
 local log = require "ltsh.core".log
 local port_holder = require "ltsh.port_holder"
 
 local WHERE = "ltsh.http.server"
+local header_lines = headers.lines
 
 -- Text.
+
+local SLASH = ("/"):byte()
 
 local function unescape(text)
   if not text:find("%", 1, true) then return text end
@@ -144,7 +147,8 @@ local function file_answer(request, answer)
   return status, lines, "file", fd, offset, length
 end
 
-local EVENTS = { ["Content-Type"] = "text/event-stream", ["Cache-Control"] = "no-store", ["X-Accel-Buffering"] = "no" }
+local JSON = headers.fixed { ["Content-Type"] = "application/json" }
+local EVENTS = headers.fixed { ["Content-Type"] = "text/event-stream", ["Cache-Control"] = "no-store", ["X-Accel-Buffering"] = "no" }
 
 local function status_of(answer, default)
   local status = answer.status or default
@@ -172,7 +176,7 @@ local function give(request, answer)
     return give(request, error_answer(404, "unknown", "there is no such file"))
   elseif answer.json ~= nil then
     local body = json.encode(answer.json)
-    return status_of(answer, 200), header_lines(answer.headers, { ["Content-Type"] = "application/json" }), body
+    return status_of(answer, 200), header_lines(answer.headers, JSON), body
   end
   local body = answer.body
   if type(body) == "number" then body = tostring(body) end
@@ -215,24 +219,26 @@ end
 
 local function has_methods(node) return next(node.methods) ~= nil end
 
--- The node of the segments from `at` on; `values` gets what :name and *rest stand for, as they were sent.
-local function find_node(node, segments, at, values)
-  local segment = segments[at]
-  if segment == nil then
+-- The node of the segments of `path` from `at` on; `values` gets what :name and *rest stand for, as they were sent;
+-- values.escaped: the path has escapes.
+local function find_node(node, path, at, values)
+  if at > #path + 1 then
     if has_methods(node) then return node end
   else
-    local fixed = node.fixed[unescape(segment) or segment]
-    local found = fixed and find_node(fixed, segments, at + 1, values)
+    local ends = path:find("/", at, true) or #path + 1
+    local segment = path:sub(at, ends - 1)
+    local fixed = node.fixed[values.escaped and unescape(segment) or segment]
+    local found = fixed and find_node(fixed, path, ends + 1, values)
     if found then return found end
     if node.any and segment ~= "" then
       values[#values + 1] = segment
-      found = find_node(node.any, segments, at + 1, values)
+      found = find_node(node.any, path, ends + 1, values)
       if found then return found end
       values[#values] = nil
     end
   end
   if node.rest and has_methods(node.rest) then
-    values[#values + 1] = table.concat(segments, "/", at)
+    values[#values + 1] = path:sub(at)
     return node.rest
   end
 end
@@ -246,9 +252,8 @@ local function allowed_of(node)
 end
 
 local function find_route(root, method, path)
-  local segments, values = {}, {}
-  for segment in path:sub(2):gmatch "([^/]*)" do segments[#segments + 1] = segment end
-  local node = find_node(root, segments, 1, values)
+  local values = { escaped = path:find("%", 1, true) ~= nil }
+  local node = find_node(root, path, 2, values)
   if not node then return nil, error_answer(404, "unknown", "there is nothing at " .. path) end
   local route = node.methods[method] or (method == "HEAD" and node.methods.GET) or node.methods["*"]
   if not route then
@@ -383,21 +388,22 @@ local function server(options)
 
   local methods = {}
 
-  function methods.handle(_, method, target, headers, body, remote)
-    if not target:find "^/" then target = target:match "^%a+://[^/?]*(.*)$" or target end
-    local raw, query = target:match "^([^?#]*)%??([^#]*)"
+  local function answer_to(request, path) return give(request, respond(request, path)) end
+
+  function methods.handle(_, method, target, given, body, remote)
+    if target:byte() ~= SLASH then target = target:match "^%a+://[^/?]*(.*)$" or target end
+    local raw, query = target, ""
+    if target:find "[?#]" then raw, query = target:match "^([^?#]*)%??([^#]*)" end
     if raw == "" then raw = "/" end
     local request = setmetatable({
-      method = method, target = target, query_text = query, headers = setmetatable(headers, any_case), body = body,
+      method = method, target = target, query_text = query, headers = setmetatable(given, any_case), body = body,
       remote = remote, path = unescape(raw),
     }, Request)
-    if not raw:find "^/" or not request.path then
+    if raw:byte() ~= SLASH or not request.path then
       return give(request, error_answer(400, "bad_request", "the path cannot be decoded"))
     end
-    local function whole() return give(request, respond(request, raw)) end
-    local results = table.pack(xpcall(whole, explain))
-    if results[1] then return table.unpack(results, 2, results.n) end
-    local why = results[2]
+    local ok, why, lines, what, fd, offset, length = xpcall(answer_to, explain, request, raw)
+    if ok then return why, lines, what, fd, offset, length end
     if why.status then return give(request, error_answer(why.status, why.code, why.reason)) end
     log.error("a request could not be handled",
       { method = method, path = raw, error = why.text, traceback = why.traceback })

@@ -235,11 +235,12 @@ return function(name, make, supports)
         local started = {}
         local scheduler = open(function(task) started[task.id] = ltsh.now() end, { limit = 5 })
         local began = ltsh.now()
-        add(scheduler, { id = "later", delay = 0.15 })
-        add(scheduler, { id = "at", run_at = began + 0.08 })
-        add(scheduler, { id = "now" })
-        add(scheduler, { id = "past", run_at = began - 100 })
-        assert.equal(2, scheduler:stats().delayed)
+        assert(scheduler:add_all {
+          { id = "later", delay = 0.15 }, { id = "at", run_at = began + 0.08 }, { id = "now" },
+          { id = "past", run_at = began - 100 },
+        })
+        local delayed = scheduler:stats().delayed
+        if ltsh.now() < began + 0.08 then assert.equal(2, delayed) end
         assert.same({ "now", "past", "at", "later" }, ids_of(ends_of(scheduler)))
         assert.is_true(started.later >= began + 0.15)
         assert.is_true(started.at >= began + 0.08)

@@ -34,9 +34,9 @@ function socket:close()
   if not self.tcp:is_closing() then self.tcp:close() end
 end
 
---- Waits until what came matches; gives the match. Raises after ten seconds.
+--- Waits until what came matches; gives the match. Raises after a minute.
 function socket:expect(pattern)
-  local deadline = uv.hrtime() + 10e9
+  local deadline = uv.hrtime() + 60e9 -- a machine may be busy
   while not self:received():find(pattern) do
     if uv.hrtime() > deadline or (self.ended and not self:received():find(pattern)) then
       local what = self.ended and ", and the end" or ""
@@ -49,7 +49,7 @@ end
 
 --- Waits for the end of the connection; gives all that came.
 function socket:rest()
-  local deadline = uv.hrtime() + 10e9
+  local deadline = uv.hrtime() + 60e9 -- a machine may be busy
   while not self.ended do
     if uv.hrtime() > deadline then error(("no end, got %q"):format(self:received():sub(1, 500)), 2) end
     ltsh.sleep(0.001)

@@ -114,11 +114,41 @@ static bool write_bytes(struct lt_http_connection *connection, const char *head,
     return false;
 }
 
-/* The same for the last of an answer. */
+/* The last of an answer is held until the turn is over, and goes with those of other connections then: a client that sleeps
+ * is woken once for all that it gets, and not for each (redis writes its replies before it sleeps itself). */
+
+struct lt_http_held {
+    struct lt_bytes *body; /* with a reference */
+    size_t len;
+    char bytes[];
+};
+
 static void write_last(struct lt_http_connection *connection, const char *head, size_t head_len, struct lt_bytes *body)
 {
+    struct lt_http_held *held = lt_alloc(sizeof *held + head_len);
+    held->body = lt_bytes_ref(body);
+    held->len = head_len;
+    memcpy(held->bytes, head, head_len);
+    connection->held = held;
+    lt_loop_post(connection->server->loop, &connection->turn);
+}
+
+bool lt_http_write_held(struct lt_http_connection *connection)
+{
+    struct lt_http_held *held = connection->held;
+    if (held == NULL)
+        return false;
+    connection->held = NULL;
     connection->finishing = true;
-    if (write_bytes(connection, head, head_len, body))
+    bool all = write_bytes(connection, held->bytes, held->len, held->body);
+    lt_bytes_unref(held->body);
+    free(held);
+    return all;
+}
+
+void lt_http_release(struct lt_http_connection *connection)
+{
+    if (lt_http_write_held(connection))
         all_written(connection);
     else
         lt_http_connection_await(connection);

@@ -267,14 +267,9 @@ static void feed(struct lt_http_connection *connection, const char *bytes, size_
 }
 
 /* What came ahead, from a turn of its own: who answers is not entered again from below. */
-static void feed_ahead(struct lt_turn *turn)
+static void feed_ahead(struct lt_http_connection *connection)
 {
-    struct lt_http_connection *connection = lt_container_of(turn, struct lt_http_connection, turn);
     struct lt_buffer ahead = connection->ahead;
-    if (connection->freed) {
-        lt_http_connection_free(connection);
-        return;
-    }
     if (!takes_bytes(connection))
         return;
     connection->ahead = (struct lt_buffer){0};
@@ -283,6 +278,17 @@ static void feed_ahead(struct lt_turn *turn)
     free(ahead.data);
     if (connection->ahead.len <= LT_HTTP_AHEAD && connection->state != LT_HTTP_CLOSED)
         read_more(connection, true);
+}
+
+static void connection_turn(struct lt_turn *turn)
+{
+    struct lt_http_connection *connection = lt_container_of(turn, struct lt_http_connection, turn);
+    if (connection->freed)
+        lt_http_connection_free(connection);
+    else if (connection->held != NULL)
+        lt_http_release(connection);
+    else
+        feed_ahead(connection);
 }
 
 static void client_ended(struct lt_http_connection *connection)
@@ -353,7 +359,7 @@ void lt_http_connection_open(struct lt_http_server *server, uv_stream_t *listene
     struct lt_http_connection *connection = lt_zalloc(sizeof *connection);
     connection->server = server;
     connection->timer = LT_TIMER_INIT;
-    connection->turn.fn = feed_ahead;
+    connection->turn.fn = connection_turn;
     connection->late = request_late;
     connection->read = read_more;
     connection->paused = true;

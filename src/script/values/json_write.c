@@ -1,6 +1,5 @@
 /* Values to JSON text, written as they are walked through: only calls of Lua's that cannot raise, and the buffer hangs in
  * a box, which the collector empties should making the string raise. (jansson's tree between the two took twice the time.) */
-#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,10 +60,23 @@ static bool put_break(struct writer *w, int depth)
 
 /* Numbers. */
 
+/* The digits of a number, from the end of `end` back; where they begin. */
+static char *digits_before(char *end, uint64_t number)
+{
+    do {
+        *--end = (char)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    return end;
+}
+
 static bool write_integer(struct writer *w, lua_Integer number)
 {
-    char text[24];
-    return put(w, text, (size_t)snprintf(text, sizeof text, "%" PRId64, (int64_t)number));
+    char text[24], *end = text + sizeof text;
+    char *begin = digits_before(end, number < 0 ? 0 - (uint64_t)number : (uint64_t)number);
+    if (number < 0)
+        *--begin = '-';
+    return put(w, begin, (size_t)(end - begin));
 }
 
 /* What has six decimals or fewer, as most floats that people write, and times: a division of two integers that doubles hold
@@ -74,10 +86,17 @@ static bool few_decimals(char *text, size_t size, double number)
     double positive = fabs(number), scaled = nearbyint(positive * 1e6);
     if (!(positive >= 1e-4 && positive < 9e9) || scaled / 1e6 != positive)
         return false;
-    int64_t whole = (int64_t)scaled / 1000000, rest = (int64_t)scaled % 1000000;
-    int len = snprintf(text, size, "%s%" PRId64 ".%06" PRId64, number < 0 ? "-" : "", whole, rest);
-    while (text[len - 1] == '0' && text[len - 2] != '.')
-        text[--len] = '\0';
+    uint64_t whole = (uint64_t)scaled / 1000000, rest = (uint64_t)scaled % 1000000;
+    char *end = text + size;
+    char *point = digits_before(end, 1000000 + rest); /* its first digit makes place for the point */
+    *point = '.';
+    while (end[-1] == '0' && end[-2] != '.')
+        end--;
+    char *begin = digits_before(point, whole);
+    if (number < 0)
+        *--begin = '-';
+    memmove(text, begin, (size_t)(end - begin));
+    text[end - begin] = '\0';
     return true;
 }
 
