@@ -228,6 +228,30 @@ describe("ltsh.http.server", function()
       assert.equal(100, #found)
       for i = 1, 100 do assert.equal(i, found[i]) end
     end)
+
+    it("may be one of many that are answered together, of which some have gone and some send more", function()
+      local gate = scene.door()
+      local server = serve { routes = { ["GET /:n"] = function(request)
+        gate.pass()
+        return { body = "<" .. request.params.n .. ">" .. ("x"):rep(tonumber(request.params.n) % 3 * 20000) }
+      end } }
+      local sockets = {}
+      for i = 1, 60 do
+        sockets[i] = socket.open(server.port)
+        local more = i % 2 == 0 and lines("GET", "/1000") or ""
+        sockets[i]:send(("GET /%d HTTP/1.1\r\nHost: x\r\n\r\n"):format(i) .. more)
+      end
+      eventually("all are asked for", function() return gate.waiting == 60 end)
+      for i = 1, 60, 7 do sockets[i]:close() end
+      gate.is_open = true
+      for i = 1, 60 do
+        if i % 7 ~= 1 then
+          sockets[i]:expect("<" .. i .. ">")
+          if i % 2 == 0 then assert.matches("<1000>", sockets[i]:rest(), 1, true) else sockets[i]:close() end
+        end
+      end
+      assert.equal(200, get(server, "7").status)
+    end)
   end)
 
   describe("refuses", function()
@@ -582,6 +606,21 @@ describe("ltsh.http.server", function()
       server:close { drain = 5 }
       assert.equal("answered", answered:wait())
       assert.is_nil((ltsh.http.get { url = server.url, timeout = 1 }))
+    end)
+
+    it("comes behind what was answered in the same turn, though it waits for nothing", function()
+      local gate = scene.door()
+      local server = serve { routes = { ["GET /"] = function()
+        gate.pass()
+        return { body = "answered" }
+      end } }
+      local asked = {}
+      for i = 1, 5 do asked[i] = ltsh.spawn(function() return get(server, "").body end) end
+      eventually("all are asked for", function() return gate.waiting == 5 end)
+      gate.is_open = true
+      eventually("they are answered", function() return gate.waiting == 0 end)
+      server:close { drain = 0 }
+      for i = 1, 5 do assert.equal("answered", asked[i]:wait()) end
     end)
 
     it("gives up what takes longer than it may", function()

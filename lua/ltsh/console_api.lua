@@ -239,7 +239,8 @@ end
 
 function api.task(console, request)
   local _, task = find_task(console, request)
-  return { json = { task = console.feed:shown(task, DATA, integer_of(request, "most", nil)), time = view.time(ltsh.now()) } }
+  local shown = console.feed:shown(task, DATA, integer_of(request, "most", nil))
+  return { json = { task = shown, time = view.time(ltsh.now()) } }
 end
 
 function api.history(console, request)

@@ -2,13 +2,13 @@
 local core = require "ltsh.core"
 local check = require "ltsh.check_args"
 local event_text = require "ltsh.http_events"
-local headers = require "ltsh.http_headers"
+local http_headers = require "ltsh.http_headers"
 local json = require "ltsh.core".json
 local log = require "ltsh.core".log
 local port_holder = require "ltsh.port_holder"
 
 local WHERE = "ltsh.http.server"
-local header_lines = headers.lines
+local header_lines = http_headers.lines
 
 -- Text.
 
@@ -147,8 +147,10 @@ local function file_answer(request, answer)
   return status, lines, "file", fd, offset, length
 end
 
-local JSON = headers.fixed { ["Content-Type"] = "application/json" }
-local EVENTS = headers.fixed { ["Content-Type"] = "text/event-stream", ["Cache-Control"] = "no-store", ["X-Accel-Buffering"] = "no" }
+local JSON = http_headers.fixed { ["Content-Type"] = "application/json" }
+local EVENTS = http_headers.fixed {
+  ["Content-Type"] = "text/event-stream", ["Cache-Control"] = "no-store", ["X-Accel-Buffering"] = "no",
+}
 
 local function status_of(answer, default)
   local status = answer.status or default

@@ -1,7 +1,8 @@
 -- scripts/bench http [SECONDS]: requests a second that a host answers, as wrk (Debian's package) sees it.
 --
 -- A handler in Lua that answers a text, and one that answers JSON; then a task from the console's REST interface, while
--- nothing else is done, while 10,000 tasks a second are added, run and end, and while one or 1,000 browsers listen to that.
+-- nothing else is done, while 10,000 tasks a second are added, run and end, and while one or 1,000 browsers listen to
+-- that.
 -- Host, wrk and browsers are processes of their own on this machine. Told too: the tasks that ended, and what the host
 -- used of a core.
 package.path = arg[0]:match "^(.*)/scripts/" .. "/?.lua;" .. package.path
@@ -88,7 +89,7 @@ local function measure(name, path, rate, browsers)
     (after.cpu - before.cpu) / seconds, out:find "Non%-2xx" and "; SOME WERE REFUSED" or ""))
   io.stdout:flush()
   for _, child in pairs { host, listeners } do
-    child:kill "sigkill"
+    if child.ended then io.stderr:write("it ended before: ", child.stderr, "\n") else child:kill "sigkill" end
     child:wait()
   end
 end

@@ -13,6 +13,7 @@ enum {
     SMALL = 16384,    /* bytes of an answer that are written as one piece */
     STREAMED = 65536, /* that may wait for a client before it is said so */
     FILE_PIECE = 131072,
+    HELD_MOST = 16, /* answers */
 };
 
 const char *lt_http_reason(int status)
@@ -114,8 +115,9 @@ static bool write_bytes(struct lt_http_connection *connection, const char *head,
     return false;
 }
 
-/* The last of an answer is held until the turn is over, and goes with those of other connections then: a client that sleeps
- * is woken once for all that it gets, and not for each (redis writes its replies before it sleeps itself). */
+/* The last of an answer is held until the turn is over, or some are held, and goes with those of other connections then: a
+ * client that sleeps is woken once for all that it gets, and not for each (redis writes its replies before it sleeps itself);
+ * and it has something to do while the others are made. */
 
 struct lt_http_held {
     struct lt_bytes *body; /* with a reference */
@@ -125,12 +127,18 @@ struct lt_http_held {
 
 static void write_last(struct lt_http_connection *connection, const char *head, size_t head_len, struct lt_bytes *body)
 {
+    struct lt_http_server *server = connection->server;
     struct lt_http_held *held = lt_alloc(sizeof *held + head_len);
     held->body = lt_bytes_ref(body);
     held->len = head_len;
     memcpy(held->bytes, head, head_len);
     connection->held = held;
-    lt_loop_post(connection->server->loop, &connection->turn);
+    TAILQ_INSERT_TAIL(&server->held, connection, held_link);
+    lt_loop_post(server->loop, &connection->turn);
+    if (++server->held_count < HELD_MOST)
+        return;
+    while (!TAILQ_EMPTY(&server->held))
+        lt_http_release(TAILQ_FIRST(&server->held));
 }
 
 bool lt_http_write_held(struct lt_http_connection *connection)
@@ -139,6 +147,8 @@ bool lt_http_write_held(struct lt_http_connection *connection)
     if (held == NULL)
         return false;
     connection->held = NULL;
+    TAILQ_REMOVE(&connection->server->held, connection, held_link);
+    connection->server->held_count--;
     connection->finishing = true;
     bool all = write_bytes(connection, held->bytes, held->len, held->body);
     lt_bytes_unref(held->body);

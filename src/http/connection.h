@@ -68,7 +68,8 @@ struct lt_http_connection {
     uint32_t writes;    /* under way */
     size_t seen_unread; /* by the client, when it was last looked at */
     struct lt_timer timer;
-    struct lt_http_held *held; /* the last of an answer, to be written from `turn` */
+    struct lt_http_held *held; /* the last of an answer, to be written from `turn` at the latest */
+    TAILQ_ENTRY(lt_http_connection) held_link;
     struct lt_http_file *file; /* that is being sent */
     void (*drop_file)(struct lt_http_connection *connection);
     void (*late)(struct lt_http_connection *connection);            /* a request is not whole in time */
@@ -92,6 +93,8 @@ struct lt_http_server {
     void (*closed)(void *arg);
     void (*gone)(struct lt_http_connection *connection); /* it is closed, and was freed but for itself */
     LIST_HEAD(, lt_http_connection) connections;
+    TAILQ_HEAD(, lt_http_connection) held; /* those that hold something */
+    unsigned held_count;
     char input[65536]; /* what is being read */
 };
 

@@ -131,6 +131,7 @@ struct lt_http_server *lt_http_server_open(struct lt_loop *loop, const struct lt
     server->drain = LT_TIMER_INIT;
     server->gone = connection_gone;
     LIST_INIT(&server->connections);
+    TAILQ_INIT(&server->held);
     http_parser_set_max_header_size(1 << 30); /* it is ours to count */
     uv_tcp_init(&loop->uv, &server->tcp);
     server->tcp.data = loop;
