@@ -675,7 +675,8 @@ describe("ltsh.container.sqlite", function()
     db:exec "CREATE INDEX ltsh_due ON ltsh_tasks(queue, priority DESC, place, key) WHERE state = 1"
     db:exec "DROP TABLE ltsh_turns"
     db:exec "DROP INDEX ltsh_suspect_of"
-    for _, name in ipairs { "fair", "limit_global", "limit_key", "limit_burst", "limit_per", "tokens", "tokens_at" } do
+    for _, name in ipairs { "fair", "limit_global", "limit_key", "limit_burst", "limit_per", "tokens", "tokens_at",
+      "limits_set" } do
       db:exec("ALTER TABLE ltsh_queues DROP COLUMN " .. name)
     end
     db:exec "UPDATE ltsh_queues SET version = 1 WHERE queue = 0"

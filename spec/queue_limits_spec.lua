@@ -161,17 +161,25 @@ for name, maker in pairs(CONTAINERS) do
         assert.equal(2, work.most)
       end)
 
-      it("what a host is given that finds nobody at work, whatever was before", function()
+      it("what was set before, and what a host is given that finds nobody at work", function()
         local queue, work = place(), counted(0.01)
         local one = open(queue, work.run, { limit = 10, global_limit = 1, key_limit = 1, rate = { 1, per = 1000 } })
         add_many(one, "t", 1)
         all_succeed(one, 1)
-        one:set { global_limit = 2 }
         one:close()
         local two = open(queue, work.run, { limit = 10, global_limit = 3 })
         add_many(two, "more", 12, "k")
         all_succeed(two, 13)
         assert.equal(3, work.most)
+        two:set { global_limit = 2, rate = false }
+        add_many(two, "last", 2)
+        all_succeed(two, 15)
+        two:close()
+        work.most = 0
+        local three = open(queue, work.run, { limit = 10, global_limit = 6, rate = { 1, per = 1000 } })
+        add_many(three, "set", 12, "k")
+        all_succeed(three, 27)
+        assert.equal(2, work.most)
       end)
     end)
 

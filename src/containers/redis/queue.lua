@@ -1192,8 +1192,8 @@ local function fill_tokens(limits)
   return math.floor(limits.tokens + 1e-9)
 end
 
--- The limits of the queue: what the first of those at work was given, unless it was set since. Then: where this host's are
--- others.
+-- The limits of the queue: what was set; else what the first of those at work was given, as long as some are. Then: where
+-- this host's are others.
 local LIMITS = { "global", "key", "burst", "per" }
 local LIMIT_NAMES = { "global_limit", "key_limit", "rate", "rate per" }
 
@@ -1215,11 +1215,17 @@ local function take_limits(limits)
   return differ
 end
 
+local function forget_given_limits()
+  for i = 1, 4 do
+    if not call("HGET", meta, "set:" .. LIMITS[i]) then call("HDEL", meta, "limit:" .. LIMITS[i]) end
+  end
+end
+
 -- m: global limit, key limit, burst and seconds of the rate: each as it is to be from now on, 0: none, or "".
 function operations.m()
   for i = 1, 4 do
     local value = arg()
-    if value ~= "" then call("HSET", meta, "limit:" .. LIMITS[i], value) end
+    if value ~= "" then call("HSET", meta, "limit:" .. LIMITS[i], value, "set:" .. LIMITS[i], "1") end
   end
   call("PUBLISH", meta, "w")
   return "ok"
@@ -1340,7 +1346,7 @@ end
 -- j: seconds of the lease, name of the host, what is shown of it.
 function operations.j()
   local lease, name, about = number_arg(), arg(), arg()
-  if call("ZCARD", hosts) == 0 then call("HDEL", meta, "limit:global", "limit:key", "limit:burst", "limit:per") end
+  if call("ZCARD", hosts) == 0 then forget_given_limits() end
   call("ZADD", hosts, now + lease, me)
   call("HSET", names, me .. "#", connection, me .. "@", NOW, me, pack(">dd", now, lease) .. char(#name) .. name .. about)
   return { "ok", call("HGET", meta, "paused") and "1" or "0" }

@@ -38,6 +38,7 @@ int lt_sqlite_queue_read(struct lt_sqlite_lane *lane, struct lt_sqlite_queue *qu
                 queue->limits[i] = sqlite3_column_double(row, 3 + LT_ROW_STATES + i);
             queue->tokens = sqlite3_column_double(row, 3 + LT_ROW_STATES + LT_SQLITE_LIMITS);
             queue->tokens_at = sqlite3_column_double(row, 4 + LT_ROW_STATES + LT_SQLITE_LIMITS);
+            queue->limits_set = sqlite3_column_int64(row, 5 + LT_ROW_STATES + LT_SQLITE_LIMITS);
             sqlite3_reset(row);
             return SQLITE_OK;
         }
@@ -80,6 +81,7 @@ int lt_sqlite_queues_write(struct lt_sqlite_lane *lane)
             sqlite3_bind_double(statement, 2 + LT_ROW_STATES + i, queue->limits[i]);
         sqlite3_bind_double(statement, 2 + LT_ROW_STATES + LT_SQLITE_LIMITS, queue->tokens);
         sqlite3_bind_double(statement, 3 + LT_ROW_STATES + LT_SQLITE_LIMITS, queue->tokens_at);
+        sqlite3_bind_int64(statement, 4 + LT_ROW_STATES + LT_SQLITE_LIMITS, queue->limits_set);
         int code = lt_database_run(&lane->db, statement);
         if (code != SQLITE_OK)
             return code;

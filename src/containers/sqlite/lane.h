@@ -30,6 +30,7 @@ struct lt_sqlite_queue {
     bool fair;    /* its keys have turns */
     int64_t counts[LT_ROW_STATES];
     double limits[LT_SQLITE_LIMITS]; /* 0: taken back; < 0: none was given */
+    int64_t limits_set;              /* bits of those that were set, and not only given */
     double tokens, tokens_at;        /* of the rate, at this time (monotonic); < 0: it was full */
     int64_t pruned_to[3];            /* where the search for old ended tasks goes on, for each ended state */
     TAILQ_ENTRY(lt_sqlite_queue) link;

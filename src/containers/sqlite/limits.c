@@ -48,8 +48,10 @@ void lt_sqlite_limits_join(const struct lt_sqlite_lane *lane, const struct lt_sq
             return;
     }
     for (int i = 0; i < LT_SQLITE_LIMITS; i++) {
-        queue->changed = queue->changed || queue->limits[i] >= 0;
+        if ((queue->limits_set >> i & 1) != 0 || queue->limits[i] < 0)
+            continue;
         queue->limits[i] = -1;
+        queue->changed = true;
     }
 }
 
@@ -57,8 +59,10 @@ int lt_sqlite_set_limits(struct lt_sqlite_lane *lane, struct lt_sqlite_request *
 {
     struct lt_sqlite_queue *queue = request->member->queue;
     for (int i = 0; i < LT_SQLITE_LIMITS; i++) {
-        if (request->given[i] >= 0) /* it was named */
-            queue->limits[i] = request->given[i];
+        if (request->given[i] < 0) /* it was not named */
+            continue;
+        queue->limits[i] = request->given[i];
+        queue->limits_set |= 1 << i;
     }
     queue->changed = true;
     lane->rings = true;

@@ -8,7 +8,7 @@
  * the queue's. */
 void lt_sqlite_limits_take(struct lt_sqlite_request *request);
 
-/* A member joins: when nobody else is at work on its queue, what was given before is forgotten. */
+/* A member joins: when nobody else is at work on its queue, what was given before, and not set, is forgotten. */
 void lt_sqlite_limits_join(const struct lt_sqlite_lane *lane, const struct lt_sqlite_member *member);
 
 /* How many starts the rate allows now; INT64_MAX: there is none. Then: so many are used, and the seconds until the next

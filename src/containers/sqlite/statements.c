@@ -16,11 +16,12 @@
     "CREATE INDEX ltsh_suspect_of ON ltsh_tasks(queue, key, priority DESC, place) WHERE state = 7;"
 #define FAIR "fair INTEGER NOT NULL DEFAULT 0" /* keys have turns */
 
-/* The queue's limits, -1: none was given; and the tokens of its rate, as they were at a time of the monotonic clock. */
+/* The queue's limits, -1: none was given; which of them were set, as bits; and the tokens of its rate, as they were at a time of the monotonic clock. */
 #define LIMITS(separator)                                                                                              \
     "limit_global REAL NOT NULL DEFAULT -1" separator "limit_key REAL NOT NULL DEFAULT -1" separator                   \
     "limit_burst REAL NOT NULL DEFAULT -1" separator "limit_per REAL NOT NULL DEFAULT -1" separator                    \
-    "tokens REAL NOT NULL DEFAULT 0" separator "tokens_at REAL NOT NULL DEFAULT -1"
+    "limits_set INTEGER NOT NULL DEFAULT 0" separator "tokens REAL NOT NULL DEFAULT 0" separator                       \
+    "tokens_at REAL NOT NULL DEFAULT -1"
 
 const char lt_schema[] =
     /* Queues; and one row without a name that is the file's own, here so that a commit writes a page less: `last`: see
@@ -123,12 +124,12 @@ const char *const lt_statement_texts[LT_STATEMENTS] = {
     [LT_ST_FILE] = "SELECT version, last, commits FROM ltsh_queues WHERE queue = 0",
     [LT_ST_FILE_SET] = "UPDATE ltsh_queues SET last = ?1, commits = ?2 WHERE queue = 0",
     [LT_ST_QUEUE] = "SELECT queue, paused, fair, n0, n1, n2, n3, n4, n5, n6, n7, limit_global, limit_key, limit_burst,"
-                    " limit_per, tokens, tokens_at FROM ltsh_queues WHERE name = ?1",
+                    " limit_per, tokens, tokens_at, limits_set FROM ltsh_queues WHERE name = ?1",
     [LT_ST_QUEUE_NEW] = "INSERT INTO ltsh_queues(name) VALUES(?1)",
     [LT_ST_QUEUE_SET] =
         "UPDATE ltsh_queues SET n0 = ?2, n1 = ?3, n2 = ?4, n3 = ?5, n4 = ?6, n5 = ?7, n6 = ?8,"
         " n7 = ?9, limit_global = ?10, limit_key = ?11, limit_burst = ?12, limit_per = ?13, tokens = ?14,"
-        " tokens_at = ?15 WHERE queue = ?1",
+        " tokens_at = ?15, limits_set = ?16 WHERE queue = ?1",
     [LT_ST_QUEUE_PAUSE] = "UPDATE ltsh_queues SET paused = ?2 WHERE queue = ?1",
     [LT_ST_QUEUE_FAIR] = "UPDATE ltsh_queues SET fair = 1 WHERE queue = ?1",
     [LT_ST_ADD] =
