@@ -49,6 +49,33 @@ local function whole()
   return n / (figures.seconds() - start), (cpu() - used) / n * 1e6
 end
 
+-- The same with another process on the queue, which runs half of them or more.
+local OTHER = [[
+  local ltsh = require "ltsh"
+  local scheduler = ltsh.scheduler {
+    container = ltsh.container.redis { url = arg[1], queue = "together" }, limit = 64, finished_size = 10,
+    actuator = ltsh.actuator.func(function(task) return task.item.a + task.item.b end),
+  }
+  print "ready"
+  io.stdout:flush()
+  scheduler:run()
+]]
+
+local function together()
+  server:cli "FLUSHALL"
+  local scheduler <close> = open "together"
+  local other = run.start({ "-e", OTHER, server.url }, { limit = 600 })
+  other:expect "ready"
+  local start, used = figures.seconds(), cpu()
+  add_all(scheduler, n)
+  for _ in scheduler:finished() do end
+  local seconds = figures.seconds() - start
+  assert(scheduler:count { status = "success" } == n)
+  other:kill "sigterm"
+  other:wait()
+  return n / seconds, (cpu() - used) / n * 1e6
+end
+
 local function memory()
   server:cli "FLUSHALL"
   local scheduler <close> = open "memory"
@@ -91,6 +118,7 @@ for _ = 1, ROUNDS do
   end
   print(("ltsh: %.0f tasks/s, %.1f us of the server each"):format(whole()))
 end
+print(("two hosts: %.0f tasks/s, %.1f us of the server each"):format(together()))
 print(("from an add to the start on another host: median %.2f ms, p99 %.2f ms"):format(latency()))
 print(("memory of a waiting task: %.0f bytes"):format(memory()))
 redis.stop()
