@@ -394,8 +394,8 @@ describe("all that was asked is done once", function()
   end)
 end)
 
--- Adds tasks one after the other, each when the one before has ended, until so many were accepted, and `over()` (if it is
--- given). All that were accepted have run, and ended, once.
+-- Adds tasks one after the other, each when the one before has ended, until so many were accepted, and `over()`
+-- (if it is given). All that were accepted have run, and ended, once.
 local function keep_busy(scheduler, starts, count, over)
   local ids = {}
   repeat

@@ -95,6 +95,10 @@ static void send_gathered(struct lt_turn *turn)
 {
     struct lt_redis_link *link = lt_container_of(turn, struct lt_redis_link, turn);
     struct lt_mail *mail;
+    if (link->closed) {
+        free(link);
+        return;
+    }
     STAILQ_FOREACH(mail, &link->gathered, link)
         lt_redis_request_of(mail)->sent = true;
     lt_mailbox_put_all(&link->to_thread, &link->gathered);
@@ -141,7 +145,9 @@ static void free_link(struct lt_redis_link *link)
     lt_buffer_free(&link->prefix);
     lt_redis_servers_free(&link->options.servers);
     free(link->queue);
-    free(link);
+    link->closed = true;
+    if (!link->turn.posted)
+        free(link);
 }
 
 static bool start_thread(struct lt_redis_link *link)

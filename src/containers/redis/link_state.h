@@ -56,6 +56,7 @@ struct lt_redis_link {
     struct lt_redis_poll *poll;
     struct lt_mails gathered;
     struct lt_turn turn;
+    bool closed; /* it is freed by the turn that is posted */
     unsigned under_way;
 
     /* The thread's. */

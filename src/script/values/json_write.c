@@ -121,7 +121,7 @@ static void any_float(char *text, size_t size, double number)
     if (exponent != NULL)
         shorten_exponent(exponent + 1);
     else if (strchr(text, '.') == NULL)
-        strcat(text, ".0");
+        memcpy(text + strlen(text), ".0", 3);
 }
 
 static bool write_float(struct writer *w, double number)
