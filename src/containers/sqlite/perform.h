@@ -1,6 +1,6 @@
 /* What is done for each kind of request, within a transaction, on the store's thread: add.c, claim.c, change.c, query.c,
- * outputs.c, forget.c, limits.c, owners.c, hosts.c. What they find and say is in the request. A code of SQLite's that is not SQLITE_OK: the
- * transaction is to be given up. */
+ * outputs.c, forget.c, limits.c, owners.c, hosts.c. What they find and say is in the request. A code of SQLite's that is
+ * not SQLITE_OK: the transaction is to be given up. */
 #ifndef LTSH_CONTAINERS_SQLITE_PERFORM_H
 #define LTSH_CONTAINERS_SQLITE_PERFORM_H
 

@@ -16,12 +16,15 @@
     "CREATE INDEX ltsh_suspect_of ON ltsh_tasks(queue, key, priority DESC, place) WHERE state = 7;"
 #define FAIR "fair INTEGER NOT NULL DEFAULT 0" /* keys have turns */
 
-/* The queue's limits, -1: none was given; which of them were set, as bits; and the tokens of its rate, as they were at a time of the monotonic clock. */
-#define LIMITS(separator)                                                                                              \
+/* The queue's limits, -1: none was given; which of them were set, as bits; and the tokens of its rate, as they were at a
+ * time of the monotonic clock. */
+#define LIMITS_WITH(separator)                                                                                         \
     "limit_global REAL NOT NULL DEFAULT -1" separator "limit_key REAL NOT NULL DEFAULT -1" separator                   \
     "limit_burst REAL NOT NULL DEFAULT -1" separator "limit_per REAL NOT NULL DEFAULT -1" separator                    \
     "limits_set INTEGER NOT NULL DEFAULT 0" separator "tokens REAL NOT NULL DEFAULT 0" separator                       \
     "tokens_at REAL NOT NULL DEFAULT -1"
+#define LIMITS LIMITS_WITH(", ")
+#define ADD_LIMITS "ALTER TABLE ltsh_queues ADD COLUMN " LIMITS_WITH(";ALTER TABLE ltsh_queues ADD COLUMN ") ";"
 
 const char lt_schema[] =
     /* Queues; and one row without a name that is the file's own, here so that a commit writes a page less: `last`: see
@@ -30,67 +33,54 @@ const char lt_schema[] =
     " n0 INTEGER NOT NULL DEFAULT 0, n1 INTEGER NOT NULL DEFAULT 0, n2 INTEGER NOT NULL DEFAULT 0,"
     " n3 INTEGER NOT NULL DEFAULT 0, n4 INTEGER NOT NULL DEFAULT 0, n5 INTEGER NOT NULL DEFAULT 0,"
     " n6 INTEGER NOT NULL DEFAULT 0, n7 INTEGER NOT NULL DEFAULT 0, version INTEGER, last INTEGER, commits INTEGER,"
-    " " FAIR ", " LIMITS(
-        ", ") ");"
-              "INSERT INTO ltsh_queues(queue, name, version, last, commits) VALUES(0, '', 4, 0, 0);"
-              /* state: enum lt_row_state. item, output, progress, handle: JSON as text, or MessagePack as a blob where JSON cannot
+    " " FAIR ", " LIMITS ");"
+    "INSERT INTO ltsh_queues(queue, name, version, last, commits) VALUES(0, '', 4, 0, 0);"
+    /* state: enum lt_row_state. item, output, progress, handle: JSON as text, or MessagePack as a blob where JSON cannot
      * hold the value; an item that is the integer 0 is in ltsh_items. */
-              "CREATE TABLE ltsh_tasks(seq INTEGER PRIMARY KEY, queue INTEGER NOT NULL, id TEXT NOT NULL, state "
-              "INTEGER NOT NULL,"
-              " priority INTEGER NOT NULL, place INTEGER NOT NULL, run INTEGER NOT NULL DEFAULT 0, owner INTEGER,"
-              " attempts INTEGER NOT NULL DEFAULT 0, lost INTEGER NOT NULL DEFAULT 0, snoozes INTEGER NOT NULL DEFAULT "
-              "0,"
-              " past INTEGER NOT NULL DEFAULT 0, adder INTEGER, added_at REAL, run_at REAL, started_at REAL, ended_at "
-              "REAL,"
-              " expires_at REAL, key TEXT, stop TEXT, reason TEXT, version TEXT, host TEXT, options TEXT, handle, "
-              "progress,"
-              " output, item, UNIQUE(queue, id));" DUE_INDEXES
-              "CREATE INDEX ltsh_keyed ON ltsh_tasks(queue, key, priority DESC, place) WHERE state = 1 AND key IS NOT "
-              "NULL;"
-              "CREATE INDEX ltsh_suspect ON ltsh_tasks(queue, priority DESC, place) WHERE state = 7;"
-              "CREATE INDEX ltsh_delayed ON ltsh_tasks(queue, run_at) WHERE state = 0;"
-              "CREATE INDEX ltsh_expiring ON ltsh_tasks(queue, expires_at) WHERE expires_at IS NOT NULL;"
-              "CREATE INDEX ltsh_running ON ltsh_tasks(queue, owner, key) WHERE state >= 2 AND state <= 3;"
-              "CREATE INDEX ltsh_ended ON ltsh_tasks(queue, state) WHERE ended_at IS NOT NULL;" TURNS
-              /* Items that are not written anew with each transition, being large. */
-              "CREATE TABLE ltsh_items(task INTEGER PRIMARY KEY, item);"
-              /* Runs that are over and were not the last. */
-              "CREATE TABLE ltsh_runs(task INTEGER NOT NULL, run INTEGER NOT NULL, started_at REAL, ended_at REAL, "
-              "reason TEXT,"
-              " version TEXT, host TEXT, PRIMARY KEY(task, run)) WITHOUT ROWID;"
-              /* Ids that were added with `once`, remembered longer than their tasks. */
-              "CREATE TABLE ltsh_once(queue INTEGER NOT NULL, id TEXT NOT NULL, added_at REAL NOT NULL,"
-              " PRIMARY KEY(queue, id)) WITHOUT ROWID;"
-              "CREATE INDEX ltsh_once_old ON ltsh_once(queue, added_at);"
-              /* Schedulers that are at work on a queue. `lock` is the end of the name of a file that their process holds locked for
+    "CREATE TABLE ltsh_tasks(seq INTEGER PRIMARY KEY, queue INTEGER NOT NULL, id TEXT NOT NULL, state INTEGER NOT NULL,"
+    " priority INTEGER NOT NULL, place INTEGER NOT NULL, run INTEGER NOT NULL DEFAULT 0, owner INTEGER,"
+    " attempts INTEGER NOT NULL DEFAULT 0, lost INTEGER NOT NULL DEFAULT 0, snoozes INTEGER NOT NULL DEFAULT 0,"
+    " past INTEGER NOT NULL DEFAULT 0, adder INTEGER, added_at REAL, run_at REAL, started_at REAL, ended_at REAL,"
+    " expires_at REAL, key TEXT, stop TEXT, reason TEXT, version TEXT, host TEXT, options TEXT, handle, progress,"
+    " output, item, UNIQUE(queue, id));" DUE_INDEXES
+    "CREATE INDEX ltsh_keyed ON ltsh_tasks(queue, key, priority DESC, place) WHERE state = 1 AND key IS NOT NULL;"
+    "CREATE INDEX ltsh_suspect ON ltsh_tasks(queue, priority DESC, place) WHERE state = 7;"
+    "CREATE INDEX ltsh_delayed ON ltsh_tasks(queue, run_at) WHERE state = 0;"
+    "CREATE INDEX ltsh_expiring ON ltsh_tasks(queue, expires_at) WHERE expires_at IS NOT NULL;"
+    "CREATE INDEX ltsh_running ON ltsh_tasks(queue, owner, key) WHERE state >= 2 AND state <= 3;"
+    "CREATE INDEX ltsh_ended ON ltsh_tasks(queue, state) WHERE ended_at IS NOT NULL;" TURNS
+    /* Items that are not written anew with each transition, being large. */
+    "CREATE TABLE ltsh_items(task INTEGER PRIMARY KEY, item);"
+    /* Runs that are over and were not the last. */
+    "CREATE TABLE ltsh_runs(task INTEGER NOT NULL, run INTEGER NOT NULL, started_at REAL, ended_at REAL, reason TEXT,"
+    " version TEXT, host TEXT, PRIMARY KEY(task, run)) WITHOUT ROWID;"
+    /* Ids that were added with `once`, remembered longer than their tasks. */
+    "CREATE TABLE ltsh_once(queue INTEGER NOT NULL, id TEXT NOT NULL, added_at REAL NOT NULL,"
+    " PRIMARY KEY(queue, id)) WITHOUT ROWID;"
+    "CREATE INDEX ltsh_once_old ON ltsh_once(queue, added_at);"
+    /* Schedulers that are at work on a queue. `lock` is the end of the name of a file that their process holds locked for
      * as long as it lives; `mark` changes while it can write; -1: it was given up, and what it ran is another's. */
-              "CREATE TABLE ltsh_owners(owner INTEGER PRIMARY KEY, queue INTEGER NOT NULL, host TEXT NOT NULL, lock "
-              "TEXT NOT "
-              "NULL,"
-              " lease REAL NOT NULL, mark INTEGER NOT NULL DEFAULT 0, since REAL NOT NULL);"
-              /* What an owner is told: a task ended (kind 0), is to be stopped (1), was given to
+    "CREATE TABLE ltsh_owners(owner INTEGER PRIMARY KEY, queue INTEGER NOT NULL, host TEXT NOT NULL, lock TEXT NOT "
+    "NULL,"
+    " lease REAL NOT NULL, mark INTEGER NOT NULL DEFAULT 0, since REAL NOT NULL);"
+    /* What an owner is told: a task ended (kind 0), is to be stopped (1), was given to
      * another (2), or was deleted (3, with its id). */
-              "CREATE TABLE ltsh_news(news INTEGER PRIMARY KEY, owner INTEGER NOT NULL, kind INTEGER NOT NULL,"
-              " task INTEGER NOT NULL, run INTEGER NOT NULL, id TEXT);"
-              "CREATE INDEX ltsh_news_of ON ltsh_news(owner);"
-              /* Who waits for the end of a task that he did not add. */
-              "CREATE TABLE ltsh_watchers(task INTEGER NOT NULL, owner INTEGER NOT NULL, PRIMARY KEY(task, owner)) "
-              "WITHOUT ROWID;"
-              /* Outputs that ltsh.persister.sqlite saved. */
-              "CREATE TABLE ltsh_outputs(name TEXT NOT NULL, id TEXT NOT NULL, run INTEGER NOT NULL, output,"
-              " PRIMARY KEY(name, id)) WITHOUT ROWID;"
-              /* Of ltsh.every: the last slot that was called. */
-              "CREATE TABLE ltsh_slots(name TEXT PRIMARY KEY, schedule TEXT NOT NULL, time INTEGER NOT NULL) WITHOUT "
-              "ROWID;"
-              /* For people. */
-              "CREATE VIEW ltsh_view AS SELECT q.name AS queue, t.id, CASE t.state WHEN 2 THEN 'running' WHEN 3 THEN "
-              "'exporting'"
-              " WHEN 4 THEN 'success' WHEN 5 THEN 'failed' WHEN 6 THEN 'stopped' ELSE 'waiting' END AS status, "
-              "t.priority, t.key,"
-              " t.attempts, t.run, t.reason, t.host, t.added_at, t.run_at, t.started_at, t.ended_at, t.progress, "
-              "t.output,"
-              " CASE WHEN typeof(t.item) = 'integer' THEN i.item ELSE t.item END AS item"
-              " FROM ltsh_tasks t JOIN ltsh_queues q USING(queue) LEFT JOIN ltsh_items i ON i.task = t.seq;";
+    "CREATE TABLE ltsh_news(news INTEGER PRIMARY KEY, owner INTEGER NOT NULL, kind INTEGER NOT NULL,"
+    " task INTEGER NOT NULL, run INTEGER NOT NULL, id TEXT);"
+    "CREATE INDEX ltsh_news_of ON ltsh_news(owner);"
+    /* Who waits for the end of a task that he did not add. */
+    "CREATE TABLE ltsh_watchers(task INTEGER NOT NULL, owner INTEGER NOT NULL, PRIMARY KEY(task, owner)) WITHOUT ROWID;"
+    /* Outputs that ltsh.persister.sqlite saved. */
+    "CREATE TABLE ltsh_outputs(name TEXT NOT NULL, id TEXT NOT NULL, run INTEGER NOT NULL, output,"
+    " PRIMARY KEY(name, id)) WITHOUT ROWID;"
+    /* Of ltsh.every: the last slot that was called. */
+    "CREATE TABLE ltsh_slots(name TEXT PRIMARY KEY, schedule TEXT NOT NULL, time INTEGER NOT NULL) WITHOUT ROWID;"
+    /* For people. */
+    "CREATE VIEW ltsh_view AS SELECT q.name AS queue, t.id, CASE t.state WHEN 2 THEN 'running' WHEN 3 THEN 'exporting'"
+    " WHEN 4 THEN 'success' WHEN 5 THEN 'failed' WHEN 6 THEN 'stopped' ELSE 'waiting' END AS status, t.priority, t.key,"
+    " t.attempts, t.run, t.reason, t.host, t.added_at, t.run_at, t.started_at, t.ended_at, t.progress, t.output,"
+    " CASE WHEN typeof(t.item) = 'integer' THEN i.item ELSE t.item END AS item"
+    " FROM ltsh_tasks t JOIN ltsh_queues q USING(queue) LEFT JOIN ltsh_items i ON i.task = t.seq;";
 
 const char *const lt_migrations[] = {
     "",
@@ -99,9 +89,7 @@ const char *const lt_migrations[] = {
     /* to 3: turns */
     TURNS "ALTER TABLE ltsh_queues ADD COLUMN " FAIR ";UPDATE ltsh_queues SET version = 3 WHERE queue = 0;",
     /* to 4: limits */
-    "ALTER TABLE ltsh_queues ADD COLUMN " LIMITS(
-        ";ALTER TABLE ltsh_queues ADD COLUMN ") ";UPDATE ltsh_queues SET version = 4"
-                                                " WHERE queue = 0;",
+    ADD_LIMITS "UPDATE ltsh_queues SET version = 4 WHERE queue = 0;",
 };
 
 #define ROW                                                                                                            \
@@ -126,10 +114,9 @@ const char *const lt_statement_texts[LT_STATEMENTS] = {
     [LT_ST_QUEUE] = "SELECT queue, paused, fair, n0, n1, n2, n3, n4, n5, n6, n7, limit_global, limit_key, limit_burst,"
                     " limit_per, tokens, tokens_at, limits_set FROM ltsh_queues WHERE name = ?1",
     [LT_ST_QUEUE_NEW] = "INSERT INTO ltsh_queues(name) VALUES(?1)",
-    [LT_ST_QUEUE_SET] =
-        "UPDATE ltsh_queues SET n0 = ?2, n1 = ?3, n2 = ?4, n3 = ?5, n4 = ?6, n5 = ?7, n6 = ?8,"
-        " n7 = ?9, limit_global = ?10, limit_key = ?11, limit_burst = ?12, limit_per = ?13, tokens = ?14,"
-        " tokens_at = ?15, limits_set = ?16 WHERE queue = ?1",
+    [LT_ST_QUEUE_SET] = "UPDATE ltsh_queues SET n0 = ?2, n1 = ?3, n2 = ?4, n3 = ?5, n4 = ?6, n5 = ?7, n6 = ?8,"
+                        " n7 = ?9, limit_global = ?10, limit_key = ?11, limit_burst = ?12, limit_per = ?13, tokens ="
+                        " ?14, tokens_at = ?15, limits_set = ?16 WHERE queue = ?1",
     [LT_ST_QUEUE_PAUSE] = "UPDATE ltsh_queues SET paused = ?2 WHERE queue = ?1",
     [LT_ST_QUEUE_FAIR] = "UPDATE ltsh_queues SET fair = 1 WHERE queue = ?1",
     [LT_ST_ADD] =
