@@ -496,6 +496,22 @@ describe("ltsh.container.sqlite", function()
       assert.equal("not wanted", first:get("a").reason)
     end)
 
+    it("keep a rate also when the clock that it goes by has begun anew", function()
+      local path = scene.temporary ".db"
+      local options = { limit = 1, rate = { 1, per = 0.2 }, container = { path = path } }
+      local before = open(function() end, options)
+      assert(before:add { id = "a" })
+      assert.equal("success", before:wait("a", 10).status)
+      before:close()
+      do
+        local db <close> = assert(ltsh.sqlite.open(path))
+        db:exec "UPDATE ltsh_queues SET tokens = 0, tokens_at = 1e12" -- of a machine that was started anew since
+      end
+      local after = open(function() end, { limit = 1, rate = { 1, per = 0.2 }, container = { path = path } })
+      assert(after:add { id = "b" })
+      assert.equal("success", after:wait("b", 30).status)
+    end)
+
     it("finds the tasks of other keys behind a long line of one that is full", function()
       local order, gate = {}, scene.door()
       local scheduler = open(function(task)

@@ -45,6 +45,16 @@ describe("ltsh.container.redis", function()
   lazy_teardown(redis.stop)
   after_each(scene.close)
 
+  it("keeps a rate also when the server's clock was set back", function()
+    local queue = redis.queue()
+    local scheduler = open(queue, function() end, { limit = 1, rate = { 1, per = 0.2 } })
+    assert(scheduler:add { id = "a" })
+    assert.equal("success", scheduler:wait("a", 10).status)
+    redis.shared():cli("HSET", "ltsh:{" .. queue .. "}", "tokens", "0", "tokens_at", "9000000000")
+    assert(scheduler:add { id = "b" })
+    assert.equal("success", scheduler:wait("b", 30).status)
+  end)
+
   it("adds a long list in steps, all or none", function()
     local queue, list = redis.queue(), {}
     local one, two = open(queue, function() end), open(queue, function() end)

@@ -125,27 +125,9 @@ struct lt_http_held {
     char bytes[];
 };
 
-static void write_last(struct lt_http_connection *connection, const char *head, size_t head_len, struct lt_bytes *body)
-{
-    struct lt_http_server *server = connection->server;
-    struct lt_http_held *held = lt_alloc(sizeof *held + head_len);
-    held->body = lt_bytes_ref(body);
-    held->len = head_len;
-    memcpy(held->bytes, head, head_len);
-    connection->held = held;
-    TAILQ_INSERT_TAIL(&server->held, connection, held_link);
-    lt_loop_post(server->loop, &connection->turn);
-    if (++server->held_count < HELD_MOST)
-        return;
-    while (!TAILQ_EMPTY(&server->held))
-        lt_http_release(TAILQ_FIRST(&server->held));
-}
-
-bool lt_http_write_held(struct lt_http_connection *connection)
+static bool write_held(struct lt_http_connection *connection)
 {
     struct lt_http_held *held = connection->held;
-    if (held == NULL)
-        return false;
     connection->held = NULL;
     TAILQ_REMOVE(&connection->server->held, connection, held_link);
     connection->server->held_count--;
@@ -158,10 +140,27 @@ bool lt_http_write_held(struct lt_http_connection *connection)
 
 void lt_http_release(struct lt_http_connection *connection)
 {
-    if (lt_http_write_held(connection))
+    if (write_held(connection))
         all_written(connection);
     else
         lt_http_connection_await(connection);
+}
+
+static void write_last(struct lt_http_connection *connection, const char *head, size_t head_len, struct lt_bytes *body)
+{
+    struct lt_http_server *server = connection->server;
+    struct lt_http_held *held = lt_alloc(sizeof *held + head_len);
+    held->body = lt_bytes_ref(body);
+    held->len = head_len;
+    memcpy(held->bytes, head, head_len);
+    connection->held = held;
+    connection->write_held = write_held;
+    TAILQ_INSERT_TAIL(&server->held, connection, held_link);
+    lt_loop_post(server->loop, &connection->turn);
+    if (++server->held_count < HELD_MOST)
+        return;
+    while (!TAILQ_EMPTY(&server->held))
+        lt_http_release(TAILQ_FIRST(&server->held));
 }
 
 void lt_http_write_text(struct lt_http_connection *connection, const char *text)

@@ -34,7 +34,8 @@ void lt_http_connection_close(struct lt_http_connection *connection)
     enum lt_http_state state = connection->state;
     if (state == LT_HTTP_CLOSED)
         return;
-    lt_http_write_held(connection);
+    if (connection->held != NULL)
+        connection->write_held(connection);
     connection->state = LT_HTTP_CLOSED;
     lt_timer_stop(connection->server->loop, &connection->timer);
     if (connection->file != NULL)

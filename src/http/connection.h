@@ -69,6 +69,7 @@ struct lt_http_connection {
     size_t seen_unread; /* by the client, when it was last looked at */
     struct lt_timer timer;
     struct lt_http_held *held; /* the last of an answer, to be written from `turn` at the latest */
+    bool (*write_held)(struct lt_http_connection *connection); /* false: not all is written */
     TAILQ_ENTRY(lt_http_connection) held_link;
     struct lt_http_file *file; /* that is being sent */
     void (*drop_file)(struct lt_http_connection *connection);
@@ -116,8 +117,7 @@ void lt_http_connection_open(struct lt_http_server *server, uv_stream_t *listene
 
 /* answer.c: answers with an error, which is the last answer. */
 void lt_http_refuse(struct lt_http_connection *connection, int status, const char *code, const char *text);
-/* Writes what is held of an answer; false: not all is written, or there is nothing. And the same, and what follows. */
-bool lt_http_write_held(struct lt_http_connection *connection);
+/* Writes the answer that is held, and what follows it is done. */
 void lt_http_release(struct lt_http_connection *connection);
 void lt_http_write_text(struct lt_http_connection *connection, const char *text);
 

@@ -506,10 +506,24 @@ static int claim_waiting(struct lt_sqlite_lane *lane, struct lt_sqlite_request *
                                                  : claim_first(lane, request, room);
 }
 
+/* What is left, and what it waits for. */
+static void note_left(struct lt_sqlite_request *request, const struct room *room)
+{
+    const struct lt_claim_op *op = request->op;
+    struct lt_sqlite_queue *queue = request->member->queue;
+    int64_t count = count_claimed(request), own = own_room(request);
+    double token_in = own > 0 ? lt_sqlite_tokens_spend(queue, count) : 0;
+    if (queue->counts[LT_ROW_DUE] + queue->counts[LT_ROW_SUSPECT] > 0)
+        request->token_in = token_in;
+    request->queue_full = room->all < own && count >= room->all ? request->global_limit : 0;
+    bool left = op->by_choice ? op->choice_count > 0 && count >= room->now : queue->counts[LT_ROW_DUE] > 0;
+    request->more = request->more || (left && !request->member->standing.held && request->token_in == 0);
+}
+
 static int claim_new(struct lt_sqlite_lane *lane, struct lt_sqlite_request *request)
 {
     struct lt_sqlite_member *member = request->member;
-    struct lt_sqlite_queue *queue = member->queue;
+    const struct lt_sqlite_queue *queue = member->queue;
     struct room room = {0};
     int code = member->fair && !queue->fair ? lt_sqlite_turns_begin(lane, member->queue) : SQLITE_OK;
     if (code == SQLITE_OK)
@@ -521,7 +535,6 @@ static int claim_new(struct lt_sqlite_lane *lane, struct lt_sqlite_request *requ
         lt_sqlite_tell_paused(lane, member);
     if (queue->paused) /* the scheduler may not have heard of it */
         return code;
-    const struct lt_claim_op *op = request->op;
     int64_t own = own_room(request);
     if (code == SQLITE_OK && own > 0 && queue->counts[LT_ROW_RUNNING] + queue->counts[LT_ROW_EXPORTING] > 0)
         code = take_orphans(lane, request, own);
@@ -532,13 +545,7 @@ static int claim_new(struct lt_sqlite_lane *lane, struct lt_sqlite_request *requ
     code = find_room(lane, request, &room);
     if (code == SQLITE_OK)
         code = claim_waiting(lane, request, room.now);
-    int64_t count = count_claimed(request);
-    double token_in = own > 0 ? lt_sqlite_tokens_spend(queue, count) : 0;
-    if (queue->counts[LT_ROW_DUE] + queue->counts[LT_ROW_SUSPECT] > 0)
-        request->token_in = token_in;
-    request->queue_full = room.all < own && count >= room.all ? request->global_limit : 0;
-    bool left = op->by_choice ? op->choice_count > 0 && count >= room.now : queue->counts[LT_ROW_DUE] > 0;
-    request->more = request->more || (left && !member->standing.held && request->token_in == 0);
+    note_left(request, &room);
     return code;
 }
 
