@@ -405,6 +405,17 @@ describe("an engine", function()
     assert.equal(6, seen)
   end)
 
+  it("that does not tell an end is asked for it, if the output has ended", function()
+    local scheduler = open_proxy()
+    proxy.drop = '"die"'
+    scheduler:add { id = "ends", item = { shell = "echo here; exit 7" } }
+    assert.same({ 1, "exit code 7" }, { scheduler:wait("ends").attempts, scheduler:get("ends").reason })
+    proxy.drop = nil
+    scheduler:add { id = "goes on", item = { shell = "exec >&- 2>&-; sleep 1.5; exit 8" } }
+    assert.same({ 1, "exit code 8" }, { scheduler:wait("goes on").attempts, scheduler:get("goes on").reason })
+    assert.equal(1, proxy:count "GET .*/events")
+  end)
+
   it("that is away while containers end tells it afterwards", function()
     local scheduler = open_proxy()
     scheduler:on("output", function(_, _, bytes)

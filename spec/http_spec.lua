@@ -411,22 +411,25 @@ describe("ltsh.http.server", function()
     end)
 
     it("does not count for clients that read slowly, as long as they read", function()
-      local function large() return { body = ("x"):rep(20 << 20) } end
-      local server = serve { timeout = 0.5, routes = { ["GET /"] = large } }
+      local function large() return { body = ("x"):rep(1 << 20):rep(20) } end
+      local server = serve { timeout = 2, routes = { ["GET /"] = large } }
       local slow = socket.open(server.port)
       slow:send(lines("GET", "/"))
-      for _ = 1, 6 do
+      for megabytes = 2, 16, 2 do
+        slow:wait_for(megabytes << 20)
         slow.tcp:read_stop()
-        ltsh.sleep(0.15)
+        ltsh.sleep(0.4)
         slow:read()
-        ltsh.sleep(0.02)
       end
       local answer = slow:rest()
       assert.equal(20 << 20, #answer - select(2, answer:find "\r\n\r\n"))
+
+      server = serve { timeout = 0.2, routes = { ["GET /"] = large } }
       local dead = socket.open(server.port)
       dead:send(lines("GET", "/"))
+      dead:wait_for(1)
       dead.tcp:read_stop()
-      ltsh.sleep(1.6)
+      dead:send_until_refused()
       dead:read()
       assert.is_true(#dead:rest() < 20 << 20)
     end)

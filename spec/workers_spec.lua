@@ -303,8 +303,11 @@ for _, isolate in ipairs { "thread", "process" } do
         ]],
       }
       local few = isolate == "thread" and "30" or "20" -- enough for some, not for 16
-      local script = 'ulimit -n $2; exec "$0" script.lua "$1"'
-      local options = { program = "/bin/sh", cwd = folder }
+      local script = [[
+        for fd in /proc/$$/fd/*; do ((${fd##*/} < 3)) || eval "exec ${fd##*/}>&-"; done # left by the host
+        ulimit -n $2
+        exec "$0" script.lua "$1"]]
+      local options = { program = "/bin/bash", cwd = folder }
       local result = run_child.ltsh({ "-c", script, run_child.program, isolate, few }, options)
       assert.equal(("success\tnil\n"):rep(48), result.stdout)
       assert.matches("ERROR a worker could not ", result.stderr)
@@ -537,6 +540,18 @@ describe("a worker whose module is not loaded in time", function()
       end
     end
     for _, file in ipairs(files) do os.remove(file) end
+  end)
+end)
+
+describe("a process of a worker", function()
+  it("has no descriptor of what the script has opened", function()
+    local path = os.tmpname()
+    local file <close> = assert(io.open(path))
+    local task = run(open { isolate = "process" }, "popen", { command = "readlink /proc/self/fd/* /proc/$PPID/fd/*" })
+    os.remove(path)
+    assert.is_true(io.type(file) == "file")
+    assert.equal("success", task.status)
+    assert.is_nil(task.output:find(path, 1, true))
   end)
 end)
 

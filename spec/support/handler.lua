@@ -6,7 +6,8 @@
 --     PASSED FAILED SKIPPED STATE [NAME OF THE TEST]
 --
 -- written anew at the start and the end of each test, so that they are known, with the test that was running, when the
--- host dies. STATE is `running` until the suite has ended, then `done`.
+-- host dies. STATE is `running` until the suite has ended, then `done`. What failed is named, a line each, in a file
+-- beside it, whose name ends with `.failed`.
 
 -- Taken before a spec can replace them.
 local open, write, flush = io.open, io.write, io.flush
@@ -77,6 +78,13 @@ return function(options)
     at_line_start = true
   end
 
+  local function note_failure(text)
+    local file = totals_file and open(totals_file .. ".failed", "a")
+    if not file then return end
+    file:write("FAILED ", text, "\n")
+    file:close()
+  end
+
   local function print_problem(problem)
     local name = problem.name
     if problem.isError and problem.element.descriptor ~= "it" then
@@ -84,6 +92,7 @@ return function(options)
     end
     local message = text_of(problem.message)
     write("\n", red "FAILED ", name, "\n", indent(message), "\n")
+    note_failure(name .. ": " .. (message:match "^[^\n]*"))
     local trace = problem.trace and problem.trace.traceback and own_lines(problem.trace.traceback) or ""
     local place = trace:match "^[^\n]-:%d+:"
     local nothing_new = not trace:find "\n" and message:find(place or "", 1, true)
@@ -154,6 +163,7 @@ return function(options)
     for _, failure in ipairs(handler.failures) do print_problem(failure) end
     for _, err in ipairs(handler.errors) do print_problem(err) end
     local count = passed + failed + skipped
+    if totals_file then return nil, true end -- they are added up there
     local verdict = failed == 0 and green "none failed" or red(failed .. " failed")
     local rest = skipped > 0 and ", " .. yellow(skipped .. " skipped") or ""
     local tests = count == 1 and "test" or "tests"

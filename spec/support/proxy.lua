@@ -4,6 +4,7 @@
 ---     proxy:cut()                             all connections break
 ---     proxy:close()  proxy:open()             nobody is there; somebody is again
 ---     proxy.hold = "POST .*/create"           requests like this reach the engine, their answers are lost
+---     proxy.drop = '"die"'                    what the engine says and has this in it is lost
 ---     proxy.version = "1.30"                  the newest version of the API that the engine says it knows
 ---     proxy.connections                       how many there were
 ---     proxy.requests                          the first line of each request that was seen
@@ -45,7 +46,7 @@ function Proxy:open()
         return bytes
       end)
       pass(self, engine, client, function(bytes)
-        if held then return nil end
+        if held or (self.drop and bytes:find(self.drop)) then return nil end
         return self.version and bytes:gsub("(Api%-Version: )[%d.]+", "%1" .. self.version) or bytes
       end)
     end)

@@ -7,7 +7,7 @@
 --     child:kill "sigterm"
 --     local result = child:wait()
 --
--- Nothing here waits by the clock. A child that takes too long (options.limit, 30 s) is killed, and the wait raises
+-- Nothing here waits by the clock. A child that takes too long (options.limit, 120 s) is killed, and the wait raises
 -- with what it had printed.
 local ltsh = require "ltsh"
 local uv = require "luv"
@@ -93,7 +93,7 @@ function run.start(args, options)
   child.handle, child.pid, child.timer = handle, pid, uv.new_timer()
   read(child, stdout, "stdout")
   read(child, stderr, "stderr")
-  child.timer:start((options.limit or 30) * 1000, 0, function()
+  child.timer:start((options.limit or 120) * 1000, 0, function()
     child.late = true
     child.handle:kill "sigkill"
     changed(child)

@@ -47,6 +47,24 @@ function socket:expect(pattern)
   return self:received():match(pattern)
 end
 
+--- Waits until so many bytes have come in all.
+function socket:wait_for(size)
+  local deadline = uv.hrtime() + 60e9 -- a machine may be busy
+  while #self:received() < size do
+    if uv.hrtime() > deadline or self.ended then error(("%d bytes of %d came"):format(#self:received(), size), 2) end
+    ltsh.sleep(0.001)
+  end
+end
+
+--- Sends empty lines until the other side has closed, which one that does not read learns only so.
+function socket:send_until_refused()
+  local deadline = uv.hrtime() + 60e9 -- a machine may be busy
+  while not ltsh.await(function(done) self.tcp:write("\r\n", done) end) do
+    if uv.hrtime() > deadline then error("the other side does not close", 2) end
+    ltsh.sleep(0.01)
+  end
+end
+
 --- Waits for the end of the connection; gives all that came.
 function socket:rest()
   local deadline = uv.hrtime() + 60e9 -- a machine may be busy

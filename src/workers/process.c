@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -163,6 +164,8 @@ LT_RUNS_LUA int lt_process_worker_main(void)
     host = getppid();
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     fcntl(SOCKET, F_SETFD, FD_CLOEXEC);
+    /* What a script of the host has opened is none of a task's business. */
+    syscall(SYS_close_range, SOCKET + 1U, ~0U, 0);
     for (size_t i = 0; i < sizeof host_signals / sizeof *host_signals; i++)
         handle_signal(host_signals[i], ignore_signal);
     handle_signal(SIGPIPE, tell_of_broken_output);

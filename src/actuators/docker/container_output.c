@@ -13,7 +13,7 @@ static const double DRAIN = 5;     /* seconds for the output of a container that
 static const double OOM_PAUSE = 1; /* seconds for an event of its memory, after its end */
 static const int64_t KILLED = 137; /* the exit code of a SIGKILL */
 static const double OUTPUT_PAUSE =
-    0.5; /* seconds between the end of the output and that of the container, before it is doubted */
+    0.5; /* seconds between the end of the output and that of the container, before it is asked for */
 
 /* Bytes of one stream, in their order. */
 static void take_output(struct container *c, int stream, const char *bytes, size_t len)
@@ -86,10 +86,13 @@ void container_runs(struct container *c)
         container_follow_log(c);
 }
 
-/* Its output ended a while ago, and it runs on: the engine's log tells whether that was the end. */
+/* Its output ended a while ago, and nothing was said of its end. It may be dead: of one that died while there was no connection
+ * for events nothing comes, and the list that was asked for afterwards may have had it as running. If it runs on, its log is
+ * followed. */
 static void output_missing(struct lt_timer *timer)
 {
-    container_runs(lt_container_of(timer, struct container, timer));
+    struct docker *docker = lt_container_of(timer, struct container, timer)->docker;
+    docker->want_look(docker);
 }
 
 void container_stream_done(struct lt_engine_call *call)

@@ -196,6 +196,8 @@ static void pass_on(struct lt_choose *choose)
     outer->waits = take->waits;
     outer->next_at = lt_earlier(take->next_at, choose->order.next_at);
     outer->next_date = take->next_date;
+    if (take->limit + take->end_count == 0) /* it had no reason to look at the queue's limits */
+        return;
     outer->token_at = take->token_at;
     outer->queue_full = take->queue_full;
 }
