@@ -40,7 +40,7 @@ function socket:expect(pattern)
   while not self:received():find(pattern) do
     if uv.hrtime() > deadline or (self.ended and not self:received():find(pattern)) then
       local what = self.ended and ", and the end" or ""
-      error(("expected %q, got %q%s"):format(pattern, self:received():sub(1, 500), what), 2)
+      error(("expected %q, got %q%s"):format(pattern, self:received():sub(-3000), what), 2)
     end
     ltsh.sleep(0.001)
   end
