@@ -2,21 +2,10 @@
 
 local ltsh = require "ltsh"
 local redis = require "spec.support.redis"
-local run = require "spec.support.run"
 local scene = require "spec.support.scene"
+local shared_queues = require "spec.support.shared_queues"
 
 local eventually = scene.eventually
-
--- How each container is made, as text that both sides run: `place` is a queue of one, and the file of another.
-local CONTAINERS = {
-  ["ltsh.container.sqlite"] = "options.path, options.durability = place, 'normal'"
-    .. " return ltsh.container.sqlite(options)",
-  ["queue and sqlite combined"] = "options.path, options.durability = place, 'normal'"
-    .. " return ltsh.container.combine(ltsh.container.queue {}, ltsh.container.sqlite(options))",
-  ["ltsh.container.redis"] = "options.url, options.queue = url, place; return ltsh.container.redis(options)",
-  ["queue and redis combined"] = "options.url, options.queue = url, place"
-    .. " return ltsh.container.combine(ltsh.container.queue {}, ltsh.container.redis(options))",
-}
 
 local function add_many(scheduler, name, count, key)
   local list = {}
@@ -40,23 +29,8 @@ local function counted(seconds)
   return work
 end
 
-for name, maker in pairs(CONTAINERS) do
-  local is_redis = name:find "redis"
-
-  local function place() return is_redis and redis.queue() or scene.temporary ".db" end
-
-  local function open(at, run_task, options)
-    local make = assert(load("local ltsh, url, place, options = ...; " .. maker))
-    options.container = make(ltsh, is_redis and redis.url(), at, options.container or {})
-    return scene.open(run_task, options)
-  end
-
-  -- The program of another host.
-  local function host(at, text)
-    local before = "local ltsh = require 'ltsh'; local url, place = arg[1], arg[2]; local function container(options) "
-      .. maker .. " end; "
-    return run.start { "-e", before .. text, is_redis and redis.url() or "", at }
-  end
+for _, kind in ipairs(shared_queues) do
+  local name, place, open, host = kind.name, kind.place, kind.open, kind.host
 
   describe(name, function()
     lazy_teardown(redis.stop)

@@ -87,7 +87,7 @@ end
 
 function readers.on_shutdown(where, value, config)
   if value ~= "stop" and value ~= "leave" then check.fail(where, "on_shutdown", [["stop" or "leave"]], value) end
-  config.on_shutdown = value
+  config.leave = value == "leave"
 end
 
 -- Whether work goes on when its lease cannot be renewed. Not to be set later: what is under way was told otherwise.

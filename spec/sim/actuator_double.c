@@ -243,7 +243,8 @@ static double plan_end(struct proc *proc)
 static void on_check(struct sim_event *event)
 {
     struct proc *proc = sim_container_of(event, struct proc, check_event);
-    check_that(!proc->alive || proc->stops > proc->stops_seen || proc->work == NULL,
+    bool left = proc->stage->world->stopping && world_leaves(proc->stage->world);
+    check_that(!proc->alive || proc->stops > proc->stops_seen || proc->work == NULL || left,
                "%s run %llu runs on though it should have been stopped", proc->id, (unsigned long long)proc->run);
 }
 
@@ -502,8 +503,10 @@ static void op_stop(struct lt_actuator *actuator, struct lt_work *work)
                "stop is called for %s run %llu while another call is under way", proc->id,
                (unsigned long long)proc->run);
     struct record *record = record_of(world, proc->id, strlen(proc->id));
-    if (record->run == proc->run && !asked_for(world, proc, record))
+    if (record->run == proc->run && !asked_for(world, proc, record)) {
         record->shutdown_run = proc->run;
+        check_that(!world_leaves(world), "%s is stopped by the shutdown, which leaves it running", proc->id);
+    }
     proc->stops++;
     proc->to_begin = false;
     proc->stopping = true;
@@ -886,12 +889,15 @@ static void close_part(struct stage *stage, const char *part, bool *open, struct
     sim_event_in(&stage->world->sim, &call->event, 2, on_close);
 }
 
-/* What could not be stopped before the close: without a recovery nobody finds it again, and it goes with its actuator. */
+/* What could not be stopped before the close, or was left: without a recovery nobody finds it again, and it goes with its actuator. */
 static void let_go_of_given_up(struct stage *stage)
 {
     struct proc *proc;
     TAILQ_FOREACH(proc, &stage->procs, link) {
-        if (record_of(stage->world, proc->id, strlen(proc->id))->unstoppable_run != proc->run)
+        struct record *record = record_of(stage->world, proc->id, strlen(proc->id));
+        if (proc->work != NULL && record->run == proc->run && world_leaves(stage->world))
+            record->unstoppable_run = proc->run;
+        if (record->unstoppable_run != proc->run)
             continue;
         proc->work = NULL; /* also if it has ended by itself since */
         if (!proc->alive || stage->world->options.has_recover)

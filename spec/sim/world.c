@@ -18,6 +18,11 @@ bool world_has(const struct world *world, enum fault fault)
     return (world->on >> fault & 1) != 0;
 }
 
+bool world_leaves(const struct world *world)
+{
+    return world->config.leave && world->options.durable && world->options.has_recover;
+}
+
 void world_count(struct world *world, enum fault fault)
 {
     world->tally->faults[fault]++;
@@ -191,6 +196,8 @@ static void choose_config(struct world *world, struct rng *rng)
     choose_limits(world, &config->limits, rng);
     world->most_retries = config->max_retries;
     world->most_lost = config->max_lost;
+    struct rng own = rng_of(world->seed, 505, 0, 0);
+    config->leave = rng_chance(&own, 0.25);
 }
 
 /* ---- sessions ---- */
@@ -488,9 +495,10 @@ static void tell_world(const struct world *world)
     trace("world    %u slots, rate %g in %g, %u of a key%s, key rate %g in %g", c->limits.slots, c->limits.rate.burst,
           c->limits.rate.per, c->limits.key_limit, c->limits.key_limit_fn != NULL ? " (function)" : "",
           c->limits.key_rate.burst, c->limits.key_rate.per);
-    trace("world    timeout %g, export timeout %g, %lld retries, backoff %g * %g^n, %u lost, interval %g, poll %g%s",
+    trace("world    timeout %g, export timeout %g, %lld retries, backoff %g * %g^n, %u lost, interval %g, poll %g%s%s",
           c->timeout, c->export_timeout, (long long)c->max_retries, c->backoff.base, c->backoff.factor, c->max_lost,
-          c->schedule_interval, c->poll_interval, c->go_on_without_lease ? ", goes on without lease" : "");
+          c->schedule_interval, c->poll_interval, c->go_on_without_lease ? ", goes on without lease" : "",
+          c->leave ? ", leaves" : "");
 }
 
 /* Of the sanitizer, where there is one: it says where the memory came from. */

@@ -132,7 +132,7 @@ struct record {
     bool stop_wished;         /* by us, while another host had it */
     bool stop_asked;          /* by anybody, ever */
     uint64_t shutdown_run;    /* whose work was stopped by shutdown alone */
-    uint64_t unstoppable_run; /* its last stop failed, and the world is stopping */
+    uint64_t unstoppable_run; /* at the end: its last stop failed, or it was left running */
     bool lease_lost;          /* the present run's lease was lost here; its end must not be stored by us */
     bool erase_failed;
     bool was_lost; /* a lease was, and its export may have gone on until that was known */
@@ -226,6 +226,7 @@ struct world {
 /* Whether a fault of this kind is to be now; `what` and `nth` are what it is about. Counted. */
 bool world_fault(struct world *world, enum fault fault, double share, uint64_t what, uint64_t nth);
 bool world_has(const struct world *world, enum fault fault); /* it may be */
+bool world_leaves(const struct world *world);                /* at a shutdown its work goes on */
 void world_count(struct world *world, enum fault fault);     /* one that was decided elsewhere */
 static inline double world_now(const struct world *world)
 {

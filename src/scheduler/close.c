@@ -158,6 +158,9 @@ void lt_close_advance(struct lt_scheduler *s)
     if (s->requests > 0) /* a handler asked for something */
         return;
     s->parts_closing = true;
+    if (s->left_running > 0)
+        lt_log(LT_LOG_INFO, "tasks go on without this host, the next one takes them up", LT_S("scheduler", s->name),
+               LT_I("tasks", (int64_t)s->left_running));
     close_next_part(s);
 }
 

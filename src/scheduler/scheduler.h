@@ -88,6 +88,7 @@ struct lt_scheduler_config {
     double callback_timeout;
     double max_stall; /* seconds that Lua may hold the loop where it cannot be preempted */
     double shutdown_grace;
+    bool leave; /* when it is closed, work that the next host can take up goes on */
     bool
         go_on_without_lease; /* when a lease is lost, work that has begun goes on; else it is stopped, its end not stored */
     struct lt_scheduler_hooks hooks;
@@ -251,7 +252,7 @@ struct lt_pause_request {
 void lt_scheduler_pause_all(struct lt_scheduler *scheduler, bool paused, struct lt_pause_request *request);
 
 /* The configuration, to be changed in place and put into force with lt_scheduler_set. Of what may change while it runs:
- * limits, timeout, export_timeout, max_retries, backoff, max_lost, intervals, shutdown_grace. `named`: the limits that are
+ * limits, timeout, export_timeout, max_retries, backoff, max_lost, intervals, shutdown_grace, leave. `named`: the limits that are
  * meant for the whole queue as well, where that keeps them (enum lt_limit_named). */
 struct lt_scheduler_config *lt_scheduler_config(struct lt_scheduler *scheduler);
 void lt_scheduler_set(struct lt_scheduler *scheduler, unsigned named);

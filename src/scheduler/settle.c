@@ -229,6 +229,10 @@ void lt_tell_dropped(struct lt_run *run)
 void lt_tell_left(struct lt_run *run)
 {
     run->begun = false;
+    if (lt_run_extra(run)->goes_on) {
+        run->scheduler->left_running++;
+        return;
+    }
     if (run->change.transition.to == LT_UNSTARTED) {
         lt_log(LT_LOG_ERROR, "it is not known what became of a task, it stays where it was",
                LT_S("scheduler", run->scheduler->name), LT_S("task", run->work.task->data),

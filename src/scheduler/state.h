@@ -51,6 +51,7 @@ struct lt_run_extra {
     struct lt_bytes *stop_reason;
     struct lt_bytes *stop_answer; /* what its actuator last answered */
     double stopping_since;        /* Unix seconds */
+    bool goes_on;                 /* without its host */
     LIST_ENTRY(lt_run_extra) given_up_link;
     struct lt_log_gate log;
 };
@@ -204,7 +205,8 @@ struct lt_scheduler {
     double close_at;
     double give_up_at; /* monotonic, when stopping: a stop that fails then is not repeated any more */
     LIST_HEAD(, lt_run_extra)
-    given_up; /* each with a reference: their actuator may still know them until it is closed */
+    given_up;              /* each with a reference: their actuator may still know them until it is closed */
+    uint64_t left_running; /* so many runs go on without their host */
     struct lt_timer close_timer;
     struct lt_bytes *close_reason;
     struct lt_reply close_reply;

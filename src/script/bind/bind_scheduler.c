@@ -192,6 +192,9 @@ static void read_config(lua_State *L, struct lt_bound *bound, struct lt_schedule
     config->max_stall = number_field(L, "max_stall", 0.25);
     config->shutdown_grace = number_field(L, "shutdown_grace", 10);
     bound->shutdown_grace = config->shutdown_grace;
+    lt_raw_field(L, -1, "leave");
+    config->leave = lua_toboolean(L, -1);
+    lua_pop(L, 1);
 }
 
 LT_RAISES static void *part_field(lua_State *L, const char *name, enum lt_part_kind kind)
