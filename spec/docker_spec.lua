@@ -591,12 +591,13 @@ describe("the host of containers", function()
     ["in a file"] = { [[require "spec.support.durable" (arg[2])]], function(folder) return folder .. "/state" end },
     ["in Redis"] = { [[ltsh.container.redis { url = arg[2] }]], function() return redis.start().url end },
   }
-  for where, store in pairs(stores) do
-    it("that is killed leaves those of tasks " .. where .. ": the next one takes them up, and what ended", function()
+  local ways = { ["is killed"] = "sigkill", ["is told to end, and to leave them,"] = "sigterm" }
+  for where, store in pairs(stores) do for how, signal in pairs(ways) do
+    it("that " .. how .. " leaves those of tasks " .. where .. ": the next takes them up, and what ended", function()
       local folder = run.folder { ["script.lua"] = ([[
         local ltsh = require "ltsh"
         local scheduler = ltsh.scheduler {
-          name = "q", limit = 3, container = %s,
+          name = "q", limit = 3, container = %s, on_shutdown = "leave", shutdown_grace = 0,
           actuator = ltsh.actuator.docker { host = arg[1], image = "busybox:test", network_mode = "none" },
         }
         scheduler:on("output", function(task, _, bytes) print("out", task.id, bytes) end)
@@ -611,7 +612,7 @@ describe("the host of containers", function()
       local child = run.start(args)
       child:expect "out\truns\there"
       child:expect "out\tends\there"
-      child:kill "sigkill"
+      child:kill(signal)
       child:wait()
       scene.eventually("one of them ends", function()
         return not engine.docker("ps", "--format", "{{.Label \"ltsh.task\"}}"):find "ends"
@@ -621,7 +622,7 @@ describe("the host of containers", function()
       assert.matches("ends\tfailed\t1\texit code 5\there|\n", result.stdout, 1, true)
       nothing_is_left()
     end)
-  end
+  end end
 
   it("that is killed leaves them; the next host removes them, and touches nothing of a living one", function()
     local child, other = begin "60", begin "60"

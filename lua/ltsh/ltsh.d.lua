@@ -375,7 +375,7 @@ function ltsh.scheduler(options) end
 ---@field callback_timeout? number Seconds that one call of any other Lua method or handler may take (default 30).
 ---@field max_stall? number Seconds that Lua code may hold the loop where it cannot be preempted (default 0.25).
 ---@field shutdown_grace? number Seconds that running tasks have to end when the process ends (default 10).
----@field on_shutdown? "stop"|"leave" What becomes of tasks that outlast it (default "stop"); "leave": durable ones go on without the host.
+---@field on_shutdown? "stop"|"leave" What becomes of tasks that outlast it (default "stop"); "leave": durable ones whose actuator has `recover` go on without the host.
 
 ---@class ltsh.SchedulerOptions: ltsh.ChangeableOptions
 ---@field container ltsh.Container|ltsh.LuaContainer Where tasks live. It serves one scheduler.
