@@ -614,10 +614,13 @@ describe("the console", function()
       })
       local console = open_console { schedulers = { scheduler } }
       local all, one = listen(console), listen(console, "?task=a")
+      local seen = scene.temporary ".seen"
       assert(scheduler:add { id = "a", item = {
-        shell = "echo hello; sleep 0.1; printf '\\377'; echo no >&2; sleep 0.1",
+        shell = "echo hello; while [ ! -e " .. seen .. " ]; do sleep 0.01; done; printf '\\377'; echo no >&2",
       } })
       one:expect '"text":"hello'
+      io.open(seen, "w"):close()
+      one:expect '"$bytes":"/w=="'
       one:expect '"stream":"stderr"'
       all:expect '"status":"success"'
       assert.not_matches("event: output", all:received(), 1, true)

@@ -71,6 +71,7 @@ function Channel:gather()
   self.flushing = false -- what is put from here on begins another
   local queue, lost = self.queue, self.lost
   self.queue, self.at, self.lost = {}, {}, false
+  ltsh.sleep(0) -- who was cut with the old list in hand puts into it yet
   if lost then return self.owner:text { event = "resync", data = {} }, true end
   local parts = {}
   for i, box in ipairs(queue) do parts[i] = self.owner:text(self.owner.render(box[1])) end
@@ -79,8 +80,9 @@ end
 
 function Channel:flush()
   ltsh.sleep(math.max(0, self.again - ltsh.now()))
+  self.again = ltsh.now() + PAUSE
   local text, lost = self:gather()
-  self.again = ltsh.now() + (lost and LONG_PAUSE or PAUSE)
+  if lost then self.again = ltsh.now() + LONG_PAUSE end
   if not text then return end
   for i, listener in ipairs(table.move(self.listeners, 1, #self.listeners, 1, {})) do
     if not listener.gone then hand(listener, text) end
