@@ -4,7 +4,7 @@ local run = require "spec.support.run"
 local scene = require "spec.support.scene"
 local uv = require "luv"
 
-local TASKS = 60
+local TASKS = 120 -- enough that there are some left when the server is killed
 
 -- The latest pid that was told of a member, once it is another than `before`.
 local function pid_of(child, member, before)
