@@ -555,9 +555,9 @@ describe("a delay", function()
 
   it("does not count as waiting time", function()
     local scheduler = open()
-    scheduler:add { delay = 0.5 }
+    scheduler:add { delay = 3 }
     ends_of(scheduler)
-    assert.is_true(scheduler:stats().wait.p99 < 0.45)
+    assert.is_true(scheduler:stats().wait.p99 < 2.9)
   end)
 
   it("counts from the call, however long Lua has run before it", function()
