@@ -589,7 +589,7 @@ describe("the host of containers", function()
 
   local stores = {
     ["in a file"] = { [[require "spec.support.durable" (arg[2])]], function(folder) return folder .. "/state" end },
-    ["in Redis"] = { [[ltsh.container.redis { url = arg[2] }]], function() return redis.start().url end },
+    ["in Redis"] = { [[ltsh.container.redis { url = arg[2], lease = 3 }]], function() return redis.start().url end },
   }
   local ways = { ["is killed"] = "sigkill", ["is told to end, and to leave them,"] = "sigterm" }
   for where, store in pairs(stores) do for how, signal in pairs(ways) do
@@ -623,6 +623,50 @@ describe("the host of containers", function()
       nothing_is_left()
     end)
   end end
+
+  -- A program that says what its tasks put out, adds the task "ID:SHELL" (arg[3], if given), and waits for arg[4].
+  local function program(store, actuator)
+    return run.folder { ["script.lua"] = ([[
+      local ltsh = require "ltsh"
+      local scheduler = ltsh.scheduler { name = "q", limit = 1, container = %s, actuator = %s }
+      scheduler:on("output", function(task, _, bytes) print("out", task.id, bytes) end)
+      local id, shell = (arg[3] or ""):match "(.-):(.*)"
+      if id then scheduler:add { id = id, item = { shell = shell } } end
+      local task = scheduler:wait(arg[4])
+      print(task.id, task.status, task.attempts, task.reason)
+      os.exit(0) -- also while others run tasks
+    ]]):format(store, actuator) } .. "/script.lua"
+  end
+  local on_engine = [[ltsh.actuator.docker { host = arg[1], image = "busybox:test", network_mode = "none" }]]
+
+  local shared = {
+    ["in SQLite"] = { [[ltsh.container.sqlite { path = arg[2] }]], function(folder) return folder .. "/jobs.db" end },
+    ["in Redis"] = stores["in Redis"],
+  }
+  for where, store in pairs(shared) do
+    it("keeps what another one has taken up, of tasks " .. where .. ", and removes what nobody will", function()
+      local place, text = store[2](run.folder {}), program(store[1], on_engine)
+      local first = run.start { text, engine.host, place, "x:echo here; sleep 4; echo done", "x" }
+      first:expect "out\tx\there"
+      first:kill "sigkill"
+      first:wait()
+      local second = run.start { text, engine.host, place, "", "x" }
+      second:expect "out\tx\there"
+      local third = run.start { text, engine.host, place, "y:echo here; sleep 60", "y" }
+      third:expect "out\ty\there" -- it has looked for leftovers
+      second:expect "x\tsuccess\t1\tnil"
+      second:wait()
+      third:kill "sigkill"
+      third:wait()
+
+      local other = run.start { program(store[1], "ltsh.actuator.func(function() end)"), engine.host, place, "", "y" }
+      other:expect "y\tsuccess\t1\tnil" -- which knows of no container: it runs the task
+      other:wait()
+      assert.matches("ltsh%-y%-", engine.containers())
+      assert.equal("z\tsuccess\t1\tnil\n", run.ltsh({ text, engine.host, place, "z:sleep 1", "z" }).stdout)
+      nothing_is_left()
+    end)
+  end
 
   it("that is killed leaves them; the next host removes them, and touches nothing of a living one", function()
     local child, other = begin "60", begin "60"

@@ -99,6 +99,17 @@ struct lt_push {
     struct lt_report report;
 };
 
+/* Whether a run is under way, by what the container knows: here, or on another host that may be about to ask for its work.
+ * An actuator asks that before it removes what a dead host has left. Asked and answered on the loop's thread, and always
+ * before the actuator is closed; id and op stay in place until then. */
+struct lt_run_query_op {
+    struct lt_reply reply; /* not LT_OK: it is not known */
+    const char *id;
+    size_t id_len;
+    uint64_t run;
+    bool under_way;
+};
+
 struct lt_actuator;
 
 struct lt_actuator_env {
@@ -109,7 +120,8 @@ struct lt_actuator_env {
     struct lt_notify notify;                       /* for those that have the work at hand */
     void (*push)(void *arg, struct lt_push *push); /* for others; takes over the report's bytes */
     void *push_arg;
-    void (*capacity_changed)(void *arg); /* of the actuator: it can take more; with push_arg */
+    void (*query_run)(void *arg, struct lt_run_query_op *op); /* with push_arg */
+    void (*capacity_changed)(void *arg);                      /* of the actuator: it can take more; with push_arg */
     bool attach; /* changes are to be pushed as they happen; else they are asked for with status */
 };
 

@@ -1,5 +1,6 @@
 /* What is asked of the queue as a whole, and goes straight to the container: list, count, hosts, pause on all hosts. */
 #include <limits.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -60,6 +61,41 @@ static void on_hosts(struct lt_reply *answer)
 {
     struct lt_hosts_request *request = lt_container_of(answer, struct lt_hosts_request, op.reply);
     end_query(request->scheduler, answer, &request->reply);
+}
+
+/* Runs. */
+
+struct run_query {
+    struct lt_scheduler *scheduler;
+    struct lt_run_query_op *op;
+    struct lt_get_op get;
+};
+
+static void run_queried(struct lt_reply *answer)
+{
+    struct run_query *query = lt_container_of(answer, struct run_query, get.reply);
+    struct lt_run_query_op *op = query->op;
+    const struct lt_task *task = query->get.task;
+    if (answer->code == LT_UNKNOWN)
+        answer->code = LT_OK; /* it was forgotten, or deleted */
+    op->under_way =
+        task != NULL && task->run == op->run && (task->status == LT_RUNNING || task->status == LT_EXPORTING);
+    end_query(query->scheduler, answer, &op->reply);
+    lt_task_unref(query->get.task);
+    free(query);
+}
+
+void lt_query_run(void *arg, struct lt_run_query_op *op)
+{
+    struct lt_scheduler *s = arg;
+    op->under_way = false;
+    if (!begin_query(s, &op->reply))
+        return;
+    struct run_query *query = lt_zalloc(sizeof *query);
+    *query = (struct run_query){.scheduler = s, .op = op, .get = {.id = op->id, .id_len = op->id_len}};
+    lt_reply_begin(&query->get.reply, s->loop, run_queried);
+    s->config.container->ops->get(s->config.container, &query->get);
+    lt_reply_end(&query->get.reply);
 }
 
 /* Nobody else has this queue. */

@@ -123,6 +123,7 @@ static struct lt_actuator_env actuator_env(struct lt_scheduler *s)
         .notify = {on_report, on_output, s},
         .push = on_push,
         .push_arg = s,
+        .query_run = lt_query_run,
         .capacity_changed = capacity_changed,
         .attach = s->config.attach,
     };

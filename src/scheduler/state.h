@@ -329,6 +329,9 @@ void lt_recover_take(struct lt_scheduler *s, const struct lt_claimed *items, uin
 void lt_recover_hurry(struct lt_scheduler *s);
 void lt_recover_at_once(struct lt_scheduler *s); /* if it failed, and waits to be tried again */
 
+/* queue.c */
+void lt_query_run(void *scheduler, struct lt_run_query_op *op); /* for the actuator */
+
 /* forget.c */
 void lt_forget(struct lt_scheduler *s, struct lt_task *task); /* the container keeps it no longer */
 

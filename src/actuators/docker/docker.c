@@ -188,7 +188,7 @@ static void close_now(struct docker *docker)
 
 static void docker_removed(struct docker *docker)
 {
-    if (docker->closing != NULL && TAILQ_EMPTY(&docker->removals))
+    if (docker->closing != NULL && removals_are_over(docker))
         close_now(docker);
 }
 
@@ -204,7 +204,7 @@ static void close_docker(struct lt_actuator *actuator, struct lt_reply *reply)
     struct docker *docker = docker_of(actuator);
     struct lt_loop *loop = docker->env.loop;
     docker->closing = reply;
-    if (TAILQ_EMPTY(&docker->removals))
+    if (removals_are_over(docker))
         close_now(docker);
     else
         lt_timer_start(loop, &docker->patience, lt_loop_tick(loop) + PATIENCE, patience_over);
@@ -251,5 +251,6 @@ struct lt_actuator *lt_docker_actuator_new(const struct lt_engine_place *place, 
     TAILQ_INIT(&docker->containers);
     TAILQ_INIT(&docker->pulls);
     TAILQ_INIT(&docker->removals);
+    TAILQ_INIT(&docker->doubts);
     return &docker->base;
 }

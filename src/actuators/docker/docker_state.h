@@ -100,6 +100,15 @@ struct removal {
     TAILQ_ENTRY(removal) link;
 };
 
+/* A container of a durable task that is not ours, and whose host is dead or was this process: it is asked whether its run is
+ * under way; if not, it is to go. */
+struct doubt {
+    struct docker *docker;
+    char id[CONTAINER_ID + 1];
+    struct lt_run_query_op query;
+    TAILQ_ENTRY(doubt) link;
+};
+
 /* A question of the scheduler's what became of tasks. */
 struct recovery {
     struct docker *docker;
@@ -118,9 +127,10 @@ struct docker {
     struct lt_map by_id;
     /* What files below signal to those above, which set it. */
     void (*want_look)(struct docker *docker); /* an answer was lost: all of ours are to be looked at */
-    void (*removed)(struct docker *docker);   /* a removal is over */
+    void (*removed)(struct docker *docker);   /* a removal is over, or a doubt */
     TAILQ_HEAD(, pull) pulls;
     TAILQ_HEAD(, removal) removals;
+    TAILQ_HEAD(, doubt) doubts;
 
     /* watch.c */
     struct lt_engine_call *events; /* under way; NULL: not */
@@ -162,6 +172,7 @@ struct container *container_of_task(const struct docker *docker, const char *tas
 /* leftover.c */
 void remove_container(struct docker *docker, const char *id);
 void remove_leftovers(struct docker *docker, const json_t *list); /* of the engine's list, what is nobody's */
+bool removals_are_over(const struct docker *docker);
 void removals_cancel(struct docker *docker);
 
 /* container_output.c */

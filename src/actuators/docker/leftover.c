@@ -1,8 +1,10 @@
 /* What is to go: containers whose end is stored, and leftovers: those that were created and whose answer was lost, and
  * those of hosts that are dead, by the lock that each host holds (instance.h). What may belong to a living host, or to a
- * task that outlives its host and is taken up again, is never touched.
+ * task that outlives its host and is taken up again, is never touched: the store says whether a run is under way.
  *
  * A removal that fails is tried again a few times; what is left then is found by a later host. */
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -88,8 +90,58 @@ void removals_cancel(struct docker *docker)
         free_removal(removal); /* NOLINT(clang-analyzer-unix.Malloc): it does not see that this one is off the list */
 }
 
-/* Whether no task needs it: ours whose run is not known, or a dead host's. */
-static bool is_leftover(const struct docker *docker, const json_t *entry)
+/* Doubts. */
+
+static bool is_doubted(const struct docker *docker, const char *id)
+{
+    const struct doubt *doubt;
+    TAILQ_FOREACH(doubt, &docker->doubts, link) {
+        if (strcmp(doubt->id, id) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void remove_leftover(struct docker *docker, const char *id)
+{
+    lt_log(LT_LOG_INFO, "removing a container that no task needs any more", LT_S("container", id));
+    remove_container(docker, id);
+}
+
+static void doubt_over(struct lt_reply *reply)
+{
+    struct doubt *doubt = lt_container_of(reply, struct doubt, query.reply);
+    struct docker *docker = doubt->docker;
+    bool known = reply->code == LT_OK; /* else the next look asks again */
+    TAILQ_REMOVE(&docker->doubts, doubt, link);
+    if (known && !doubt->query.under_way && docker->closing == NULL && container_find(docker, doubt->id) == NULL)
+        remove_leftover(docker, doubt->id);
+    lt_reply_clear(reply);
+    free((char *)(uintptr_t)doubt->query.id);
+    free(doubt);
+    docker->removed(docker);
+}
+
+static void ask_whether_needed(struct docker *docker, const char *id, const char *task, uint64_t run)
+{
+    struct doubt *doubt = lt_zalloc(sizeof *doubt);
+    doubt->docker = docker;
+    snprintf(doubt->id, sizeof doubt->id, "%s", id);
+    doubt->query = (struct lt_run_query_op){.id = lt_strdup(task), .id_len = strlen(task), .run = run};
+    TAILQ_INSERT_TAIL(&docker->doubts, doubt, link);
+    lt_reply_begin(&doubt->query.reply, docker->env.loop, doubt_over);
+    docker->env.query_run(docker->env.push_arg, &doubt->query);
+    lt_reply_end(&doubt->query.reply);
+}
+
+bool removals_are_over(const struct docker *docker)
+{
+    return TAILQ_EMPTY(&docker->removals) && TAILQ_EMPTY(&docker->doubts);
+}
+
+/* Removes it, if no task needs it: ours whose run is not known, or a dead host's. One of a task that outlives its host may
+ * have been taken up by another host, or be about to be. */
+static void judge(struct docker *docker, const json_t *entry)
 {
     const json_t *labels = json_object_get(entry, "Labels");
     const char *id = json_string_value(json_object_get(entry, "Id"));
@@ -103,18 +155,25 @@ static bool is_leftover(const struct docker *docker, const json_t *entry)
     char name[256] = "";
     if (id == NULL || instance == NULL || host == NULL || queue == NULL || task == NULL || run == NULL ||
         json_object_get(labels, "ltsh.keep") != NULL || own == NULL)
-        return false;
+        return;
     gethostname(name, sizeof name - 1);
-    if (strcmp(host, name) != 0 || container_find(docker, id) != NULL || is_being_removed(docker, id))
-        return false;
+    if (strcmp(host, name) != 0 || container_find(docker, id) != NULL || is_being_removed(docker, id) ||
+        is_doubted(docker, id))
+        return;
+    uint64_t number = strtoull(run, NULL, 10);
     bool same_queue = strcmp(queue, docker->env.name) == 0;
-    if (container_of_task(docker, task, strtoull(run, NULL, 10)) != NULL && same_queue)
-        return false; /* it is just being created, or taken up */
-    if (strcmp(instance, own) == 0)
-        return same_queue;
     bool outlives = durable != NULL && strcmp(durable, "yes") == 0;
-    return (same_queue || !outlives) &&
-           lt_instance_is_dead(instance, json_string_value(json_object_get(labels, "ltsh.state")));
+    if (same_queue && container_of_task(docker, task, number) != NULL)
+        return; /* it is just being created, or taken up */
+    if (strcmp(instance, own) == 0 ? !same_queue : outlives && !same_queue)
+        return;
+    if (strcmp(instance, own) != 0 &&
+        !lt_instance_is_dead(instance, json_string_value(json_object_get(labels, "ltsh.state"))))
+        return;
+    if (outlives)
+        ask_whether_needed(docker, id, task, number);
+    else
+        remove_leftover(docker, id);
 }
 
 void remove_leftovers(struct docker *docker, const json_t *list)
@@ -123,11 +182,6 @@ void remove_leftovers(struct docker *docker, const json_t *list)
     json_t *entry;
     if (!LIST_EMPTY(&docker->recoveries))
         return; /* whose they are is just being found out */
-    json_array_foreach(list, i, entry) {
-        if (!is_leftover(docker, entry))
-            continue;
-        const char *id = json_string_value(json_object_get(entry, "Id"));
-        lt_log(LT_LOG_INFO, "removing a container that no task needs any more", LT_S("container", id));
-        remove_container(docker, id);
-    }
+    json_array_foreach(list, i, entry)
+        judge(docker, entry);
 }
