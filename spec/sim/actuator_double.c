@@ -895,8 +895,10 @@ static void let_go_of_given_up(struct stage *stage)
     struct proc *proc;
     TAILQ_FOREACH(proc, &stage->procs, link) {
         struct record *record = record_of(stage->world, proc->id, strlen(proc->id));
-        if (proc->work != NULL && record->run == proc->run && world_leaves(stage->world))
+        if (proc->work != NULL && record->run == proc->run && world_leaves(stage->world)) {
             record->unstoppable_run = proc->run;
+            sim_event_cancel(&stage->world->sim, &proc->check_event); /* by the next host's deadline, if it has one */
+        }
         if (record->unstoppable_run != proc->run)
             continue;
         proc->work = NULL; /* also if it has ended by itself since */
