@@ -3,6 +3,7 @@
  *     closing         nothing is taken, claimed or started any more; what runs may end by itself
  *     stopping        the time for that is over: all is stopped, nothing is repeated for ever; a stop that fails is tried
  *                     again for as long as that time was, and then the work is left alone
+ *     leaving         all is through but work that goes on without its host, which is let go of
  *     abandoned       what waits in memory ends as stopped
  *     parts closing   receiver, actuator, persister, container, one after the other
  *     closed */
@@ -116,11 +117,20 @@ static bool abandon_waiting(struct lt_scheduler *s)
     return all;
 }
 
+/* It will be left running, if it does not end while others still do. */
+static bool stays(const struct lt_run *run)
+{
+    bool works = run->state == LT_RUN_RUNNING || run->state == LT_RUN_STARTING || run->state == LT_RUN_RECOVERING;
+    return works && lt_leaves_running(run->scheduler) && !run->scheduler->leaving;
+}
+
 static void stop_list(struct lt_scheduler *s, const struct lt_run_list *list)
 {
     struct lt_run *run;
-    TAILQ_FOREACH(run, list, link)
-        lt_run_ask_stop(run, LT_WHY_SHUTDOWN, s->close_reason);
+    TAILQ_FOREACH(run, list, link) {
+        if (!stays(run))
+            lt_run_ask_stop(run, LT_WHY_SHUTDOWN, s->close_reason);
+    }
 }
 
 /* What waits for a pause is tried at once: a stop, by asking again; a transition that is owed, for the last time. */
@@ -138,9 +148,28 @@ static void stop_all(struct lt_scheduler *s)
 
 static bool calls_under_way(const struct lt_scheduler *s)
 {
-    return s->run_count > 0 || s->requests > 0 || s->calls > 0 || s->claimed || lt_reply_pending(&s->claim.reply) ||
+    return s->requests > 0 || s->calls > 0 || s->claimed || lt_reply_pending(&s->claim.reply) ||
            lt_reply_pending(&s->recover.reply) || lt_reply_pending(&s->poll.reply) ||
            s->expired_next < s->expired.count;
+}
+
+static bool only_stays(const struct lt_scheduler *s)
+{
+    const struct lt_run *run;
+    uint32_t count = 0;
+    TAILQ_FOREACH(run, &s->active, link) {
+        if (run->state != LT_RUN_RUNNING || !stays(run))
+            return false;
+        count++;
+    }
+    return s->stopping && count == s->run_count;
+}
+
+/* Their ends were taken until now. */
+static void leave_all(struct lt_scheduler *s)
+{
+    s->leaving = true;
+    stop_list(s, &s->active);
 }
 
 void lt_close_advance(struct lt_scheduler *s)
@@ -151,6 +180,11 @@ void lt_close_advance(struct lt_scheduler *s)
         stop_all(s);
     if (calls_under_way(s))
         return;
+    if (s->run_count > 0) {
+        if (only_stays(s))
+            leave_all(s);
+        return;
+    }
     if (!abandon_waiting(s)) {
         lt_pump_post(s);
         return;

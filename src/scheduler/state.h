@@ -199,6 +199,7 @@ struct lt_scheduler {
     bool busy;
     bool closing;
     bool stopping; /* closing, and the time to drain is over */
+    bool leaving;  /* stopping, and all is through but what is left running */
     bool parts_closing;
     bool closed;
     unsigned closing_part;
@@ -304,6 +305,8 @@ void lt_tell_settled(struct lt_run *run);
 void lt_tell_stale(struct lt_run *run);
 void lt_tell_dropped(struct lt_run *run);
 void lt_tell_left(struct lt_run *run);
+bool lt_leaves_running(
+    const struct lt_scheduler *s); /* at the end work goes on: the next host asks the actuator for it */
 enum lt_run_event lt_act_fail_export(struct lt_run *run, struct lt_bytes *reason);
 bool lt_run_note_handle(struct lt_run *run); /* that start gave: true if there is one that is not noted yet */
 bool lt_run_put_out(struct lt_run *run, enum lt_stream stream,

@@ -60,12 +60,9 @@ static void on_stop(struct lt_reply *reply)
     lt_signal(run, stop_answer(run));
 }
 
-/* Whether its work goes on when its scheduler is closed: the next host asks the actuator for it. */
-static bool is_left_running(const struct lt_run *run)
+bool lt_leaves_running(const struct lt_scheduler *s)
 {
-    const struct lt_scheduler_config *config = &run->scheduler->config;
-    return config->leave && run->why == LT_WHY_SHUTDOWN && config->container->ops->durable &&
-           config->actuator->ops->recover != NULL;
+    return s->config.leave && s->config.container->ops->durable && s->config.actuator->ops->recover != NULL;
 }
 
 enum lt_run_event lt_act_stop(struct lt_run *run)
@@ -75,7 +72,7 @@ enum lt_run_event lt_act_stop(struct lt_run *run)
     struct lt_run_extra *extra = lt_run_extra(run);
     if (run->report.status != LT_RUNNING)
         return LT_EV_DEAD; /* it ended while it was being started, and the actuator knows it no more */
-    if (is_left_running(run)) {
+    if (run->why == LT_WHY_SHUTDOWN && lt_leaves_running(s)) {
         extra->goes_on = true;
         return LT_EV_GIVEN_UP;
     }
