@@ -601,8 +601,8 @@ describe("the host of containers", function()
           actuator = ltsh.actuator.docker { host = arg[1], image = "busybox:test", network_mode = "none" },
         }
         scheduler:on("output", function(task, _, bytes) print("out", task.id, bytes) end)
-        scheduler:add { id = "runs", item = { shell = "echo here; sleep 2; echo done" } }
-        scheduler:add { id = "ends", item = { shell = "echo here; sleep 0.3; exit 5" } }
+        scheduler:add { id = "runs", item = { shell = "echo here; sleep 6; echo done" } }
+        scheduler:add { id = "ends", item = { shell = "trap 'exit 5' USR1; echo here; while :; do sleep 0.1; done" } }
         for _, id in ipairs { "runs", "ends" } do
           local task = scheduler:wait(id)
           print(task.id, task.status, task.attempts, task.reason, (task.output.stdout:gsub("\n", "|")))
@@ -614,9 +614,9 @@ describe("the host of containers", function()
       child:expect "out\tends\there"
       child:kill(signal)
       child:wait()
-      scene.eventually("one of them ends", function()
-        return not engine.docker("ps", "--format", "{{.Label \"ltsh.task\"}}"):find "ends"
-      end)
+      local function id_of_ends() return engine.docker("ps", "-q", "--filter", "label=ltsh.task=ends") end
+      engine.docker("kill", "-s", "USR1", id_of_ends())
+      scene.eventually("one of them ends", function() return id_of_ends() == "" end)
       local result = run.ltsh(args)
       assert.matches("runs\tsuccess\t1\tnil\there|done|\n", result.stdout, 1, true)
       assert.matches("ends\tfailed\t1\texit code 5\there|\n", result.stdout, 1, true)
