@@ -357,16 +357,20 @@ describe("a module of tasks", function()
     end)
 
     it("goes on in the version that its run began with " .. what, function()
-      local path = write("tasks.lua", "local ltsh = require 'ltsh' return function() ltsh.sleep(0.2) return 1 end")
-      options.module = path
+      options.module = write("tasks.lua", [[
+        local ltsh = require "ltsh"
+        return function(task)
+          task:report "begun"
+          ltsh.sleep(0.2)
+          return 1
+        end]])
       local scheduler = open { actuator = ltsh.actuator.func(options), limit = 2 }
       scheduler:add { id = "old" }
-      eventually("it runs", function() return scheduler:get("old").status == "running" end)
-      ltsh.sleep(0.05)
+      eventually("it runs", function() return scheduler:get("old").progress == "begun" end)
       write("tasks.lua", "return function() return 2 end")
       reload_all()
       assert.equal(2, run(scheduler).output)
-      local old = scheduler:wait("old", 5)
+      local old = scheduler:wait("old", 60)
       assert.same({ 1, "1" }, { old.output, old.version:match "^%d+" })
     end)
   end
