@@ -109,6 +109,27 @@ for _, kind in ipairs(shared_queues) do
       assert.same({ "first start ends", "first start stays", "second recover stays" }, world.asked)
     end)
 
+    it("is taken as ended if that comes while others still end", function()
+      local gate = scene.door()
+      local actuator = world.actuator "first"
+      function actuator.stop()
+        gate.pass()
+        return true
+      end
+      local first = open("first", { on_shutdown = "leave", actuator = actuator })
+      assert(first:add_all { { id = "ends" }, { id = "is stopped" } })
+      world.runs("ends", "is stopped")
+      local stopped = ltsh.spawn(first.stop, first, "is stopped")
+      eventually("it is being stopped", function() return gate.waiting == 1 end)
+      local closed = ltsh.spawn(first.close, first, { drain = 0 })
+      ltsh.sleep(0.05)
+      world.running.ends { status = "success" }
+      gate.is_open = true
+      closed:wait()
+      assert.equal("stopped", stopped:wait().status)
+      assert.equal("success", open("second"):get("ends").status)
+    end)
+
     it("is stopped if that was asked for before", function()
       local first = open("first", { on_shutdown = "leave" })
       assert(first:add { id = "a" })

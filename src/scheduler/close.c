@@ -157,12 +157,14 @@ static bool only_stays(const struct lt_scheduler *s)
 {
     const struct lt_run *run;
     uint32_t count = 0;
+    if (!s->stopping)
+        return false;
     TAILQ_FOREACH(run, &s->active, link) {
         if (run->state != LT_RUN_RUNNING || !stays(run))
             return false;
         count++;
     }
-    return s->stopping && count == s->run_count;
+    return count == s->run_count;
 }
 
 /* Their ends were taken until now. */

@@ -105,6 +105,7 @@ struct removal {
 struct doubt {
     struct docker *docker;
     char id[CONTAINER_ID + 1];
+    char *task;
     struct lt_run_query_op query;
     TAILQ_ENTRY(doubt) link;
 };

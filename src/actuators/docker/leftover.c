@@ -117,7 +117,7 @@ static void doubt_over(struct lt_reply *reply)
     if (known && !doubt->query.under_way && docker->closing == NULL && container_find(docker, doubt->id) == NULL)
         remove_leftover(docker, doubt->id);
     lt_reply_clear(reply);
-    free((char *)(uintptr_t)doubt->query.id);
+    free(doubt->task);
     free(doubt);
     docker->removed(docker);
 }
@@ -127,7 +127,8 @@ static void ask_whether_needed(struct docker *docker, const char *id, const char
     struct doubt *doubt = lt_zalloc(sizeof *doubt);
     doubt->docker = docker;
     snprintf(doubt->id, sizeof doubt->id, "%s", id);
-    doubt->query = (struct lt_run_query_op){.id = lt_strdup(task), .id_len = strlen(task), .run = run};
+    doubt->task = lt_strdup(task);
+    doubt->query = (struct lt_run_query_op){.id = doubt->task, .id_len = strlen(task), .run = run};
     TAILQ_INSERT_TAIL(&docker->doubts, doubt, link);
     lt_reply_begin(&doubt->query.reply, docker->env.loop, doubt_over);
     docker->env.query_run(docker->env.push_arg, &doubt->query);
@@ -165,10 +166,10 @@ static void judge(struct docker *docker, const json_t *entry)
     bool outlives = durable != NULL && strcmp(durable, "yes") == 0;
     if (same_queue && container_of_task(docker, task, number) != NULL)
         return; /* it is just being created, or taken up */
-    if (strcmp(instance, own) == 0 ? !same_queue : outlives && !same_queue)
-        return;
-    if (strcmp(instance, own) != 0 &&
-        !lt_instance_is_dead(instance, json_string_value(json_object_get(labels, "ltsh.state"))))
+    bool is_own = strcmp(instance, own) == 0;
+    if (!same_queue && (is_own || outlives))
+        return; /* another scheduler's */
+    if (!is_own && !lt_instance_is_dead(instance, json_string_value(json_object_get(labels, "ltsh.state"))))
         return;
     if (outlives)
         ask_whether_needed(docker, id, task, number);
